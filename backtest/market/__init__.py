@@ -1,0 +1,1 @@
+"""The simulated exchange: matching engine, order flow, wire servers."""

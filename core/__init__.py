@@ -1,0 +1,1 @@
+"""What every stage shares: schema, store, configuration, units, run record."""

@@ -1,0 +1,70 @@
+"""The command line that all entry points share (design section 9): stages and options in any order.
+
+`run_pipeline.py` passes all its stages; `python research/build_features.py` is the same program with one.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from core.config import Config, load
+from core.errors import ConfigError, StageError
+from core.run_record import RunRecord, Stage
+
+StageRun = Callable[[Config, Stage], None]
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def run_stages(config: Config, stages: Mapping[str, StageRun]) -> RunRecord:
+    """Run stages in order under one run record, which is written whether or not they succeed."""
+    record = RunRecord(config)
+    try:
+        for name, run in stages.items():
+            with record.stage(name) as stage:
+                run(config, stage)
+    finally:
+        record.finish()
+    return record
+
+
+def guarded(work: Callable[[], Any]) -> int:
+    """Call `work` and turn its errors into the contract's exit codes, each with one clear message."""
+    try:
+        work()
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except StageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("interrupted: tables written so far are whole", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override one setting; may be repeated.")]
+File = Annotated[str | None, typer.Option("--config", help="TOML file in place of pipeline.toml.")]
+Source = Annotated[str | None, typer.Option(help="sim, replay, archive or live.")]
+DataDir = Annotated[str | None, typer.Option(help="Where tables, models and runs live.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the market and of the training.")]
+
+
+def stage_main(name: str, run: StageRun) -> None:
+    """The `__main__` of a stage script."""
+
+    def command(
+        pairs: Set = [],  # noqa: B006 (typer reads the default, nothing mutates it)
+        config: File = None,
+        source: Source = None,
+        data_dir: DataDir = None,
+        seed: Seed = None,
+    ) -> None:
+        def work() -> None:
+            run_stages(load(config, pairs, {"source": source, "data_dir": data_dir, "seed": seed}), {name: run})
+
+        raise typer.Exit(guarded(work))
+
+    typer.run(command)

@@ -1,0 +1,262 @@
+"""The configuration: one frozen typed tree. Defaults stand here once, each with its reason.
+
+Layers, later ones win: defaults, the named profile, `pipeline.toml` (or `--config FILE`), `--set key=value`, the
+command line's own options. Unknown keys and bad values are ConfigErrors that hold the path of the key.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from core.errors import ConfigError
+from core.store import hash_of
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+"""The repository. Relative paths hang on it, not on the working directory: cron starts elsewhere."""
+
+Positive = Annotated[float, Meta(gt=0)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=1)]
+Fraction = Annotated[float, Meta(gt=0, lt=1)]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the configuration file."""
+
+
+class Hosts(Section, frozen=True):
+    """Base URLs. The simulated exchange and the replay server put their own in their place."""
+
+    binance_um_ws: str = "wss://fstream.binance.com"
+    binance_um_rest: str = "https://fapi.binance.com"
+    binance_ws: str = "wss://stream.binance.com:9443"
+    binance_rest: str = "https://api.binance.com"
+    bybit_ws: str = "wss://stream.bybit.com"
+    bybit_rest: str = "https://api.bybit.com"
+
+
+class Capture(Section, frozen=True):
+    duration_s: Positive = 1800.0  # 30 min: what a first look at a live feed needs; a full model needs days
+    keep_raw: bool = False  # raw frames are 5-10x the tables: keep them to replay or to test a decoder
+    depth: Literal["off", "100ms", "500ms"] = "500ms"  # book_deltas; the catalogue needs the best prices only
+    bybit_depth: Literal[50, 200] = 50
+    flush_rows: Count = 200_000  # per table and symbol: bounds memory at about 20 MB each
+    flush_s: Positive = 60.0  # a live capture's rows reach disk at least this often
+    silence_s: Positive = 10.0  # a book or trade stream of a liquid symbol that is silent for longer is broken
+    connect_timeout_s: Positive = 10.0
+    hosts: Hosts = Hosts()
+
+
+class Replay(Section, frozen=True):
+    path: str = ""  # a folder of *.jsonl[.zst] raw captures
+    speed: NonNegative = 0.0  # times real time; 0: as fast as it goes
+
+
+class Sim(Section, frozen=True):
+    hours: Positive = 12.0  # 864 holds of 10 s in the hold-out: enough to judge T = 10 and 60 s, not 300 and 900
+    edge: NonNegative = 14.0  # expected gross bps of the reference policy; about 3 net of regular fees. 0: a true null
+    live_minutes: Positive = 20.0  # the fresh stretch that the live stage trades
+    transport: Literal["socket", "direct"] = "socket"  # direct writes the tables without sockets, for studies
+    speed: NonNegative = 0.0  # times real time; 0: as fast as it goes
+    start: str = "2026-01-05T06:00:00Z"  # a Monday, before the 08:00 funding: an interval that crosses one is tested
+    sigma_bps: Positive = 1.5  # volatility of the efficient price in bps per square root second
+    burst_per_hour: Positive = 20.0  # planted bursts per symbol
+    feed_latency_ms: Positive = 5.0  # venue to receiver
+    liquidity: Positive = 1.0
+
+
+class Backfill(Section, frozen=True):
+    path: str = ""
+
+
+class Features(Section, frozen=True):
+    sets: tuple[str, ...] = ("all",)
+    mine: dict[str, str] = {}
+
+
+class Labels(Section, frozen=True):
+    horizons_s: tuple[Positive, ...] = (1.0, 10.0, 60.0, 300.0, 900.0)  # takers; makers hold those of 10 s and longer
+    deltas_bps: tuple[NonNegative, ...] = (0.0, 2.0, 5.0, 10.0)  # 0 is the touch
+    gates_usd: tuple[NonNegative, ...] = (0.0, 50.0, 1000.0)
+    fill_window_s: Positive = 1.0  # how long the notional gate may take to fill
+    max_rest_s: Positive = 30.0  # R = min(T, this): the fill time is shared by all T, so R = min over T >= 10 s
+    entry_latency_ms: NonNegative = 20.0  # decision to matching engine
+    exit_latency_ms: NonNegative = 20.0
+    min_maker_horizon_s: Positive = 10.0
+    dead_band_bps: NonNegative = 0.0  # |return| at or below is direction 0
+    stale_book_s: Positive = 60.0  # a best price older than this cannot be labelled against
+
+
+class Fee(Section, frozen=True):
+    maker_bps: float
+    taker_bps: float
+
+
+REGULAR_FEES: Final = {  # exchange_protocols section F, default tiers
+    "binance": Fee(10.0, 10.0),
+    "binance_um": Fee(2.0, 5.0),
+    "bybit": Fee(2.0, 5.5),
+    "bybit_spot": Fee(10.0, 10.0),
+}
+
+
+class Train(Section, frozen=True):
+    families: tuple[Literal["hgb", "lightgbm", "catboost"], ...] = ("hgb", "lightgbm", "catboost")
+    horizons_s: tuple[Positive, ...] = (1.0, 10.0, 60.0)  # one model per horizon; longer ones are labelled, not judged
+    thresholds: tuple[Annotated[float, Meta(ge=0.5, lt=1)], ...] = (0.50, 0.55, 0.60, 0.65, 0.70, 0.75, 0.80)
+    edges_bps: tuple[NonNegative, ...] = (0.0, 0.5, 1.0, 2.0)
+    walk_forward_blocks: Annotated[int, Meta(ge=2)] = 8
+    holdout_frac: Fraction = 0.2
+    inner_folds: Annotated[int, Meta(ge=2)] = 4  # purged K-fold that tunes on the first block
+    embargo_s: float | None = None  # None: the longest R + T among the candidates
+    max_rows: Count = 28_000  # per fit: thinned evenly in time
+    rounds: Count = 120
+    min_fills_per_fold: Count = 30  # a maker cell with fewer is reported, not a candidate
+
+
+class Backtest(Section, frozen=True):
+    max_position: Count = 1  # positions per symbol and side at a time
+    order_usd: Positive = 1_000.0
+    max_inventory_usd: Positive = 2_000.0  # per symbol, absolute
+
+
+class Live(Section, frozen=True):
+    mode: Literal["paper", "shadow"] = "paper"
+    duration_s: Positive = 1800.0  # of a live feed; the simulator's stretch is sim.live_minutes
+    allow_live_feed: bool = False  # `--source live`: the runner connects to the venue only when told to
+
+
+class Config(Section, frozen=True):
+    source: Literal["sim", "replay", "archive", "live"] = "sim"
+    profile: Literal["default", "smoke", "low_cost"] = "default"
+    data_dir: str = "data"
+    seed: Annotated[int, Meta(ge=0)] = 7
+    symbols: tuple[str, ...] | None = None  # None: the default four; in replay whatever the frames hold
+    bars: str = "time_200ms"  # also volume_<base quantity>
+    decision: str = "1s"  # how often the policy looks, on time bars; every bar on volume bars
+    capture: Capture = Capture()
+    replay: Replay = Replay()
+    sim: Sim = Sim()
+    backfill: Backfill = Backfill()
+    features: Features = Features()
+    labels: Labels = Labels()
+    fees: dict[str, Fee] = msgspec.field(default_factory=lambda: dict(REGULAR_FEES))
+    train: Train = Train()
+    backtest: Backtest = Backtest()
+    live: Live = Live()
+
+    @property
+    def root(self) -> Path:
+        """The data directory, absolute."""
+        return ROOT / self.data_dir
+
+    @property
+    def simulated(self) -> bool:
+        return self.source == "sim"
+
+
+DEFAULT_SYMBOLS: Final = ("binance_um:BTCUSDT", "binance_um:ETHUSDT", "bybit:BTCUSDT", "bybit:ETHUSDT")
+PROFILES: Final[dict[str, dict[str, Any]]] = {
+    "default": {},
+    # One hour, small fits: what the end-to-end test runs. Too short to judge anything, and it says so.
+    "smoke": {"sim": {"hours": 1.0, "live_minutes": 3.0}, "train": {"max_rows": 4_000, "rounds": 30}},
+    # The edge arm of method section 6: costs near nothing, so that 1 bp net can be found in a day.
+    "low_cost": {
+        "sim": {"hours": 24.0, "edge": 2.5},
+        "fees": {name: {"maker_bps": 0.0, "taker_bps": 0.5} for name in REGULAR_FEES},
+    },
+}
+
+
+def load(
+    file: str | None = None, pairs: Sequence[str] = (), options: Mapping[str, Any] | None = None, root: Path = ROOT
+) -> Config:
+    """The configuration from a TOML file, `key=value` pairs and command-line options (None values are not given).
+
+    Raises ConfigError for an unknown key, a bad value, a missing or broken file.
+    """
+    from_file = _read_toml(root / file, needed=True) if file else _read_toml(root / "pipeline.toml", needed=False)
+    given: dict[str, Any] = {}
+    for pair in pairs:
+        _merge(given, _parse_pair(pair))
+    _merge(given, {name: value for name, value in (options or {}).items() if value is not None})
+    chosen = given.get("profile", from_file.get("profile", "default"))
+    tree: dict[str, Any] = {"fees": msgspec.to_builtins(REGULAR_FEES)}
+    if isinstance(chosen, str) and chosen in PROFILES:
+        _merge(tree, PROFILES[chosen])
+    _merge(tree, from_file)
+    _merge(tree, given)
+    try:
+        config = msgspec.convert(tree, Config, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"configuration: {error}") from error
+    _check_symbols(config)
+    return config
+
+
+def hash_config(config: Config) -> str:
+    """A hash of everything that can change a result: the data directory and the run's speed cannot."""
+    neutral = msgspec.structs.replace(
+        config,
+        data_dir="",
+        replay=msgspec.structs.replace(config.replay, speed=0.0),
+        sim=msgspec.structs.replace(config.sim, speed=0.0),
+    )
+    return hash_of(msgspec.json.encode(neutral))
+
+
+def _read_toml(path: Path, needed: bool) -> dict[str, Any]:
+    if not path.exists():
+        if needed:
+            raise ConfigError(f"--config: {path} does not exist")
+        return {}
+    try:
+        return tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from error
+
+
+def _parse_pair(pair: str) -> dict[str, Any]:
+    key, equals, text = pair.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"--set takes key=value, as in --set sim.hours=2, was {pair!r}")
+    value: Any = _parse_value(text)
+    if key == "symbols" and isinstance(value, str):
+        value = [name.strip() for name in value.split(",") if name.strip()]
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return dict(value)
+
+
+def _parse_value(text: str) -> Any:
+    """A TOML value where it reads as one (12, true, [1, 2]), else the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
+    for key, value in other.items():
+        present = into.get(key)
+        if isinstance(present, dict) and isinstance(value, Mapping):
+            into[key] = dict(present)
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _check_symbols(config: Config) -> None:
+    for name in config.symbols or ():
+        venue, colon, symbol = name.partition(":")
+        if not colon or not venue or not symbol or "/" in name:
+            raise ConfigError(f"symbols: each is venue:SYMBOL, as in binance_um:BTCUSDT, was {name!r} - at `$.symbols`")
+        if venue not in config.fees:
+            known = ", ".join(config.fees)
+            raise ConfigError(
+                f"symbols: no fees for venue {venue!r} (known: {known}): set fees.{venue} - at `$.symbols`"
+            )

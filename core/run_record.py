@@ -1,0 +1,168 @@
+"""The run record: what a run did, said and found, and which stages it could leave alone.
+
+A `RunRecord` collects the sections of `report.json`, the printed lines and the stages' times. Each stage gets a `Stage`
+to speak through. A stage whose inputs hash to the same key as at its last success is not run again: its sections and
+lines are restored from `<data>/stages/<name>.json`.
+"""
+
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+from rich.console import Console
+from rich.progress import track
+
+from core.config import ROOT, Config, hash_config
+from core.store import write_atomic
+
+SIMULATED: Final = "SIMULATED"
+T = TypeVar("T")
+
+
+class Stage:
+    """What one stage says, counts and reports. Made by `RunRecord.stage`."""
+
+    def __init__(self, name: str, record: "RunRecord") -> None:
+        self.name = name
+        self.rows_in = 0
+        self.rows_out = 0
+        self.reused = False
+        self._record = record
+        self._key = ""
+        self._sections: dict[str, Any] = {}
+        self._lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        """Print a line and keep it for report.txt."""
+        self._lines.append(text)
+        self._record.print(text)
+
+    def quote(self, text: str) -> None:
+        """`say` a line with a figure that somebody could quote: it carries SIMULATED on a simulated market."""
+        self.say(f"{text} | {SIMULATED}" if self._record.config.simulated else text)
+
+    def put(self, section: str, value: Any) -> None:
+        """Set a section of report.json. NaN and infinities become null."""
+        clean = msgspec.json.decode(msgspec.json.encode(value))
+        self._sections[section] = clean
+        self._record.sections[section] = clean
+
+    def reuse(self, key: str) -> bool:
+        """True, with sections and lines restored, if this stage last succeeded on the same key."""
+        self._key = key
+        saved = self._record.load_stamp(self.name)
+        if saved is None or saved["key"] != key:
+            return False
+        self.reused = True
+        self.rows_in, self.rows_out = saved["rows_in"], saved["rows_out"]
+        for section, value in saved["sections"].items():
+            self.put(section, value)
+        self.say(f"{self.name}: unchanged, kept")
+        for line in saved["lines"]:
+            self.say(line)
+        return True
+
+    def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+        """Iterate with a progress bar (on a terminal; silent elsewhere)."""
+        console = self._record.console
+        yield from track(items, what, total, console=console, transient=True, disable=not console.is_terminal)
+
+    def stamp(self) -> dict[str, Any]:
+        return {
+            "key": self._key,
+            "rows_in": self.rows_in,
+            "rows_out": self.rows_out,
+            "sections": self._sections,
+            "lines": self._lines,
+        }
+
+    @property
+    def has_key(self) -> bool:
+        return bool(self._key)
+
+
+class RunRecord:
+    """One run: `<data>/runs/<run_id>/`. Sections of the contract that no stage filled are null."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.run_id = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        self.sections: dict[str, Any] = {}
+        self.console = Console(highlight=False, soft_wrap=True)
+        self._lines: list[str] = []
+        self._stages: list[dict[str, Any]] = []
+
+    @property
+    def folder(self) -> Path:
+        return self.config.root / "runs" / self.run_id
+
+    def print(self, text: str) -> None:
+        self._lines.append(text)
+        self.console.print(text, markup=False)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Stage]:
+        """Run one stage: times it and, when it ends without an error, stamps its key."""
+        self.print(f"== {name}")
+        stage, began = Stage(name, self), time.perf_counter()
+        yield stage
+        seconds = round(time.perf_counter() - began, 3)
+        if stage.has_key and not stage.reused:
+            write_atomic(self._stamp_path(name), msgspec.json.encode(stage.stamp()))
+        self._stages.append({"name": name, "seconds": seconds, "rows_in": stage.rows_in, "rows_out": stage.rows_out})
+        self.console.print(f"   {name} {seconds:.1f} s", style="dim")
+
+    def load_stamp(self, name: str) -> dict[str, Any] | None:
+        """What a stage left at its last success, or None."""
+        path = self._stamp_path(name)
+        try:
+            saved: dict[str, Any] = msgspec.json.decode(path.read_bytes())
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+        return saved
+
+    def report(self) -> dict[str, Any]:
+        """The tree of report.json (design section 9)."""
+        config = self.config
+        head = {
+            "run_id": self.run_id,
+            "source": config.source,
+            "simulated": config.simulated,
+            "seed": config.seed,
+            "git_sha": git_sha(),
+            "config_hash": hash_config(config),
+        }
+        names = "symbols data features labels models taker maker selection truth winner holdout live"
+        body = {name: self.sections.get(name) for name in names.split()}
+        rest = {name: value for name, value in self.sections.items() if name not in body}
+        return head | body | {"stages": self._stages} | rest
+
+    def finish(self) -> Path:
+        """Write report.json and report.txt and point `runs/latest.txt` here. Returns the folder."""
+        encoded = msgspec.json.format(msgspec.json.encode(self.report()), indent=2)
+        write_atomic(self.folder / "report.json", encoded + b"\n")
+        write_atomic(self.folder / "report.txt", ("\n".join(self._lines) + "\n").encode())
+        write_atomic(self.folder.parent / "latest.txt", (self.run_id + "\n").encode())
+        return self.folder
+
+    def _stamp_path(self, name: str) -> Path:
+        return self.config.root / "stages" / f"{name}.json"
+
+
+def git_sha() -> str | None:
+    """The commit of the code that ran, with `+` if the tree was changed; None outside a repository."""
+    try:
+        sha = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10
+        )
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=ROOT, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return sha.stdout.strip() + ("+" if changed.stdout.strip() else "")

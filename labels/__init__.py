@@ -1,0 +1,1 @@
+"""Events and bars to labels: fees, fill rules, the (delta, T) grid."""

@@ -1,0 +1,1 @@
+"""Export, the thin runner, journal."""

@@ -1,0 +1,1 @@
+"""Events to bars to features to models."""

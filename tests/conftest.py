@@ -1,0 +1,16 @@
+"""Fixtures shared by all tests."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def market_data() -> Path:
+    """The folder of recorded market data; tests that need it are skipped where it is absent."""
+    folder = ROOT.parent / "shared" / "market_data"
+    if not folder.is_dir():
+        pytest.skip(f"recorded market data is not at {folder}")
+    return folder
