@@ -8,18 +8,20 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from core.config import Config, load
 from core.errors import ConfigError, StageError
+from core.origin import settle_source
 from core.run_record import RunRecord, Stage
 
 StageRun = Callable[[Config, Stage], None]
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
-def run_stages(config: Config, stages: Mapping[str, StageRun]) -> RunRecord:
+def run_stages(config: Config, stages: Mapping[str, StageRun], console: Console | None = None) -> RunRecord:
     """Run stages in order under one run record, which is written whether or not they succeed."""
-    record = RunRecord(config)
+    record = RunRecord(config, console)
     try:
         for name, run in stages.items():
             with record.stage(name) as stage:
@@ -63,7 +65,8 @@ def stage_main(name: str, run: StageRun) -> None:
         seed: Seed = None,
     ) -> None:
         def work() -> None:
-            run_stages(load(config, pairs, {"source": source, "data_dir": data_dir, "seed": seed}), {name: run})
+            settings = load(config, pairs, {"source": source, "data_dir": data_dir, "seed": seed})
+            run_stages(settings if name == "capture" else settle_source(settings, source), {name: run})
 
         raise typer.Exit(guarded(work))
 

@@ -89,11 +89,11 @@ class Stage:
 class RunRecord:
     """One run: `<data>/runs/<run_id>/`. Sections of the contract that no stage filled are null."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, console: Console | None = None) -> None:
         self.config = config
         self.run_id = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         self.sections: dict[str, Any] = {}
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.console = console or Console(highlight=False, soft_wrap=True)
         self._lines: list[str] = []
         self._stages: list[dict[str, Any]] = []
 
