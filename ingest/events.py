@@ -1,0 +1,91 @@
+"""What a decoder gives: one frozen struct per event, in the units and signs of `core/schema.py`.
+
+Fields stand in the order of the table's columns, after the symbol. Sides are enumerations' texts, already normalised:
+the venues disagree on what `side` of a liquidation means (exchange_protocols.md section 0.1). The structs hold no
+cycles, so the collector need not track them (`gc=False` halves the cost of making one).
+"""
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+TakerSide: TypeAlias = Literal["buy", "sell"]
+Liquidated: TypeAlias = Literal["long", "short"]
+Level: TypeAlias = tuple[float, float]
+"""(price, qty); in a change, qty is absolute and 0 means the level is gone."""
+
+
+class Quote(msgspec.Struct, frozen=True, gc=False):
+    """Best bid and ask after a change: a row of `top_of_book`. `exch_assumed`: the venue gives no time, it is ours."""
+
+    symbol: str
+    exch_ns: int
+    recv_ns: int
+    update_id: int
+    bid_price: float
+    bid_qty: float
+    ask_price: float
+    ask_qty: float
+    exch_assumed: bool = False
+
+
+class Trade(msgspec.Struct, frozen=True, gc=False):
+    """A public trade; `taker_side` is the aggressor's."""
+
+    symbol: str
+    exch_ns: int
+    recv_ns: int
+    trade_id: str
+    price: float
+    qty: float
+    taker_side: TakerSide
+
+
+class BookUpdate(msgspec.Struct, frozen=True, gc=False):
+    """The changed levels of one frame; a snapshot replaces the whole book. One row of `book_deltas` per level."""
+
+    symbol: str
+    exch_ns: int
+    recv_ns: int
+    update_id: int
+    bids: list[Level]
+    asks: list[Level]
+    is_snapshot: bool = False
+
+
+class Liquidation(msgspec.Struct, frozen=True, gc=False):
+    """A forced closing: `liquidated` is the position that was closed, not the side of the closing order."""
+
+    symbol: str
+    exch_ns: int
+    recv_ns: int
+    liquidated: Liquidated
+    price: float
+    qty: float
+
+
+class Mark(msgspec.Struct, frozen=True, gc=False):
+    """Mark price and what comes with it; None is what the venue has not said yet. Open interest counts one side."""
+
+    symbol: str
+    exch_ns: int
+    recv_ns: int
+    mark_price: float
+    index_price: float | None
+    funding_rate: float | None
+    next_funding_ns: int | None
+    open_interest: float | None
+
+
+class Gap(msgspec.Struct, frozen=True, gc=False):
+    """What is known to be missing of a stream, on the receive clock; `mended`: what follows starts from a snapshot."""
+
+    symbol: str
+    stream: str
+    from_ns: int
+    to_ns: int
+    reason: str
+    mended: bool
+
+
+Event: TypeAlias = Quote | Trade | BookUpdate | Liquidation | Mark | Gap
