@@ -22,6 +22,9 @@ Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=1)]
 Fraction = Annotated[float, Meta(gt=0, lt=1)]
+Duration = Annotated[str, Meta(pattern=r"^[1-9]\d*(ms|s|m|h|d)$")]
+BarClock = Annotated[str, Meta(pattern=r"^(time_[1-9]\d*(ms|s|m|h|d)|volume_(?!0+(\.0+)?$)\d+(\.\d+)?)$")]
+Instant = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,7 +65,7 @@ class Sim(Section, frozen=True):
     live_minutes: Positive = 20.0  # the fresh stretch that the live stage trades
     transport: Literal["socket", "direct"] = "socket"  # direct writes the tables without sockets, for studies
     speed: NonNegative = 0.0  # times real time; 0: as fast as it goes
-    start: str = "2026-01-05T06:00:00Z"  # a Monday, before the 08:00 funding: an interval that crosses one is tested
+    start: Instant = "2026-01-05T06:00:00Z"  # a Monday; its 08:00 funding falls inside the run
     sigma_bps: Positive = 1.5  # volatility of the efficient price in bps per square root second
     burst_per_hour: Positive = 20.0  # planted bursts per symbol
     feed_latency_ms: Positive = 5.0  # venue to receiver
@@ -136,8 +139,8 @@ class Config(Section, frozen=True):
     data_dir: str = "data"
     seed: Annotated[int, Meta(ge=0)] = 7
     symbols: tuple[str, ...] | None = None  # None: the default four; in replay whatever the frames hold
-    bars: str = "time_200ms"  # also volume_<base quantity>
-    decision: str = "1s"  # how often the policy looks, on time bars; every bar on volume bars
+    bars: BarClock = "time_200ms"  # also volume_<base quantity>
+    decision: Duration = "1s"  # how often the policy looks, on time bars; every bar on volume bars
     capture: Capture = Capture()
     replay: Replay = Replay()
     sim: Sim = Sim()

@@ -95,7 +95,7 @@ class RunRecord:
         self.sections: dict[str, Any] = {}
         self.console = console or Console(highlight=False, soft_wrap=True)
         self._lines: list[str] = []
-        self._stages: list[dict[str, Any]] = []
+        self.stages: list[dict[str, Any]] = []
 
     @property
     def folder(self) -> Path:
@@ -114,7 +114,15 @@ class RunRecord:
         seconds = round(time.perf_counter() - began, 3)
         if stage.has_key and not stage.reused:
             write_atomic(self._stamp_path(name), msgspec.json.encode(stage.stamp()))
-        self._stages.append({"name": name, "seconds": seconds, "rows_in": stage.rows_in, "rows_out": stage.rows_out})
+        self.stages.append(
+            {
+                "name": name,
+                "seconds": seconds,
+                "rows_in": stage.rows_in,
+                "rows_out": stage.rows_out,
+                "reused": stage.reused,
+            }
+        )
         self.console.print(f"   {name} {seconds:.1f} s", style="dim")
 
     def load_stamp(self, name: str) -> dict[str, Any] | None:
@@ -140,7 +148,7 @@ class RunRecord:
         names = "symbols data features labels models taker maker selection truth winner holdout live"
         body = {name: self.sections.get(name) for name in names.split()}
         rest = {name: value for name, value in self.sections.items() if name not in body}
-        return head | body | {"stages": self._stages} | rest
+        return head | body | {"stages": self.stages} | rest
 
     def finish(self) -> Path:
         """Write report.json and report.txt and point `runs/latest.txt` here. Returns the folder."""

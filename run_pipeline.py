@@ -1,0 +1,112 @@
+"""Does a signal survive its costs? Frames to bars, features, labels, models, a backtest and a paper-trading runner.
+
+python run_pipeline.py                                        every stage, on the simulated exchange
+python run_pipeline.py features labels                        some stages, on what is captured
+python run_pipeline.py --source replay --set replay.path=DIR  every stage, on recorded frames
+python run_pipeline.py nightly                                for cron: retrain on what is captured
+"""
+
+import importlib
+import sys
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+import filelock
+import typer
+from rich.console import Console
+
+from backtest.report import render_latest
+from core.cli import DataDir, File, Seed, Set, Source, StageRun, guarded, run_stages
+from core.config import ROOT, Config, load
+from core.errors import ConfigError, StageError
+from core.origin import settle_source
+from core.run_record import RunRecord
+
+STAGES: Final = {
+    "capture": "ingest.capture",
+    "bars": "research.build_bars",
+    "features": "research.build_features",
+    "labels": "labels.build_labels",
+    "train": "research.train_models",
+    "backtest": "backtest.run_backtest",
+    "export": "live.export_model",
+    "live": "live.run_live",
+}
+NIGHTLY: Final = "nightly"
+NIGHTLY_STAGES: Final = ("bars", "features", "labels", "train", "backtest", "export")
+
+
+def stage_runs(names: list[str]) -> dict[str, StageRun]:
+    """The `run` of each stage, in the pipeline's order.
+
+    Imported when asked for: `bars` need not wait for the training libraries.
+    """
+    return {name: importlib.import_module(module).run for name, module in STAGES.items() if name in names}
+
+
+def run(config: Config, names: list[str], console: Console | None = None) -> RunRecord:
+    """Run stages in order; the report is written and rendered also when one of them fails."""
+    try:
+        return run_stages(config, stage_runs(names), console)
+    finally:
+        folder = render_latest(config.root)
+        print(f"report: {folder / 'report.html' if folder else 'none'}")
+
+
+def nightly(config: Config) -> None:
+    """Retrain on what is captured, under a lock: stale partitions only, `current.txt` only on the verdict.
+
+    The stages speak to `logs/nightly-DATE.log`; standard output gets one line, errors go to standard error, so that
+    cron mails what matters. Raises StageError if another nightly run holds the lock.
+    """
+    logs, began = ROOT / "logs", time.perf_counter()
+    logs.mkdir(exist_ok=True)
+    config.root.mkdir(parents=True, exist_ok=True)
+    try:
+        with (
+            filelock.FileLock(config.root / "nightly.lock", blocking=False),
+            (logs / f"nightly-{datetime.now(UTC):%Y-%m-%d}.log").open("a") as log,
+        ):
+            record = run(config, list(NIGHTLY_STAGES), Console(file=log, highlight=False, soft_wrap=True))
+    except filelock.Timeout:
+        raise StageError(f"another nightly run holds {config.root / 'nightly.lock'}: wait for it to end") from None
+    verdict = (record.sections.get("selection") or {}).get("verdict")
+    kept = ", ".join(stage["name"] for stage in record.stages if stage["reused"])
+    print(f"nightly: {verdict} in {time.perf_counter() - began:.1f} s; unchanged: {kept or 'none'}")
+
+
+def command(
+    stages: Annotated[
+        list[str] | None, typer.Argument(metavar="[STAGE]...", help=f"{' '.join(STAGES)}, or {NIGHTLY}; none: all.")
+    ] = None,
+    pairs: Set = [],  # noqa: B006 (typer reads the default, nothing mutates it)
+    config: File = None,
+    source: Source = None,
+    data_dir: DataDir = None,
+    seed: Seed = None,
+) -> None:
+    """Run the pipeline, or some of its stages; options may stand before or after the stages."""
+
+    def work() -> None:
+        names = list(stages or STAGES)
+        unknown = [name for name in names if name not in {*STAGES, NIGHTLY}]
+        if unknown:
+            raise ConfigError(f"unknown stage {unknown[0]!r}: the stages are {' '.join(STAGES)}, and {NIGHTLY}")
+        if NIGHTLY in names and len(names) > 1:
+            raise ConfigError(f"{NIGHTLY} runs its own stages: give it alone")
+        settings = load(config, pairs, {"source": source, "data_dir": data_dir, "seed": seed})
+        if "capture" not in names:
+            settings = settle_source(settings, source)
+        if NIGHTLY in names:
+            nightly(settings)
+        else:
+            run(settings, names)
+
+    raise typer.Exit(guarded(work))
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command()(command)
+    sys.exit(app())

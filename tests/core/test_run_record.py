@@ -1,0 +1,91 @@
+"""The run record: sections, stamps and the contract's report."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from core.cli import guarded, run_stages
+from core.config import Config, load
+from core.errors import StageError
+from core.run_record import RunRecord, Stage
+
+
+def config_at(folder: Path, *pairs: str) -> Config:
+    return load(pairs=pairs, options={"data_dir": str(folder)}, root=folder)
+
+
+def quiet() -> Console:
+    return Console(quiet=True)
+
+
+def test_a_report_holds_null_where_a_figure_is_bad_or_missing(tmp_path: Path) -> None:
+    def count(config: Config, stage: Stage) -> None:
+        stage.put("labels", [{"n": 1, "mean_net_bps": math.nan}])
+
+    run_stages(config_at(tmp_path), {"labels": count}, quiet())
+    run_id = (tmp_path / "runs" / "latest.txt").read_text().strip()
+    report = json.loads((tmp_path / "runs" / run_id / "report.json").read_text())
+    assert report["labels"] == [{"n": 1, "mean_net_bps": None}]
+    assert report["selection"] is None
+    assert report["simulated"] is True
+    assert [stage["name"] for stage in report["stages"]] == ["labels"]
+
+
+def test_an_unchanged_stage_is_kept_with_its_sections_and_lines(tmp_path: Path) -> None:
+    calls = []
+
+    def work(config: Config, stage: Stage) -> None:
+        if stage.reuse("key"):
+            return
+        calls.append(1)
+        stage.rows_out = 3
+        stage.put("truth", {"n": 3})
+        stage.say("three rows")
+
+    first, second = (run_stages(config_at(tmp_path), {"truth": work}, quiet()) for _ in range(2))
+    assert calls == [1]
+    assert second.sections == first.sections
+    assert second.stages[0]["reused"]
+    assert second.stages[0]["rows_out"] == 3
+
+
+def test_a_failed_stage_leaves_no_stamp_but_a_report(tmp_path: Path) -> None:
+    def fail(config: Config, stage: Stage) -> None:
+        stage.reuse("key")
+        raise StageError("no table")
+
+    with pytest.raises(StageError):
+        run_stages(config_at(tmp_path), {"bars": fail}, quiet())
+    assert (tmp_path / "runs" / "latest.txt").exists()
+    assert not (tmp_path / "stages" / "bars.json").exists()
+
+
+def test_quoted_lines_say_simulated_on_a_simulated_market_only(tmp_path: Path) -> None:
+    def speak(config: Config, stage: Stage) -> None:
+        stage.quote("net 3 bps")
+
+    for source, line in (("sim", "net 3 bps | SIMULATED"), ("live", "net 3 bps")):
+        config = config_at(tmp_path, f"source={source}")
+        run_stages(config, {"backtest": speak}, quiet())
+        run_id = (tmp_path / "runs" / "latest.txt").read_text().strip()
+        assert line in (tmp_path / "runs" / run_id / "report.txt").read_text().splitlines()
+
+
+def test_errors_become_the_exit_codes_of_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
+    def raising(error: BaseException) -> int:
+        def work() -> None:
+            raise error
+
+        return guarded(work)
+
+    assert raising(StageError("stage")) == 1
+    assert raising(KeyboardInterrupt()) == 130
+    assert guarded(lambda: None) == 0
+    assert "error: stage" in capsys.readouterr().err
+
+
+def test_two_records_differ_in_their_id(tmp_path: Path) -> None:
+    assert RunRecord(config_at(tmp_path)).run_id != RunRecord(config_at(tmp_path)).run_id

@@ -1,0 +1,98 @@
+"""The store: what is written is read back, whole or not at all, and staleness follows the rows."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from core import schema, store
+from core.errors import StageError
+from core.units import NS_PER_DAY
+
+PART = store.Partition("trades", "bybit", "BTCUSDT", "2026-01-05")
+START = store.day_start_ns("2026-01-05")
+
+
+def trades(times: list[int]) -> pl.DataFrame:
+    rows = [(START + t, START + t, str(t), 100.0, 1.0, "buy") for t in times]
+    return pl.DataFrame(rows, schema=schema.TRADES.columns, orient="row")
+
+
+def test_a_partition_reads_back_as_written(tmp_path: Path) -> None:
+    store.write(tmp_path, PART, trades([1, 2]), "inputs")
+    assert store.read(tmp_path, PART).equals(trades([1, 2]))
+    assert store.built_from(tmp_path, PART) == "inputs"
+    assert store.rows(tmp_path, PART) == 2
+    assert store.partitions(tmp_path, schema.TRADES) == [PART]
+
+
+def test_hive_readers_see_the_partition_columns(tmp_path: Path) -> None:
+    store.write(tmp_path, PART, trades([1]))
+    row = pl.scan_parquet(tmp_path / "trades", hive_partitioning=True).collect().row(0, named=True)
+    assert (row["exchange"], row["symbol"], str(row["date"])) == ("bybit", "BTCUSDT", "2026-01-05")
+
+
+def test_shards_are_read_in_order_of_time(tmp_path: Path) -> None:
+    store.append(tmp_path, PART, trades([5, 6]), START + 5, 1)
+    store.append(tmp_path, PART, trades([1, 2]), START + 1, 0)
+    assert store.read(tmp_path, PART)["trade_id"].to_list() == ["1", "2", "5", "6"]
+
+
+def test_writing_replaces_the_shards(tmp_path: Path) -> None:
+    store.append(tmp_path, PART, trades([1]), START + 1, 0)
+    store.write(tmp_path, PART, trades([2]))
+    assert store.read(tmp_path, PART)["trade_id"].to_list() == ["2"]
+
+
+def test_a_draft_left_by_a_crash_is_not_read(tmp_path: Path) -> None:
+    store.write(tmp_path, PART, trades([1]))
+    (tmp_path / PART.path / "data.parquet.part").write_bytes(b"half")
+    assert store.rows(tmp_path, PART) == 1
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    path = store.write(tmp_path, PART, trades([1]))
+    path.write_bytes(b"PAR1 not really")
+    with pytest.raises(StageError, match=r"data\.parquet"):
+        store.read(tmp_path, PART)
+
+
+def test_a_missing_table_names_the_stage_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"table `labels`.*run_pipeline\.py labels"):
+        store.require(tmp_path, schema.LABELS)
+
+
+@pytest.mark.parametrize(
+    ("frame", "why"),
+    [
+        (trades([2, 1]), "sorted"),
+        (trades([1]).drop("qty"), "columns"),
+        (trades([1]).with_columns(price=pl.lit(1)), "dtype"),
+        (trades([1]).with_columns(price=pl.lit(None, pl.Float64)), "nulls"),
+    ],
+)
+def test_a_frame_that_breaks_the_schema_is_not_written(frame: pl.DataFrame, why: str, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=why):
+        store.write(tmp_path, PART, frame)
+    assert not store.files(tmp_path, PART)
+
+
+def test_a_repeated_key_is_refused() -> None:
+    features = pl.DataFrame({"decision_ns": [1, 1], "x": [0.0, 0.0]})
+    with pytest.raises(ValueError, match="unique"):
+        schema.check(schema.FEATURES, features)
+
+
+def test_the_fingerprint_follows_the_rows_and_nothing_else(tmp_path: Path) -> None:
+    here, there = tmp_path / "a", tmp_path / "b"
+    store.write(here, PART, trades([1, 2]), "one")
+    store.write(there, PART, trades([1, 2]), "two")
+    assert store.fingerprint(here, [PART]) == store.fingerprint(there, [PART])
+    store.write(there, PART, trades([1, 3]))
+    assert store.fingerprint(here, [PART]) != store.fingerprint(there, [PART])
+
+
+def test_rows_are_split_at_midnight() -> None:
+    frame = trades([0, NS_PER_DAY - 1, NS_PER_DAY, 3 * NS_PER_DAY])
+    days = [(date, rows.height) for date, rows in store.split_by_date(frame, "recv_ns")]
+    assert days == [("2026-01-05", 2), ("2026-01-06", 1), ("2026-01-08", 1)]
