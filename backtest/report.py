@@ -92,7 +92,7 @@ def _plots(report: Mapping[str, Any]) -> dict[str, str]:
     if curve.get("hours"):
         plots["equity"] = charts.equity(curve["hours"], curve["net_usd"], curve["gross_usd"])
     grid = [row for row in report.get("labels") or [] if row.get("kind") == "maker" and row.get("rule") == THROUGH]
-    if grid:
+    if any(row["n"] for row in grid):
         plots["cells"] = charts.cells(_both_sides(grid))
     if report.get("calibration"):
         plots["calibration"] = charts.calibration(report["calibration"])

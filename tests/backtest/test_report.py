@@ -8,7 +8,21 @@ from backtest.report import data_rows, flat, render
 
 EMPTY = {
     **dict.fromkeys(
-        "symbols data features labels models taker maker selection truth winner holdout live".split(), None
+        [
+            "symbols",
+            "data",
+            "features",
+            "labels",
+            "models",
+            "taker",
+            "maker",
+            "selection",
+            "truth",
+            "winner",
+            "holdout",
+            "live",
+        ],
+        None,
     ),
     "run_id": "20260105T060000Z",
     "source": "replay",
