@@ -6,24 +6,10 @@ from typing import Any
 
 from backtest.report import data_rows, flat, render
 
+SECTIONS = ["symbols", "data", "features", "labels", "models", "taker", "maker"]
+SECTIONS += ["selection", "truth", "winner", "holdout", "live"]
 EMPTY = {
-    **dict.fromkeys(
-        [
-            "symbols",
-            "data",
-            "features",
-            "labels",
-            "models",
-            "taker",
-            "maker",
-            "selection",
-            "truth",
-            "winner",
-            "holdout",
-            "live",
-        ],
-        None,
-    ),
+    **dict.fromkeys(SECTIONS),
     "run_id": "20260105T060000Z",
     "source": "replay",
     "simulated": False,
