@@ -14,6 +14,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ["capture", "bars", "features", "labels", "train", "backtest", "export", "live"]
+SECTIONS = ["symbols", "data", "features", "labels", "models", "taker", "maker"]
+SECTIONS += ["selection", "truth", "winner", "holdout", "live"]
 pytestmark = pytest.mark.slow
 
 
@@ -61,8 +63,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_on_the_simulated_exchange_reports_every_section(simulated: Path) -> None:
     report = last_report(simulated)
     assert [stage["name"] for stage in report["stages"]] == STAGES
-    sections = ["symbols", "data", "features", "labels", "models", "taker", "maker", "selection", "truth", "winner", "holdout", "live"]
-    assert [name for name in sections if report[name] is None] == []
+    assert [name for name in SECTIONS if report[name] is None] == []
     assert report["simulated"] is True
     assert report["features"]["count"] >= 40
     assert report["selection"]["verdict"] == "no edge"
