@@ -78,7 +78,10 @@ class Mark(msgspec.Struct, frozen=True, gc=False):
 
 
 class Gap(msgspec.Struct, frozen=True, gc=False):
-    """What is known to be missing of a stream, on the receive clock; `mended`: what follows starts from a snapshot."""
+    """What is known to be missing of a stream (a table's name), on the receive clock. It becomes known at `to_ns`.
+
+    `mended`: nothing that comes after `to_ns` depends on what was missed (a book that starts again from a snapshot).
+    """
 
     symbol: str
     stream: str
@@ -86,6 +89,10 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
     to_ns: int
     reason: str
     mended: bool
+
+
+class DecodeError(ValueError):
+    """A frame that is not what its stream promises. The caller counts and samples it; it is never fatal."""
 
 
 Event: TypeAlias = Quote | Trade | BookUpdate | Liquidation | Mark | Gap
