@@ -179,7 +179,8 @@ def floor32(values: NDArray[np.float64]) -> NDArray[np.float32]:
     """The largest float32 at or below each float64."""
     with np.errstate(over="ignore"):
         near = values.astype(np.float32)
-    return np.where(near > values, np.nextafter(near, np.float32(-np.inf)), near).astype(np.float32)
+        below = np.nextafter(near, np.float32(-np.inf))
+    return np.where(near > values, below, near).astype(np.float32)
 
 
 def _ensemble(trees: list[Nodes], base: float, n_features: int) -> TreeEnsemble:
