@@ -1,0 +1,141 @@
+"""What the simulated exchange and the replay server share as processes: start, listen on loopback, answer, end.
+
+A server reads its configuration as one line of JSON from standard input, prints `listening on 127.0.0.1:PORT`, and ends
+when standard input closes: it lives no longer than the run that started it (core/servers.py).
+"""
+
+import asyncio
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from backtest.market.pump import VIRTUAL_CLOCK, WRITE_BUFFER_BYTES, Outlet, Pump, clock_of
+from core.config import Config
+from core.errors import StageError
+
+LOOPBACK: Final = "127.0.0.1"
+PING_S, PONG_S = 180, 600  # as Binance USD-M (exchange_protocols A.2); a client may be busy for long in virtual time
+CLOSE_S: Final = 60  # a client may have much to read before it reaches the close frame
+
+Hear = Callable[[Outlet, str], None]
+"""What a client's message does, clocks excepted."""
+
+
+def config_from_stdin() -> Config:
+    """The configuration that the parent process wrote as one line."""
+    return msgspec.json.decode(sys.stdin.readline(), type=Config)
+
+
+def run_process(serving: Callable[[Config], Awaitable[None]]) -> int:
+    """The main of a server process: exit code 1 and one clear message where it cannot start."""
+    # Ctrl-C reaches the whole process group; whether we go on is the parent's business: it closes our standard input.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        asyncio.run(_awaited(serving(config_from_stdin())))
+    except StageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
+
+
+async def until_stdin_closes() -> None:
+    """Return when the parent is gone. A thread reads, since standard input need not be a pipe."""
+    loop, closed = asyncio.get_running_loop(), asyncio.Event()
+
+    def watch() -> None:
+        sys.stdin.read()
+        loop.call_soon_threadsafe(closed.set)
+
+    threading.Thread(target=watch, daemon=True).start()
+    await closed.wait()
+
+
+async def converse(pump: Pump, outlet: Outlet, hear: Hear) -> None:
+    """Serve one connection until it closes: clocks to the pump, everything else to `hear`."""
+    await pump.add(outlet)
+    try:
+        async for message in outlet.connection:
+            text = message if isinstance(message, str) else message.decode(errors="replace")
+            clock_ns = clock_of(text) if outlet.virtual else None
+            if clock_ns is None:
+                hear(outlet, text)
+            else:
+                outlet.clock_ns = clock_ns
+            pump.wake()
+    except ConnectionClosed:
+        return
+    finally:
+        pump.remove(outlet)
+
+
+async def listen(
+    handler: Callable[[ServerConnection], Awaitable[None]],
+    answer: Callable[[ServerConnection, Request], Response | None],
+    port: int = 0,
+) -> Server:
+    """A WebSocket server on loopback that also answers plain HTTP by `answer`.
+
+    Compression is off: it costs 30 us a frame.
+    """
+    return await serve(
+        handler,
+        LOOPBACK,
+        port,
+        process_request=answer,
+        select_subprotocol=lambda _, offered: VIRTUAL_CLOCK if VIRTUAL_CLOCK in offered else None,
+        compression=None,
+        ping_interval=PING_S,
+        ping_timeout=PONG_S,
+        close_timeout=CLOSE_S,
+        write_limit=WRITE_BUFFER_BYTES,
+        max_size=1 << 20,
+    )
+
+
+def address_of(server: Server) -> str:
+    host, port = next(iter(server.sockets)).getsockname()[:2]
+    return f"{host}:{port}"
+
+
+async def run_until_told(server: Server, pump: Pump) -> None:
+    """Announce the address, drive the pump, and close everything when the parent is gone."""
+    print(f"listening on {address_of(server)}", flush=True)
+    pumping = asyncio.create_task(pump.run())
+    stopped = asyncio.create_task(until_stdin_closes())
+    await asyncio.wait({pumping, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if pumping.done() and (error := pumping.exception()):
+        raise error
+    await stopped
+    pumping.cancel()
+    server.close(close_connections=False)
+
+
+def json_response(
+    body: object, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
+) -> Response:
+    """A JSON answer to a plain HTTP request; the connection closes after it."""
+    content = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    fields: dict[str, Any] = {
+        "Content-Type": "application/json",
+        "Content-Length": str(len(content)),
+        "Connection": "close",
+        **(headers or {}),
+    }
+    return Response(status.value, status.phrase, Headers(fields), content)
+
+
+def is_websocket(request: Request) -> bool:
+    return "websocket" in request.headers.get("Upgrade", "").lower()
