@@ -1,0 +1,182 @@
+"""Export stage: the winner of training to `data/models/<model_id>/{model.onnx, manifest.json}`.
+
+    python run_pipeline.py export
+
+Before anything is written, the graph's scores are compared with the trained ensemble's on held-out rows. `exported.txt`
+names the last model exported; `current.txt`, the model in use, is switched only on the verdict "edge", and atomically.
+"""
+
+import sys
+from pathlib import Path
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from typing import Final
+from zipfile import BadZipFile
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from core import schema, store
+from core.cli import stage_main
+from core.config import Config
+from core.errors import StageError
+from core.run_record import Stage, git_sha
+from live.manifest import (
+    CURRENT,
+    EXPORTED,
+    ExportParity,
+    Manifest,
+    compile_texts,
+    models_folder,
+    probe,
+    sha256,
+    write_bundle,
+)
+from live.onnx_export import features_metadata, to_onnx
+from live.scorer import Scorer
+from research import trees
+from research.bars import BAR_COLUMNS
+from research.candidates import Winner, model_path, read_winner
+from research.trees import TreeEnsemble
+
+READS, WRITES = (schema.FEATURES,), ()
+VERSION: Final = 1
+PARITY_BOUND: Final = 1e-6
+"""Largest difference of a score, in bps, between the graph and the ensemble (method section 7)."""
+PARITY_ROWS: Final = 5_000  # held-out rows compared, evenly in time over all symbols
+
+Rows = NDArray[np.float32]
+
+
+def run(cfg: Config, stage: Stage) -> None:
+    """The trained winner to a bundle that the runner can load."""
+    winner = read_winner(cfg.root)
+    ensemble = read_ensemble(cfg.root, winner)
+    parts = store.require(cfg.root, schema.FEATURES, cfg.symbols or (), winner.bars)
+    key = store.hash_of(VERSION, winner, ensemble_digest(ensemble), cfg.fees, store.fingerprint(cfg.root, parts))
+    if stage.reuse(key):
+        return
+    rows = held_out_rows(cfg.root, parts, winner)
+    model = to_onnx(ensemble, features_metadata(winner.features))
+    manifest = describe(cfg, winner, model, check_parity(ensemble, Scorer(model), rows))
+    write_bundle(models_folder(cfg.root) / manifest.model_id, manifest, model)
+    point_at(cfg.root, manifest)
+    stage.rows_in, stage.rows_out = rows.shape[0], 1
+    report(stage, manifest, len(model), ensemble.n_trees)
+
+
+def read_ensemble(root: Path, winner: Winner) -> TreeEnsemble:
+    """The winner's trees. Raises StageError where training left none."""
+    path = model_path(root, winner.candidate.model)
+    try:
+        return trees.load(path)
+    except FileNotFoundError:
+        raise StageError(f"{path} does not exist: run `python run_pipeline.py train` first") from None
+    except (ValueError, KeyError, OSError, BadZipFile) as error:
+        raise StageError(f"{path} is damaged ({error}): run `python run_pipeline.py train` again") from error
+
+
+def held_out_rows(root: Path, parts: list[store.Partition], winner: Winner) -> Rows:
+    """The hold-out's feature rows, float32 (rows, features), thinned evenly to PARITY_ROWS."""
+    names = [name for name, _ in winner.features]
+    found = []
+    for part in parts:
+        frame = store.read(root, part, ["decision_ns", *names])
+        late = frame["decision_ns"].to_numpy() >= winner.holdout_window[0]
+        found.append(frame.select(names).to_numpy()[late])
+    rows = np.concatenate(found)
+    step = max(1, -(-rows.shape[0] // PARITY_ROWS))
+    return rows[::step].astype(np.float32)
+
+
+def check_parity(ensemble: TreeEnsemble, scorer: Scorer, rows: Rows) -> ExportParity:
+    """Scores of the graph against the ensemble's, many rows at once and row by row.
+
+    Raises StageError over the bound.
+    """
+    expected = ensemble.predict(rows)
+    one_by_one = np.array([scorer.score(row) for row in rows.astype(np.float64)])
+    worst = max(float(np.abs(got - expected).max(initial=0.0)) for got in (scorer.score_rows(rows), one_by_one))
+    if not worst <= PARITY_BOUND:
+        raise StageError(
+            f"the exported graph scores {worst:.3g} bps off the trained ensemble on {rows.shape[0]} held-out rows, "
+            f"over the bound of {PARITY_BOUND:g}: nothing was exported; install the pinned onnx and onnxruntime"
+        )
+    return ExportParity(rows=rows.shape[0], max_abs_score_diff=worst, bound=PARITY_BOUND)
+
+
+def describe(cfg: Config, winner: Winner, model: bytes, parity: ExportParity) -> Manifest:
+    """The manifest. The id is a hash of what the runner acts on, so equal content has equal ids."""
+    policy = (winner.candidate, winner.calibration, winner.bars, winner.decision, cfg.fees)
+    content = store.hash_of(sha256(model), winner.features, *policy)
+    return Manifest(
+        model_id=f"{winner.candidate.model}s_{content[:12]}",
+        features=tuple(winner.features),
+        columns=tuple(BAR_COLUMNS),
+        probe=probe(compile_texts(winner.features, winner.bars)),
+        bars=winner.bars,
+        decision=winner.decision,
+        candidate=winner.candidate,
+        calibration=winner.calibration,
+        fees=cfg.fees,
+        train_window=winner.train_window,
+        metrics=winner.metrics,
+        verdict=winner.verdict,
+        reasons=tuple(winner.reasons),
+        tradeable=winner.verdict == "edge",
+        export_parity=parity,
+        model_sha256=sha256(model),
+        data_fingerprint=winner.data_fingerprint,
+        git_sha=git_sha(),
+    )
+
+
+def point_at(root: Path, manifest: Manifest) -> None:
+    """Name the model: as the last one exported, and, only with an edge, as the one in use."""
+    name = f"{manifest.model_id}\n".encode()
+    store.write_atomic(models_folder(root) / EXPORTED, name)
+    if manifest.tradeable:
+        store.write_atomic(models_folder(root) / CURRENT, name)
+
+
+def report(stage: Stage, manifest: Manifest, size: int, n_trees: int) -> None:
+    parity = manifest.export_parity
+    stage.put(
+        "export",
+        {
+            "model_id": manifest.model_id,
+            "tradeable": manifest.tradeable,
+            "trees": n_trees,
+            "bytes": size,
+            "parity": msgspec.to_builtins(parity),
+        },
+    )
+    stage.say(f"{manifest.model_id}: {n_trees} trees, {len(manifest.features)} features, {size / 1024:.0f} KiB of ONNX")
+    stage.say(
+        f"scores equal the ensemble's within {parity.max_abs_score_diff:.1e} bps on {parity.rows:,} held-out rows "
+        f"(bound {parity.bound:g})"
+    )
+    if manifest.tradeable:
+        stage.say(f"verdict edge: {CURRENT} now names {manifest.model_id}")
+    else:
+        stage.say(f"verdict no edge: tradeable=false, {CURRENT} is left alone")
+
+
+def ensemble_digest(ensemble: TreeEnsemble) -> str:
+    """A hash of every array of the ensemble."""
+    arrays = (
+        ensemble.feature,
+        ensemble.threshold,
+        ensemble.missing_left,
+        ensemble.left,
+        ensemble.right,
+        ensemble.value,
+    )
+    return store.hash_of(*(array.tobytes() for array in (*arrays, ensemble.roots)), ensemble.base, ensemble.n_features)
+
+
+if __name__ == "__main__":
+    stage_main("export", run)
