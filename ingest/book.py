@@ -1,0 +1,139 @@
+"""The L2 order book of one depth stream: levels, and the venue's rule for which change may follow which.
+
+Binance USD-M and COIN-M link each change to the one before by `pu`; spot by `U == u + 1`; Bybit by `u + 1`
+(exchange_protocols.md A.4, B, C.3). A book that starts from a REST snapshot holds changes back until it has one.
+"""
+
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from ingest.events import Level
+
+_MOST_HELD: Final = 10_000
+"""Changes held back for a snapshot: 1,000 s of a 100 ms stream. Older ones go, and the snapshot is asked for again."""
+
+
+class Change(NamedTuple):
+    """One depth message: it takes the book from `prev_id` (where the venue gives it) or `first_id` to `last_id`."""
+
+    first_id: int
+    last_id: int
+    prev_id: int
+    bids: Sequence[Level]
+    asks: Sequence[Level]
+
+
+Verdict: TypeAlias = Literal["next", "old", "break"]
+Rule: TypeAlias = Callable[[int, Change, bool], Verdict]
+"""(the book's update id, a change, whether the book is fresh from a snapshot) -> what to do with the change."""
+
+
+def futures_rule(book_id: int, change: Change, fresh: bool) -> Verdict:
+    """Binance USD-M and COIN-M. The first change after a snapshot spans it, later ones name the one before as `pu`.
+
+    The venue words the first as `U <= lastUpdateId <= u`. Ids are shared by all symbols, so a change may begin after
+    the snapshot and miss nothing: what must not lie behind the snapshot is the end of the change before, `pu`.
+    """
+    if fresh:
+        if change.last_id < book_id:
+            return "old"
+        return "next" if min(change.prev_id, change.first_id) <= book_id else "break"
+    return "next" if change.prev_id == book_id else "break"
+
+
+def spot_rule(book_id: int, change: Change, fresh: bool) -> Verdict:
+    """Binance spot: drop what ends at or before the snapshot; the first kept spans it; then `U == u + 1`."""
+    if fresh:
+        if change.last_id <= book_id:
+            return "old"
+        return "next" if change.first_id <= book_id + 1 else "break"
+    return "next" if change.first_id == book_id + 1 else "break"
+
+
+def bybit_rule(book_id: int, change: Change, fresh: bool) -> Verdict:
+    """Bybit: each delta's `u` is one more than that of the message before, the snapshot's included."""
+    return "next" if change.last_id == book_id + 1 else "break"
+
+
+class Ladder:
+    """One side of a book: quantity by price, with the prices kept in ascending order."""
+
+    __slots__ = ("prices", "qty_at")
+
+    def __init__(self) -> None:
+        self.qty_at: dict[float, float] = {}
+        self.prices: list[float] = []
+
+    def reset(self, levels: Sequence[Level]) -> None:
+        self.qty_at = {price: qty for price, qty in levels if qty}
+        self.prices = sorted(self.qty_at)
+
+    def put(self, levels: Sequence[Level]) -> None:
+        """Set absolute quantities; 0 removes a level, and removing an unknown one is normal."""
+        qty_at, prices = self.qty_at, self.prices
+        for price, qty in levels:
+            if qty:
+                if price not in qty_at:
+                    insort(prices, price)
+                qty_at[price] = qty
+            elif qty_at.pop(price, None) is not None:
+                del prices[bisect_left(prices, price)]
+
+
+class Book:
+    """Levels of one depth stream. `update_id` is None until a snapshot has come, and again after a break."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.bids, self.asks = Ladder(), Ladder()
+        self.update_id: int | None = None
+        self._rule = rule
+        self._fresh = False
+        self._held: deque[Change] = deque(maxlen=_MOST_HELD)
+
+    def snapshot(self, update_id: int, bids: Sequence[Level], asks: Sequence[Level]) -> str | None:
+        """Replace the book, then apply what was held back for it. Returns why it cannot go on, or None."""
+        self.bids.reset(bids)
+        self.asks.reset(asks)
+        self.update_id, self._fresh = update_id, True
+        held, self._held = self._held, deque(maxlen=_MOST_HELD)
+        while held:
+            reason = self.apply(held.popleft())
+            if reason is not None:
+                self._held.extend(held)
+                return reason
+        return None
+
+    def apply(self, change: Change) -> str | None:
+        """Apply a change, or hold it back if there is no snapshot yet. Returns why it does not follow, or None.
+
+        After a break the book is gone until the next snapshot, for which the change that broke it is held back.
+        """
+        if self.update_id is None:
+            self._held.append(change)
+            return None
+        verdict = self._rule(self.update_id, change, self._fresh)
+        if verdict == "old":
+            return None
+        if verdict == "break":
+            reason = f"update {change.first_id}-{change.last_id} does not follow {self.update_id}"
+            self.lose()
+            self._held.append(change)
+            return reason
+        self.bids.put(change.bids)
+        self.asks.put(change.asks)
+        self.update_id, self._fresh = change.last_id, False
+        return None
+
+    def lose(self) -> None:
+        """Forget everything: the stream was interrupted."""
+        self.update_id = None
+        self._held.clear()
+
+    def best(self) -> tuple[float, float, float, float] | None:
+        """(bid price, bid qty, ask price, ask qty), or None while there is no book or one side of it is empty."""
+        if self.update_id is None or not self.bids.prices or not self.asks.prices:
+            return None
+        bid, ask = self.bids.prices[-1], self.asks.prices[0]
+        return bid, self.bids.qty_at[bid], ask, self.asks.qty_at[ask]

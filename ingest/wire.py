@@ -1,0 +1,144 @@
+"""What the venues' frames have in common: field types, typed decoding, symbols, the clock that a venue does not give.
+
+Venues send numbers as texts and add keys without notice, so the structs are lax about both, and strict about what a
+number may be: a price is positive and finite, an identifier fits 64 bits.
+"""
+
+import math
+import re
+from collections import deque
+from collections.abc import Callable
+from typing import Annotated, Final, Generic, TypeVar
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from core.units import NS_PER_MS, NS_PER_S, NS_PER_US
+from ingest.events import DecodeError
+
+T = TypeVar("T")
+_MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_MOST: Final = 1e18  # beyond any price or quantity of any venue, and far from where sums lose meaning
+_FIRST_US: Final = 100_000_000_000_000  # 1973 in microseconds, 5138 in milliseconds
+_LAST_US: Final = 9_000_000_000_000_000  # 2255, the last whole year or so that int64 nanoseconds hold
+
+Price = Annotated[float, Meta(gt=0, lt=_MOST)]
+Qty = Annotated[float, Meta(ge=0, lt=_MOST)]
+Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Epoch = Annotated[int, Meta(ge=0, le=_LAST_US)]
+"""Unix time in milliseconds, or in microseconds where the connection asked for them (Binance spot)."""
+Levels = list[tuple[Price, Qty]]
+
+
+class Wire(msgspec.Struct, frozen=True, gc=False):
+    """A message as a venue writes it. Keys that are not named are skipped."""
+
+
+class Wrapped(msgspec.Struct, Generic[T], frozen=True, gc=False):
+    """A message inside a combined stream's or a topic's envelope."""
+
+    data: T
+
+
+def frame_decoder(wire_type: type[T], wrapped: bool = False) -> Callable[[bytes], T]:
+    """A function from a frame's bytes to `wire_type`, inside an envelope or bare; it raises DecodeError."""
+    if wrapped:
+        inner = msgspec.json.Decoder(Wrapped[wire_type], strict=False).decode  # type: ignore[valid-type]
+
+        def unwrapped(frame: bytes) -> T:
+            try:
+                return inner(frame).data
+            except _MALFORMED as error:
+                raise DecodeError(str(error)) from error
+
+        return unwrapped
+    decode = msgspec.json.Decoder(wire_type, strict=False).decode
+
+    def bare(frame: bytes) -> T:
+        try:
+            return decode(frame)
+        except _MALFORMED as error:
+            raise DecodeError(str(error)) from error
+
+    return bare
+
+
+def frame_bytes(frame: str | bytes) -> bytes:
+    """UTF-8 of a frame. Raises DecodeError for a text that has none (lone surrogates)."""
+    if isinstance(frame, bytes):
+        return frame
+    try:
+        return frame.encode()
+    except UnicodeEncodeError as error:
+        raise DecodeError(str(error)) from error
+
+
+def epoch_ns(time: int) -> int:
+    """Nanoseconds of a wire time, whose size tells milliseconds from microseconds."""
+    return time * (NS_PER_MS if time < _FIRST_US else NS_PER_US)
+
+
+def optional_number(text: str | None) -> float | None:
+    """A number that a venue may leave out or empty. Raises DecodeError for another text."""
+    if not text:
+        return None
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise DecodeError(f"expected a number, was {text!r}") from error
+    if not math.isfinite(number) or abs(number) >= _MOST:
+        raise DecodeError(f"expected a finite number, was {text!r}")
+    return number
+
+
+_SYMBOL: Final = re.compile(r"\w[\w.-]{0,39}")  # \w: some listings have Chinese names
+
+
+class Symbols:
+    """Names that are fit to be part of a path. Most frames repeat a name that was met before."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def admit(self, symbol: str) -> str:
+        """The symbol itself. Raises DecodeError for what no venue calls a symbol."""
+        if symbol not in self._known:
+            if not _SYMBOL.fullmatch(symbol):
+                raise DecodeError(f"expected a symbol, was {symbol[:60]!r}")
+            self._known.add(symbol)
+        return symbol
+
+
+class VenueClock:
+    """The venue's time for messages that have none: receipt less a causal low percentile of receive - exchange time.
+
+    The first percentile over 60 s (method.md section 1) is the least delay that is not an outlier; it is negative where
+    the local clock runs behind. Until a stream with times was heard, the two clocks are taken to agree.
+    """
+
+    WINDOW_NS: Final = 60 * NS_PER_S
+    QUANTILE: Final = 0.01
+    _REFRESH_NS: Final = NS_PER_S  # sorting 60 s of samples at each message would cost more than decoding it
+    _FEW: Final = 64
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[int, int]] = deque()
+        self._delay_ns = 0
+        self._refresh_at_ns = 0
+
+    def heard(self, exch_ns: int, recv_ns: int) -> None:
+        """A message with a venue time arrived."""
+        samples = self._samples
+        samples.append((recv_ns, recv_ns - exch_ns))
+        while samples[0][0] < recv_ns - self.WINDOW_NS:
+            samples.popleft()
+        if recv_ns >= self._refresh_at_ns or len(samples) < self._FEW:
+            self._refresh_at_ns = recv_ns + self._REFRESH_NS
+            delays = np.fromiter((delay for _, delay in samples), np.int64, len(samples))
+            rank = int((len(samples) - 1) * self.QUANTILE)
+            self._delay_ns = int(np.partition(delays, rank)[rank])
+
+    def at(self, recv_ns: int) -> int:
+        """The venue's time, in nanoseconds, of what was received at `recv_ns`."""
+        return recv_ns - self._delay_ns
