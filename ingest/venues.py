@@ -173,10 +173,7 @@ def _plan_binance(
     )
 
 
-def _bybit(
-    venue: Literal["bybit", "bybit_spot", "bybit_inverse"], symbols: list[str], capture: Capture, hosts: Hosts
-) -> Plan:
-    category = {"bybit": "linear", "bybit_spot": "spot", "bybit_inverse": "inverse"}[venue]
+def _bybit(category: str, symbols: list[str], capture: Capture, hosts: Hosts) -> Plan:
     topics = [("orderbook.1", TOP_OF_BOOK.name), ("publicTrade", TRADES.name)]
     if capture.depth != "off":
         topics.append((f"orderbook.{capture.bybit_depth}", BOOK_DELTAS.name))
