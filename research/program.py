@@ -1,0 +1,158 @@
+"""Programs and streams: what `compile_features` makes, and the state of one run of it.
+
+A `Program` is immutable and may be shared by threads and symbols; a `Stream` is one symbol's run, a batch or a row at a
+time, with the same bits.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from research.interpreter import CLOCK_SIZE, GAP_ROW, IS_BLANK, LAST, NO_BAR, SCRATCH, TILE, walk
+
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
+
+GAP_COLUMN: Final = "has_gap"
+_CHUNK: Final = 64 * TILE  # rows that are turned column by column at a time: bounds the copy of a batch's input
+
+
+@dataclass(frozen=True)
+class Program:
+    """Features compiled for some columns and one bar clock.
+
+    `expressions` are the features' texts over the columns alone, in the order of `names`; `code` the instructions;
+    `constants` the values of the registers after the scratch ones; `inputs` the columns that are read; `nodes` the
+    distinct operators (columns and numbers are not counted); `warmup_bars` how many bars of a fresh or restarted
+    stream give NaN in at least one feature.
+    """
+
+    names: tuple[str, ...]
+    expressions: tuple[str, ...]
+    columns: tuple[str, ...]
+    bar: str
+    code: Ints
+    constants: Floats
+    inputs: Ints
+    registers: int
+    state_size: int
+    nodes: int
+    warmup_bars: int
+
+    def evaluate(
+        self, x: Floats | pl.DataFrame, bar_index: Ints | None = None, take: Ints | None = None, tile: int = TILE
+    ) -> Floats:
+        """Features (n, len(names)) of rows `x` (n, len(columns)), from a fresh start.
+
+        `bar_index` (n,) is absolute; 0, 1, … if not given. `take` (m,), ascending row numbers, asks for some rows'
+        features only: (m, len(names)). `tile` never changes a bit. Raises ValueError for shapes that do not fit and
+        for a frame that lacks a column.
+        """
+        return self.start(tile).run(x, bar_index, take)
+
+    def start(self, tile: int = TILE) -> "Stream":
+        """A fresh stream: no bar seen."""
+        return Stream(self, tile)
+
+
+class Stream:
+    """The state of one run of a program: one symbol."""
+
+    def __init__(self, program: Program, tile: int = TILE) -> None:
+        if tile < 1:
+            raise ValueError(f"tile must be at least 1 row, was {tile}")
+        self.program = program
+        self._state = np.full(program.state_size, np.nan)
+        self._clock = np.zeros(CLOCK_SIZE, np.int64)
+        self._clock[[LAST, IS_BLANK]] = NO_BAR, 1
+        columns = program.columns
+        self._clock[GAP_ROW] = columns.index(GAP_COLUMN) if GAP_COLUMN in columns else -1
+        self._registers = np.zeros((program.registers, tile))
+        constants = slice(SCRATCH, SCRATCH + program.constants.size)
+        self._registers[constants] = program.constants[:, None]
+        self._row = np.zeros((len(columns), 1))
+        self._index = np.zeros(1, np.int64)
+
+    def run(self, x: Floats | pl.DataFrame, bar_index: Ints | None = None, take: Ints | None = None) -> Floats:
+        """Like `Program.evaluate`, going on from the rows before. The bar index goes on too if not given."""
+        columns = _columns(x, self.program.columns)
+        n = columns.shape[0]
+        index = self._next_index() + np.arange(n) if bar_index is None else _int_rows("bar_index", bar_index, n)
+        rows = np.arange(n) if take is None else _ascending(take, n)
+        out = np.empty((len(self.program.names), rows.size))
+        for begin in range(0, n, _CHUNK):
+            end = min(begin + _CHUNK, n)
+            first, last = np.searchsorted(rows, (begin, end))
+            made = np.empty((out.shape[0], last - first))
+            walk(
+                self.program.code, self._state, self._clock, self._registers,
+                self._turned(columns, begin, end), index[begin:end], rows[first:last] - begin, made,
+            )  # fmt: skip
+            out[:, first:last] = made
+        return out.T
+
+    def step(self, row: Floats, bar_index: int | None = None) -> Floats:
+        """Features (len(names),) of one more row (len(columns),): the bits of `run` on the same rows."""
+        self._row[:, 0] = row
+        self._index[0] = self._next_index() if bar_index is None else bar_index
+        out = np.empty((len(self.program.names), 1))
+        walk(self.program.code, self._state, self._clock, self._registers, self._row, self._index, _FIRST, out)
+        return out[:, 0]
+
+    def save(self) -> dict[str, NDArray[Any]]:
+        """All state as arrays that `np.savez` takes without pickling."""
+        return {"program": np.array(_text(self.program)), "state": self._state.copy(), "clock": self._clock.copy()}
+
+    def restore(self, saved: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from a `save`. Raises ValueError if another program made it."""
+        if str(saved["program"]) != _text(self.program) or saved["state"].shape != self._state.shape:
+            raise ValueError("state was saved by other features: start afresh and let the windows fill")
+        self._state[:] = saved["state"]
+        self._clock[:] = saved["clock"]
+
+    def _next_index(self) -> int:
+        last = int(self._clock[LAST])
+        return 0 if last == NO_BAR else last + 1
+
+    def _turned(self, x: Floats, begin: int, end: int) -> Floats:
+        """The rows begin..end as (columns, n), of which only those that are read are filled."""
+        turned = np.empty((x.shape[1], end - begin))
+        for column in self.program.inputs:
+            turned[column] = x[begin:end, column]
+        return turned
+
+
+_FIRST: Final = np.zeros(1, np.int64)
+
+
+def _text(program: Program) -> str:
+    return "\n".join((program.bar, *program.columns, *program.expressions))
+
+
+def _columns(x: Floats | pl.DataFrame, names: tuple[str, ...]) -> Floats:
+    if isinstance(x, pl.DataFrame):
+        missing = [name for name in names if name not in x.columns]
+        if missing:
+            raise ValueError(f"the frame lacks the columns {missing}, which the program was compiled for")
+        return x.select(pl.col(names).cast(pl.Float64)).to_numpy()
+    x = np.asarray(x, np.float64)
+    if x.ndim != 2 or x.shape[1] != len(names):
+        raise ValueError(f"rows must have shape (n, {len(names)}), one per column {names}, was {x.shape}")
+    return x
+
+
+def _int_rows(name: str, values: Ints, n: int) -> Ints:
+    if values.shape != (n,):
+        raise ValueError(f"{name} must have shape ({n},), one per row, was {values.shape}")
+    return np.require(values, np.int64, ["C", "W"])  # a read-only array would compile the kernel a second time
+
+
+def _ascending(take: Ints, n: int) -> Ints:
+    rows = np.array(take, np.int64)
+    if rows.size and (rows[0] < 0 or rows[-1] >= n or (np.diff(rows) <= 0).any()):
+        raise ValueError(f"take must hold ascending row numbers from 0 to {n - 1}")
+    return rows
