@@ -8,12 +8,13 @@ import asyncio
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
@@ -26,6 +27,8 @@ LOOPBACK: Final = "127.0.0.1"
 PING_S, PONG_S = 180, 600  # as Binance USD-M (exchange_protocols A.2); a client may be busy for long in virtual time
 CLOSE_S: Final = 60  # a client may have much to read before it reaches the close frame
 
+Handler = Callable[[ServerConnection], Awaitable[None]]
+Answer = Callable[[ServerConnection, Request], Response | None]
 Hear = Callable[[Outlet, str], None]
 """What a client's message does, clocks excepted."""
 
@@ -35,23 +38,19 @@ def config_from_stdin() -> Config:
     return msgspec.json.decode(sys.stdin.readline(), type=Config)
 
 
-def run_process(serving: Callable[[Config], Awaitable[None]]) -> int:
+def run_process(serving: Callable[[Config], Coroutine[Any, Any, None]]) -> int:
     """The main of a server process: exit code 1 and one clear message where it cannot start."""
     # Ctrl-C reaches the whole process group; whether we go on is the parent's business: it closes our standard input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        asyncio.run(_awaited(serving(config_from_stdin())))
+        asyncio.run(serving(config_from_stdin()))
     except StageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-async def _awaited(work: Awaitable[None]) -> None:
-    await work
-
-
-async def until_stdin_closes() -> None:
+async def _stdin_closed() -> None:
     """Return when the parent is gone. A thread reads, since standard input need not be a pipe."""
     loop, closed = asyncio.get_running_loop(), asyncio.Event()
 
@@ -81,19 +80,17 @@ async def converse(pump: Pump, outlet: Outlet, hear: Hear) -> None:
         pump.remove(outlet)
 
 
-async def listen(
-    handler: Callable[[ServerConnection], Awaitable[None]],
-    answer: Callable[[ServerConnection, Request], Response | None],
-    port: int = 0,
-) -> Server:
-    """A WebSocket server on loopback that also answers plain HTTP by `answer`.
+@asynccontextmanager
+async def running(pump: Pump, handler: Handler, answer: Answer) -> AsyncIterator[tuple[str, "asyncio.Task[None]"]]:
+    """A server on loopback while the context is open: its address, and the task that drives the pump.
 
-    Compression is off: it costs 30 us a frame.
+    `answer` responds to plain HTTP and refuses WebSocket paths, or gives None. Compression is off: it costs 30 us a
+    frame.
     """
-    return await serve(
+    server = await serve(
         handler,
         LOOPBACK,
-        port,
+        0,
         process_request=answer,
         select_subprotocol=lambda _, offered: VIRTUAL_CLOCK if VIRTUAL_CLOCK in offered else None,
         compression=None,
@@ -101,26 +98,28 @@ async def listen(
         ping_timeout=PONG_S,
         close_timeout=CLOSE_S,
         write_limit=WRITE_BUFFER_BYTES,
-        max_size=1 << 20,
     )
-
-
-def address_of(server: Server) -> str:
-    host, port = next(iter(server.sockets)).getsockname()[:2]
-    return f"{host}:{port}"
-
-
-async def run_until_told(server: Server, pump: Pump) -> None:
-    """Announce the address, drive the pump, and close everything when the parent is gone."""
-    print(f"listening on {address_of(server)}", flush=True)
     pumping = asyncio.create_task(pump.run())
-    stopped = asyncio.create_task(until_stdin_closes())
-    await asyncio.wait({pumping, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    if pumping.done() and (error := pumping.exception()):
-        raise error
-    await stopped
-    pumping.cancel()
-    server.close(close_connections=False)
+    try:
+        host, port = next(iter(server.sockets)).getsockname()[:2]
+        yield f"{host}:{port}", pumping
+    finally:
+        pumping.cancel()
+        for outlet in list(pump.outlets):
+            outlet.connection.transport.abort()
+        server.close()
+        await server.wait_closed()
+
+
+async def serve_until_stdin_closes(pump: Pump, handler: Handler, answer: Answer) -> None:
+    """The life of a server process. Whatever goes wrong in the pump ends it."""
+    async with running(pump, handler, answer) as (address, pumping):
+        print(f"listening on {address}", flush=True)
+        stopped = asyncio.create_task(_stdin_closed())
+        await asyncio.wait({pumping, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if pumping.done():
+            pumping.result()
+        await stopped
 
 
 def json_response(

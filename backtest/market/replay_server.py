@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
-from backtest.market.local_server import converse, is_websocket, json_response, listen, run_process, run_until_told
+from backtest.market.local_server import (
+    Answer,
+    Handler,
+    converse,
+    is_websocket,
+    json_response,
+    run_process,
+    serve_until_stdin_closes,
+)
 from backtest.market.pump import FeedError, Outlet, Pump
 from core.config import ROOT, Config
 from core.errors import StageError
@@ -177,6 +185,11 @@ async def serve_replay(config: Config) -> None:
     """Serve `replay.path` until the parent process is gone. Raises StageError if there is nothing to serve."""
     replay = Replay(open_recordings(ROOT / config.replay.path))
     pump = Pump(replay, config.replay.speed)
+    await serve_until_stdin_closes(pump, *service(replay, pump))
+
+
+def service(replay: Replay, pump: Pump) -> tuple[Handler, Answer]:
+    """The WebSocket handler and the HTTP answers of a replay."""
 
     def answer(connection: ServerConnection, request: Request) -> Response | None:
         if request.path == CONNECTIONS_PATH:
@@ -191,7 +204,7 @@ async def serve_replay(config: Config) -> None:
         outlet.listening = True
         await converse(pump, outlet, hear=lambda outlet, text: None)
 
-    await run_until_told(await listen(handler, answer), pump)
+    return handler, answer
 
 
 def connections(replay: Replay) -> list[dict[str, object]]:
