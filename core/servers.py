@@ -15,9 +15,11 @@ import msgspec
 
 from core.config import ROOT, Config, Hosts
 from core.errors import StageError
+from core.store import hash_of
 
 EXCHANGE_MODULE = "backtest.market.exchange_server"
 REPLAY_MODULE = "backtest.market.replay_server"
+DIRECT_MODULE = "backtest.market.direct"
 _READY = "listening on "
 
 
@@ -42,6 +44,20 @@ def local_hosts(address: str) -> Hosts:
     return Hosts(
         **{name: (ws if name.endswith("_ws") else http) for name in Hosts.__struct_fields__},
     )
+
+
+def simulate_directly(config: Config) -> None:
+    """Let the simulated market write the event tables itself, without sockets. Raises StageError if it fails."""
+    command = [sys.executable, "-m", DIRECT_MODULE]
+    done = subprocess.run(command, cwd=ROOT, input=msgspec.json.encode(config) + b"\n")
+    if done.returncode:
+        raise StageError(f"{DIRECT_MODULE} failed (exit code {done.returncode}): its message is above")
+
+
+def simulator_fingerprint() -> str:
+    """A hash of the simulated market's code: other code, another market from the same seed."""
+    sources = sorted((ROOT / "backtest" / "market").glob("*.py"))
+    return hash_of([path.read_bytes() for path in sources if not path.stem.endswith("server")])
 
 
 @contextmanager
