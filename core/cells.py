@@ -4,15 +4,19 @@ Shared by `labels`, which writes the columns, and `research` and `backtest`, whi
 not in imports (design section 2).
 
 Per horizon T (taker, entered and closed by taking):
-  `tk_{T}_ret_bps`   mid at t + latency + T against mid at the decision, in bps, as a buyer sees it; null: not labelled
+  `tk_{T}_ret_bps`   mid at the exit (arrival + T + exit latency) against mid at the decision, in bps, as a buyer sees
+                     it: the buyer's gross; null: not labelled
   `tk_{T}_dir`       its sign: -1, 0 or 1 (0 inside the dead band), Int8
   `tk_{T}_buy_net_bps`, `tk_{T}_sell_net_bps`    after both taker fees, both half-spreads, latency and funding
-  `tk_{T}_end_ns`    receipt of the last event used
-Per side, delta and fill rule (maker entry, taker exit):
-  `mk_{side}_{delta}_{rule}_fill_ns`             receipt-clock time of the fill; null: not filled
-and per T as well:
+  `tk_{T}_end_ns`    receipt by which all that the label used is known
+Per side and delta (maker entry):
+  `mk_{side}_{delta}_limit`                      the limit price; cells with equal limits are one order, merged
+per fill rule as well:
+  `mk_{side}_{delta}_{rule}_fill_ns`             receipt of the fill; null: not filled, or rejected at arrival
+and per T as well (taker exit):
   `mk_{side}_{delta}_{rule}_{T}_gross_bps`, `..._net_bps`   0 where unfilled, null where the cell cannot be labelled
   `mk_{side}_{delta}_{rule}_{T}_end_ns`
+Gross and net are Float32; their arithmetic is float64 and additive to 1e-9 before it is stored.
 """
 
 from typing import Final
@@ -66,6 +70,9 @@ class MakerCell(msgspec.Struct, frozen=True, order=True):
 
     def _stem(self, side: int) -> str:
         return f"mk_{SIDES[side]}_{delta_label(self.delta_bps)}_{self.rule}"
+
+    def limit(self, side: int) -> str:
+        return f"mk_{SIDES[side]}_{delta_label(self.delta_bps)}_limit"
 
     def fill_ns(self, side: int) -> str:
         return f"{self._stem(side)}_fill_ns"

@@ -90,6 +90,7 @@ class Labels(Section, frozen=True):
     entry_latency_ms: NonNegative = 20.0  # decision to matching engine
     exit_latency_ms: NonNegative = 20.0
     min_maker_horizon_s: Positive = 10.0
+    slippage_bps: NonNegative = 0.0  # per taking leg: the touch of a liquid symbol holds backtest.order_usd
     dead_band_bps: NonNegative = 0.0  # |return| at or below is direction 0
     stale_book_s: Positive = 60.0  # a best price older than this cannot be labelled against
 
