@@ -17,7 +17,7 @@ import numpy as np
 from core.units import parse_duration_ns
 from research.expression import Node, fail_at_word, nearest, node, parse, parts, rebuild, show, written
 from research.interpreter import ARG, CODE_WIDTH, EMIT, LOAD, OP, OUT, SCRATCH, A, D, state_size
-from research.program import Ints, Program
+from research.program import GAP_COLUMN, Ints, Program
 
 Source: TypeAlias = str | Node
 MAX_WINDOW: Final = 10_000_000
@@ -144,12 +144,18 @@ def _assemble(
         bar=bar,
         code=lines,
         constants=np.array([part.head for part in numbers], np.float64),
-        inputs=np.unique(lines[lines[:, OP] == LOAD, ARG]),
+        inputs=_inputs(lines, columns),
         registers=registers,
         state_size=state_end,
         nodes=sum(part.is_call for part in parts(*in_bars)),
         warmup_bars=_warmup_bars(in_bars),
     )
+
+
+def _inputs(code: Ints, columns: tuple[str, ...]) -> Ints:
+    """The columns that a run reads: those of the features and the one that tells gaps."""
+    gap = [columns.index(GAP_COLUMN)] if GAP_COLUMN in columns else []
+    return np.union1d(code[code[:, OP] == LOAD, ARG], gap).astype(np.int64)
 
 
 def _instructions(trees: list[Node], numbers: list[Node], columns: tuple[str, ...]) -> tuple[Ints, int]:

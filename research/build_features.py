@@ -1,0 +1,161 @@
+"""Stage `features`: bars to features at the decision times, day by day. What a feature is: language.py, catalogue.py.
+
+    python research/build_features.py --set features.mine.my_signal="(sub imbalance (mean_25 imbalance))"
+
+A day begins with the last bars of the day before, as many as the windows take to fill. No operator remembers more, so
+that the bits are those of a run without a break (interpreter.py), and a day hangs on no other day's build.
+"""
+
+import sys
+from pathlib import Path
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from core import store
+from core.cli import stage_main
+from core.config import Config
+from core.run_record import Stage
+from core.schema import BARS, FEATURES
+from core.store import Partition, hash_of
+from core.units import NS_PER_DAY
+from research.bars import BAR_COLUMNS
+from research.catalogue import compile_chosen, feature_rows
+from research.clocks import decision_step_ns, is_decision, parse_clock
+from research.day_state import load_state, save_state, state_inputs
+from research.program import Ints, Program
+
+READS, WRITES = (BARS,), (FEATURES,)
+
+VERSION: Final = (
+    1  # of what an operator means: a change of the interpreter raises it, and every partition is built again
+)
+_WORKERS: Final = 2  # partitions at a time: the kernel releases the GIL
+
+
+@dataclass(frozen=True)
+class DayCount:
+    """What became of a day's decisions: `filling` came while windows filled, `unknown` had a feature not finite later.
+
+    `blame` counts the rows of `unknown` in which each feature was not finite.
+    """
+
+    part: Partition
+    bars: int
+    decisions: int
+    filling: int
+    unknown: int
+    blame: tuple[int, ...]
+
+    @property
+    def kept(self) -> int:
+        return self.decisions - self.filling - self.unknown
+
+
+def run(cfg: Config, stage: Stage) -> None:
+    """Bars to features."""
+    program = compile_chosen(cfg.features.sets, cfg.features.mine, cfg.bars)
+    step_ns = decision_step_ns(parse_clock(cfg.bars), cfg.decision)
+    bars = store.require(cfg.root, BARS, cfg.symbols or (), cfg.bars)
+    meaning = hash_of(VERSION, step_ns, program.bar, program.names, program.expressions)
+    days = [day.of(FEATURES, cfg.bars) for day in bars]
+    if all(store.built_from(cfg.root, day) for day in days) and stage.reuse(
+        hash_of(meaning, store.fingerprint(cfg.root, bars))
+    ):
+        return
+
+    def build(day: Partition) -> DayCount:
+        return _build_day(cfg.root, day, program, step_ns, meaning)
+
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        counts = list(stage.track(pool.map(build, days), "features", total=len(days)))
+    _report(stage, program, counts)
+
+
+def _build_day(root: Path, day: Partition, program: Program, step_ns: int, meaning: str) -> DayCount:
+    """Write a day's features, then its counts (in this order: they say that the day is done), unless both are fresh."""
+    sources = [replace(day, table=BARS.name, date=store.date_of_ns(day.starts_ns - NS_PER_DAY)), day.of(BARS, day.bars)]
+    inputs = hash_of(meaning, store.fingerprint(root, sources))
+    state = load_state(root, day)
+    if state is not None and state_inputs(state) == store.built_from(root, day) == inputs:
+        return _count(day, state["count"])
+    before, bars = (store.read(root, source) for source in sources)
+    features, count = _decisions(before.tail(program.warmup_bars), bars, program, step_ns)
+    store.write(root, day, features, inputs)
+    save_state(root, day, {"count": count}, inputs)
+    return _count(day, count)
+
+
+def _decisions(before: pl.DataFrame, bars: pl.DataFrame, program: Program, step_ns: int) -> tuple[pl.DataFrame, Ints]:
+    """The rows of a day (kept, 1 + features) and its counts: bars, decisions, filling, unknown, then the blame."""
+    both = pl.concat([before, bars]) if before.height else bars
+    close_ns, index = both["close_ns"].to_numpy(), both["bar_index"].to_numpy()
+    take = np.flatnonzero(is_decision(close_ns, step_ns) & (np.arange(close_ns.size) >= before.height))
+    y = program.evaluate(feature_rows(both.select(BAR_COLUMNS).to_numpy(), close_ns), index, take)
+    is_finite = np.isfinite(y)
+    is_warm = bars_since_restart(index, both["has_gap"].to_numpy() != 0)[take] >= program.warmup_bars
+    is_kept = is_finite.all(axis=1)
+    blame = (~is_finite[is_warm]).sum(axis=0)
+    times = {"decision_ns": close_ns[take][is_kept]}
+    columns = {name: np.ascontiguousarray(y[is_kept, k]) for k, name in enumerate(program.names)}
+    count = [bars.height, take.size, np.sum(~is_warm & ~is_kept), np.sum(is_warm & ~is_kept), *blame]
+    return pl.DataFrame(times | columns), np.array(count, np.int64)
+
+
+def bars_since_restart(bar_index: Ints, has_gap: NDArray[np.bool_]) -> Ints:
+    """For each bar (n,) how many came before it since the windows began anew; -1 for a bar with a gap."""
+    at = np.arange(bar_index.size)
+    begins = np.where(np.diff(bar_index, prepend=bar_index[:1] - 2) != 1, at, 0)
+    begins[has_gap] = at[has_gap] + 1
+    return at - np.maximum.accumulate(begins)
+
+
+def _count(day: Partition, count: Ints) -> DayCount:
+    bars, decisions, filling, unknown, *blame = count.tolist()
+    return DayCount(day, bars, decisions, filling, unknown, tuple(blame))
+
+
+def _report(stage: Stage, program: Program, counts: list[DayCount]) -> None:
+    stage.say(
+        f"{len(program.names)} features of {program.nodes} operators on {program.bar}; "
+        f"windows fill in {program.warmup_bars:,} bars"
+    )
+    rows = [_row(program, list(days)) for _, days in groupby(counts, key=lambda count: count.part.instrument)]
+    for row in rows:
+        stage.quote(_line(row))
+        for name, blamed in row["blame"].items():
+            stage.say(f"{row['symbol']}: {name} was not finite in {blamed:,} decisions, which were dropped")
+    stage.rows_in, stage.rows_out = sum(count.bars for count in counts), sum(count.kept for count in counts)
+    stage.put("features", {"count": len(program.names), "names": program.names, "rows": rows})
+
+
+def _row(program: Program, days: list[DayCount]) -> dict[str, Any]:
+    """One symbol's row of the section `features`."""
+    blame = np.sum([day.blame for day in days], axis=0)
+    return {
+        "symbol": days[0].part.instrument,
+        "decisions": sum(day.decisions for day in days),
+        "kept": sum(day.kept for day in days),
+        "filling": sum(day.filling for day in days),
+        "unknown": sum(day.unknown for day in days),
+        "blame": {name: int(n) for name, n in zip(program.names, blame, strict=True) if n},
+    }
+
+
+def _line(row: dict[str, Any]) -> str:
+    line = f"{row['symbol']}: {row['kept']:,} of {row['decisions']:,} decisions have all features"
+    dropped = f"dropped: {row['filling']:,} while windows filled, {row['unknown']:,} not finite"
+    return f"{line}; {dropped}" + ("" if row["kept"] else ": the stretch is shorter than the windows, capture more")
+
+
+if __name__ == "__main__":
+    stage_main("features", run)
