@@ -200,7 +200,7 @@ def _own_feature(name: str, text: str, taken: Mapping[str, Node], bar: str) -> N
 
 
 def _on_clock(features: Mapping[str, Node], bar: str) -> dict[str, Node]:
-    """The features with their windows where `bar` can express all, else with as many bars as REFERENCE_BAR has in them."""
+    """The features as they are where `bar` can express all their windows, else with windows of bars."""
     if all(_fits(part.window, bar) for part in parts(*features.values())):
         return dict(features)
     return {
