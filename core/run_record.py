@@ -52,11 +52,14 @@ class Stage:
         self._sections[section] = clean
         self._record.sections[section] = clean
 
-    def reuse(self, key: str) -> bool:
-        """True, with sections and lines restored, if this stage last succeeded on the same key."""
+    def reuse(self, key: str, whole: bool = True) -> bool:
+        """True, with sections and lines restored, if this stage last succeeded on the same key.
+
+        `whole`: what it wrote then is still there. The key is noted either way, so that success is stamped with it.
+        """
         self._key = key
         saved = self._record.load_stamp(self.name)
-        if saved is None or saved["key"] != key:
+        if saved is None or saved["key"] != key or not whole:
             return False
         self.reused = True
         self.rows_in, self.rows_out = saved["rows_in"], saved["rows_out"]

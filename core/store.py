@@ -113,6 +113,25 @@ def read(root: Path, part: Partition, columns: Sequence[str] | None = None) -> p
     return frame
 
 
+def read_between(root: Path, part: Partition, columns: Sequence[str], from_ns: int, to_ns: int) -> pl.DataFrame:
+    """Some columns, the table's time among them, of the rows with from_ns <= time < to_ns; empty where none are.
+
+    The time is what the table is sorted by. Row groups outside are not read: a day can be walked in bounded memory.
+    """
+    table = _table(part.table)
+    paths = files(root, part)
+    if not paths:
+        return pl.DataFrame(schema={name: table.columns[name] for name in columns})
+    inside = pl.col(table.order[0]).is_between(from_ns, to_ns, closed="left")
+    try:
+        frame = pl.scan_parquet(paths, hive_partitioning=False).filter(inside).select(columns).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise StageError(
+            f"{root / part.path} cannot be read as Parquet ({error}): delete it and run its stage again"
+        ) from error
+    return frame.sort(table.order[0], maintain_order=True) if len(paths) > 1 else frame
+
+
 def write(root: Path, part: Partition, frame: pl.DataFrame, inputs: str = "") -> Path:
     """Replace a partition by `frame`, atomically. `inputs` is the hash of what it was built from."""
     _checked(_table(part.table), frame, part)

@@ -23,9 +23,10 @@ the bar's quotes (Cont, Kukanov, Stoikov, "The Price Impact of Order Book Events
   e = 1{bid >= bid'} bid_qty - 1{bid <= bid'} bid_qty' - 1{ask <= ask'} ask_qty + 1{ask >= ask'} ask_qty'
 where ' is the quote before. Mark columns hold the last known value, NaN until there is one.
 
-Gaps. A GAP event stands at the end of the gap, when it becomes known; it marks its bar `has_gap`, and the next quote
-adds no OFI, since the quote before is not its neighbour. After SILENCE_NS (or one time bar, if longer) without any
-event bars cease; the next event starts afresh, without a book or mark, and the first bar then `has_gap`.
+Gaps. A GAP event stands at the end of the gap, when it becomes known, and before what came with it; it marks its bar
+`has_gap`, and the next quote adds no OFI, since the quote before is not its neighbour. After SILENCE_NS (or one time
+bar, if longer) without any event bars cease; the next event starts afresh, without a book or mark, and the first bar
+then `has_gap`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,7 @@ import polars as pl
 from numba import njit
 from numpy.typing import NDArray
 
+from core.schema import BOOK_DELTAS
 from core.units import NS_PER_DAY, NS_PER_MINUTE
 from ingest.events import Event, Gap, Liquidation, Mark, Quote, Trade
 from research.clocks import Clock
@@ -68,7 +70,7 @@ _BUY_QTY, _SELL_QTY, _BUY_USD, _, _BUY_COUNT, _, _OFI, _QUOTES, _LIQ_LONG, _, _L
 _MARK, _INDEX, _FUNDING, _INTEREST, _IS_EMPTY, _HAS_GAP = range(19, 25)
 
 # The state besides the row being filled: times and flags of the open bar.
-_OPEN_NS, _BAR_INDEX, _LAST_NS, _SEEN_NS, _STARTED, _HAS_BOOK, _CHAINED, _REACHED, _N_STATE = range(9)
+_OPEN_NS, _DUE_NS, _BAR_INDEX, _LAST_NS, _SEEN_NS, _STARTED, _HAS_BOOK, _CHAINED, _N_STATE = range(9)
 
 SILENCE_NS: Final = 10 * NS_PER_MINUTE  # the longest true silence recorded of an illiquid spot pair is 43 s
 NEVER_NS: Final = 2**63 - 1
@@ -130,7 +132,8 @@ class Bars:
         self._row[:] = saved["row"]
 
     def _run(self, events: Events, until_ns: int) -> ClosedBars:
-        done, pieces = 0, []
+        done = 0
+        pieces: list[ClosedBars] = []
         while True:
             done, made = _run(
                 events, done, until_ns, self.clock.step_ns, self.clock.target_qty, self._silence_ns,
@@ -139,9 +142,10 @@ class Bars:
             if made == _OUT_OF_ORDER:
                 raise ValueError(f"event {done} came at {events['recv_ns'][done]}, after {self._state[_SEEN_NS]}")
             if made:
-                pieces.append((self._times_out[:made].copy(), self._rows_out[:made].copy()))
+                times = self._times_out[:made].copy()
+                pieces.append(ClosedBars(times[:, 0], times[:, 1], times[:, 2], self._rows_out[:made].copy()))
             if made < _ROOM:
-                return _closed(pieces)
+                return join_closed(pieces)
 
 
 def merge_events(
@@ -153,8 +157,10 @@ def merge_events(
 ) -> Events:
     """One array (n,) of dtype EVENT in the total order, from rows of the event tables, each sorted by recv_ns.
 
-    A gap stands at its to_ns. Only the columns that bars need are read; ties keep the order of kinds, then of rows.
+    A gap stands at its to_ns; those of the book's depth are left out, since bars hold the best prices only. Gaps may
+    come in any order. Of the other tables only the columns that an EVENT holds are needed.
     """
+    gaps = gaps.filter(pl.col("stream") != BOOK_DELTAS.name)
     out = np.zeros(sum(frame.height for frame in (quotes, trades, liquidations, marks, gaps)), EVENT)
     _merge(
         _read_only(gaps["to_ns"].sort()),
@@ -170,7 +176,7 @@ def merge_events(
 
 
 def as_events(decoded: Sequence[Event]) -> Events:
-    """Decoded events of one symbol as an array of dtype EVENT in the total order; book updates are left out."""
+    """Decoded events of one symbol as an array of dtype EVENT in the total order; the book's depth is left out."""
     rows = [row for row in map(_event_row, decoded) if row is not None]
     events = np.array(rows, EVENT)
     return events[np.lexsort((events["kind"], events["recv_ns"]))] if len(rows) > 1 else events
@@ -188,7 +194,7 @@ def _event_row(event: Event) -> tuple[int, int, int, float, float, float, float]
             known = (event.mark_price, event.index_price, event.funding_rate, event.open_interest)
             a, b, c, d = (float("nan") if value is None else value for value in known)
             return event.recv_ns, MARK, 0, a, b, c, d
-        case Gap():
+        case Gap() if event.stream != BOOK_DELTAS.name:
             return event.to_ns, GAP, 0, 0.0, 0.0, 0.0, 0.0
     return None
 
@@ -210,12 +216,16 @@ def _read_only(column: pl.Series) -> NDArray[Any]:
     return values
 
 
-def _closed(pieces: list[tuple[Ints, Floats]]) -> ClosedBars:
-    if not pieces:
-        return _NONE_CLOSED
-    times = np.concatenate([piece[0] for piece in pieces]) if len(pieces) > 1 else pieces[0][0]
-    values = np.concatenate([piece[1] for piece in pieces]) if len(pieces) > 1 else pieces[0][1]
-    return ClosedBars(times[:, 0], times[:, 1], times[:, 2], values)
+def join_closed(pieces: Sequence[ClosedBars]) -> ClosedBars:
+    """Pieces in order as one."""
+    if len(pieces) < 2:
+        return pieces[0] if pieces else _NONE_CLOSED
+    return ClosedBars(
+        np.concatenate([piece.open_ns for piece in pieces]),
+        np.concatenate([piece.close_ns for piece in pieces]),
+        np.concatenate([piece.bar_index for piece in pieces]),
+        np.concatenate([piece.values for piece in pieces]),
+    )
 
 
 _NO_EVENTS: Final = np.zeros(0, EVENT)
@@ -246,18 +256,16 @@ def _run(
         event = events[i]
         if event.recv_ns < state[_SEEN_NS]:
             return i, _OUT_OF_ORDER
-        made = _close_bars(event.recv_ns, step_ns, silence_ns, state, row, times_out, rows_out, made)
-        if made == times_out.shape[0]:
-            return i, made
-        if state[_STARTED] == 0 or event.recv_ns > state[_LAST_NS] + silence_ns:
-            _start(event.recv_ns, step_ns, state, row)
-        if step_ns == 0 and row[_IS_EMPTY] == 1.0:
-            state[_OPEN_NS] = max(state[_OPEN_NS], event.recv_ns - event.recv_ns % NS_PER_DAY)
+        if event.recv_ns >= state[_DUE_NS] or event.recv_ns > state[_LAST_NS] + silence_ns:
+            made = _close_bars(event.recv_ns, step_ns, silence_ns, state, row, times_out, rows_out, made)
+            if made == times_out.shape[0]:
+                return i, made
+            _resume(event.recv_ns, step_ns, silence_ns, state, row)
         state[_LAST_NS] = event.recv_ns
         state[_SEEN_NS] = event.recv_ns
         _take(event, state, row)
         if target_qty > 0.0 and row[_BUY_QTY] + row[_SELL_QTY] >= target_qty * _NEARLY:
-            state[_REACHED] = 1
+            state[_DUE_NS] = event.recv_ns + 1
     made = _close_bars(until_ns, step_ns, silence_ns, state, row, times_out, rows_out, made)
     state[_SEEN_NS] = max(state[_SEEN_NS], until_ns)
     return events.size, made
@@ -275,62 +283,63 @@ def _close_bars(
     made: int,
 ) -> int:
     """Write the bars that are due up to `until_ns` behind the `made` there are, while there is room."""
+    dead_ns = state[_LAST_NS] + silence_ns
     while state[_STARTED] == 1 and made < times_out.shape[0]:
-        close_ns = _due_ns(step_ns, silence_ns, state, row)
-        if close_ns > until_ns:
+        close_ns = state[_DUE_NS]
+        if step_ns == 0:
+            close_ns = min(close_ns, dead_ns)  # what a silence leaves of a volume bar is written too
+        if close_ns > min(until_ns, dead_ns) or (step_ns == 0 and row[_IS_EMPTY] == 1.0):
             break
         if state[_HAS_BOOK] == 1:
-            times_out[made, 0] = state[_OPEN_NS]
-            times_out[made, 1] = close_ns
-            times_out[made, 2] = state[_BAR_INDEX]
-            rows_out[made] = row
-            row[_HAS_GAP] = 0.0
+            _write_bar(close_ns, state, row, times_out, rows_out, made)
             made += 1
         if step_ns > 0 or state[_HAS_BOOK] == 1:
             state[_BAR_INDEX] += 1
-        state[_OPEN_NS] = close_ns
-        state[_REACHED] = 0
-        row[_OPEN : _CLOSE + 1] = row[_CLOSE]
-        row[_BUY_QTY : _LIQ_COUNT + 1] = 0.0
-        row[_IS_EMPTY] = 1.0
+        _open_bar(close_ns, step_ns, state, row)
     return made
 
 
 @njit(cache=True, nogil=True)
-def _due_ns(step_ns: int, silence_ns: int, state: Ints, row: Floats) -> int:
-    """When the open bar closes if no further event comes; NEVER_NS if not at all."""
-    open_ns, last_ns = int(state[_OPEN_NS]), int(state[_LAST_NS])
-    dead_ns = last_ns + silence_ns
-    if step_ns > 0:
-        close_ns = open_ns + step_ns
-        return close_ns if close_ns <= dead_ns else NEVER_NS
-    if row[_IS_EMPTY] == 1.0:
-        return NEVER_NS
-    if state[_REACHED] == 1:
-        return last_ns + 1
-    return min(dead_ns, (open_ns // NS_PER_DAY + 1) * NS_PER_DAY)
+def _write_bar(close_ns: int, state: Ints, row: Floats, times_out: Ints, rows_out: Floats, at: int) -> None:
+    times_out[at, 0] = state[_OPEN_NS]
+    times_out[at, 1] = close_ns
+    times_out[at, 2] = state[_BAR_INDEX]
+    for column in range(row.size):  # a slice would compile the code that reports unequal shapes: 2 s more
+        rows_out[at, column] = row[column]
+    row[_HAS_GAP] = 0.0
 
 
 @njit(cache=True, nogil=True)
-def _start(recv_ns: int, step_ns: int, state: Ints, row: Floats) -> None:
-    """Begin at the first event, or afresh after a silence: no book, no marks."""
-    row[:] = 0.0
-    row[_MARK : _INTEREST + 1] = np.nan
+def _open_bar(open_ns: int, step_ns: int, state: Ints, row: Floats) -> None:
+    """Begin the next bar: book and marks stand, flow is nothing yet."""
+    state[_OPEN_NS] = open_ns
+    state[_DUE_NS] = open_ns + step_ns if step_ns > 0 else (open_ns // NS_PER_DAY + 1) * NS_PER_DAY
+    for column in range(_OPEN, _CLOSE):
+        row[column] = row[_CLOSE]
+    for column in range(_BUY_QTY, _LIQ_COUNT + 1):
+        row[column] = 0.0
     row[_IS_EMPTY] = 1.0
-    row[_HAS_GAP] = float(state[_STARTED])
-    if step_ns > 0:
-        state[_BAR_INDEX] = recv_ns // step_ns
-        state[_OPEN_NS] = state[_BAR_INDEX] * step_ns
-    else:
-        state[_BAR_INDEX] = max(state[_BAR_INDEX], recv_ns // NS_PER_DAY * _BARS_PER_DAY)
-        state[_OPEN_NS] = recv_ns
-    state[_STARTED] = 1
-    state[_HAS_BOOK] = 0
-    state[_CHAINED] = 0
-    state[_REACHED] = 0
 
 
 @njit(cache=True, nogil=True)
+def _resume(recv_ns: int, step_ns: int, silence_ns: int, state: Ints, row: Floats) -> None:
+    """What an event does first where all bars due before it are closed: begin at all, or afresh after a silence."""
+    if state[_STARTED] == 0 or recv_ns > state[_LAST_NS] + silence_ns:
+        for column in range(row.size):
+            row[column] = np.nan if _MARK <= column <= _INTEREST else 0.0
+        row[_HAS_GAP] = float(state[_STARTED])
+        first = recv_ns // step_ns if step_ns > 0 else recv_ns // NS_PER_DAY * _BARS_PER_DAY
+        state[_BAR_INDEX] = max(state[_BAR_INDEX], first)
+        state[_STARTED] = 1
+        state[_HAS_BOOK] = 0
+        state[_CHAINED] = 0
+        _open_bar(first * step_ns if step_ns > 0 else recv_ns, step_ns, state, row)
+    elif step_ns == 0:
+        midnight_ns = recv_ns - recv_ns % NS_PER_DAY
+        _open_bar(max(state[_OPEN_NS], midnight_ns), step_ns, state, row)
+
+
+@njit(cache=True, nogil=True, inline="always")
 def _take(event: Any, state: Ints, row: Floats) -> None:
     """Add one event to the open bar."""
     kind = event.kind
@@ -351,30 +360,23 @@ def _take(event: Any, state: Ints, row: Floats) -> None:
         row[_INDEX] = row[_INDEX] if np.isnan(event.b) else event.b
         row[_FUNDING] = row[_FUNDING] if np.isnan(event.c) else event.c
         row[_INTEREST] = row[_INTEREST] if np.isnan(event.d) else event.d
-    else:
+    elif kind == GAP:
         row[_HAS_GAP] = 1.0
         state[_CHAINED] = 0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _take_quote(bid: float, bid_qty: float, ask: float, ask_qty: float, state: Ints, row: Floats) -> None:
     if not (0.0 < bid < ask < np.inf and 0.0 <= bid_qty < np.inf and 0.0 <= ask_qty < np.inf):
         return
     mid = 0.5 * (bid + ask)
     if state[_HAS_BOOK] == 0:
-        row[_OPEN : _CLOSE + 1] = mid
+        row[_OPEN] = row[_HIGH] = row[_LOW] = mid
         state[_HAS_BOOK] = 1
     if state[_CHAINED] == 1:
-        flow = 0.0
-        if bid >= row[_BID]:
-            flow += bid_qty
-        if bid <= row[_BID]:
-            flow -= row[_BID_QTY]
-        if ask <= row[_ASK]:
-            flow -= ask_qty
-        if ask >= row[_ASK]:
-            flow += row[_ASK_QTY]
-        row[_OFI] += flow
+        bid_flow = bid_qty * (bid >= row[_BID]) - row[_BID_QTY] * (bid <= row[_BID])
+        ask_flow = ask_qty * (ask <= row[_ASK]) - row[_ASK_QTY] * (ask >= row[_ASK])
+        row[_OFI] += bid_flow - ask_flow
     state[_CHAINED] = 1
     row[_BID], row[_BID_QTY], row[_ASK], row[_ASK_QTY] = bid, bid_qty, ask, ask_qty
     row[_HIGH] = max(row[_HIGH], mid)
@@ -396,21 +398,38 @@ def _merge(
     out: Events,
 ) -> None:
     """Fill `out` (n,) by a five-way merge. At equal recv_ns the lower kind goes first."""
-    times = (gaps, quotes[0], trades[0], liquidations[0], marks[0])  # in the order of the kinds
     at = np.zeros(5, np.int64)
-    heads = np.array([column[0] if column.size else NEVER_NS for column in times])
+    heads = np.empty(5, np.int64)
+    heads[GAP] = _head(gaps, 0)
+    heads[QUOTE] = _head(quotes[0], 0)
+    heads[TRADE] = _head(trades[0], 0)
+    heads[LIQUIDATION] = _head(liquidations[0], 0)
+    heads[MARK] = _head(marks[0], 0)
     for i in range(out.size):
-        kind = np.argmin(heads)
+        kind = 0
+        for other in range(1, 5):
+            if heads[other] < heads[kind]:
+                kind = other
         row, event = at[kind], out[i]
         event.recv_ns = heads[kind]
         event.kind = kind
+        at[kind] = row + 1
         if kind == QUOTE:
             event.a, event.b, event.c, event.d = quotes[1][row], quotes[2][row], quotes[3][row], quotes[4][row]
+            heads[QUOTE] = _head(quotes[0], row + 1)
         elif kind == TRADE:
             event.side, event.a, event.b = takers[row], trades[1][row], trades[2][row]
+            heads[TRADE] = _head(trades[0], row + 1)
         elif kind == LIQUIDATION:
             event.side, event.a, event.b = liquidated[row], liquidations[1][row], liquidations[2][row]
+            heads[LIQUIDATION] = _head(liquidations[0], row + 1)
         elif kind == MARK:
             event.a, event.b, event.c, event.d = marks[1][row], marks[2][row], marks[3][row], marks[4][row]
-        at[kind] += 1
-        heads[kind] = times[kind][row + 1] if row + 1 < times[kind].size else NEVER_NS
+            heads[MARK] = _head(marks[0], row + 1)
+        else:
+            heads[GAP] = _head(gaps, row + 1)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _head(times: Ints, row: int) -> int:
+    return times[row] if row < times.size else NEVER_NS
