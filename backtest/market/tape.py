@@ -3,9 +3,9 @@
 `simulate.Market` makes tapes; the exchange server formats frames from them, the direct transport writes tables from
 them. One row is one frame (`depth` rows carry several levels). Conventions:
 
-- Times are int64 ns. `exch_ns` is the matching engine's, a multiple of 1 ms (what the wire carries). `recv_ns` is unique
-  over the whole market and rises along every array, so that a merge of all frames by `recv_ns` has no ties; within one
-  tape it gives the order in which frames left the venue (a trade before the quote that it caused).
+- Times are int64 ns. `exch_ns` is the matching engine's, a multiple of 1 ms (what the wire carries). `recv_ns` is
+  unique over the whole market and rises along every array, so that a merge of all frames by `recv_ns` has no ties;
+  within one tape it gives the order in which frames left the venue (a trade before the quote that it caused).
 - Prices are whole ticks and quantities whole lots, held as `round(ticks * tick, decimals)`: the double nearest to the
   decimal on the wire, so that `float(text)` of a frame gives the tape's value to the bit. Format a price with
   `instrument.price_decimals` digits and a quantity with `instrument.qty_decimals`.
@@ -51,7 +51,7 @@ MARK: Final = np.dtype(
         ("open_interest", "f8"),
     ]
 )
-"""`open_interest` counts one side, in base units (Bybit's wire says one side too for linear contracts)."""
+"""`open_interest` counts one side, in base units (Bybit's wire says twice that, and `singleOpenInterest`)."""
 
 
 class Instrument(NamedTuple):
