@@ -1,0 +1,102 @@
+"""Whose tables a data directory holds, and what a capture may do with them.
+
+A simulated or a replayed market can be made again, so the next one replaces it, and everything that was built from it.
+What was captured live, or from archives, is never deleted. The mark is `<data>/source.json` (core/origin.py).
+"""
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from core.config import ROOT, Config
+from core.errors import ConfigError, StageError
+from core.origin import Origin, read_origin
+from core.schema import EVENTS, GAPS, TABLES
+from core.servers import simulator_fingerprint
+from core.store import hash_of, partitions
+from ingest.raw import raw_files
+
+CAPTURE_VERSION: Final = 1
+"""Raised when decoders or rows change, so that tables made by earlier code are made again."""
+_CAPTURED: Final = tuple(table.name for table in (*EVENTS, GAPS))
+_DERIVED: Final = (*(table.name for table in TABLES if table.name not in _CAPTURED), "state", "train", "stages")
+_OF_THE_MARKET: Final = ("truth",)
+_REPEATABLE: Final = ("sim", "replay")
+
+
+def identity_of(config: Config) -> str:
+    """What tells one simulated or replayed market from another; empty for live captures.
+
+    Raises ConfigError or StageError if there is nothing to replay.
+    """
+    capture = config.capture
+    if config.source == "sim":
+        sim = msgspec.structs.replace(config.sim, speed=0.0, live_minutes=1.0)  # neither changes the history
+        seeded = sim, config.symbols, config.seed, capture.depth, capture.bybit_depth
+        return hash_of("sim", CAPTURE_VERSION, simulator_fingerprint(), seeded)
+    if config.source == "replay":
+        files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in raw_files(replay_folder(config))]
+        return hash_of("replay", CAPTURE_VERSION, config.symbols, files)
+    return ""
+
+
+def replay_folder(config: Config) -> Path:
+    """The folder of raw captures. Raises ConfigError if none is set, StageError if reading it means writing to it."""
+    if not config.replay.path:
+        raise ConfigError("replay.path: --source replay needs --set replay.path=DIR - at `$.replay.path`")
+    folder = ROOT / config.replay.path
+    if config.capture.keep_raw and folder.resolve() == raw_folder(config).resolve():
+        raise StageError(f"capture.keep_raw would write into {folder}, which is replayed: choose another --data-dir")
+    return folder
+
+
+def raw_folder(config: Config) -> Path:
+    return config.root / "raw"
+
+
+def is_captured(config: Config, origin: Origin) -> bool:
+    """True if the tables hold all of this very market, and its raw frames if those are asked for."""
+    if read_origin(config) != msgspec.structs.replace(origin, complete=True) or origin.source not in _REPEATABLE:
+        return False
+    has_raw = not config.capture.keep_raw or any(raw_folder(config).glob(f"{raw_prefix(origin)}*"))
+    return has_raw and any(partitions(config.root, table) for table in EVENTS)
+
+
+def raw_prefix(origin: Origin) -> str:
+    """How the raw files of a repeatable market begin: capturing it again overwrites them."""
+    return f"{origin.source}-{origin.identity[:8]}-"
+
+
+def make_room(config: Config, origin: Origin) -> str:
+    """Prepare the data directory for a capture, by the rules above. Returns what was removed, for the user to read.
+
+    Raises StageError if the tables hold what cannot be made again and is not to be appended to.
+    """
+    found, root = read_origin(config), config.root
+    if found is None:
+        if any(partitions(root, table) for table in EVENTS):
+            raise StageError(f"{root} holds event tables of unknown source (no source.json): choose another --data-dir")
+        return ""
+    if found.source not in _REPEATABLE:
+        if found.source == origin.source:
+            return ""
+        raise StageError(
+            f"{root} holds {found.source} data, which cannot be made again: "
+            f"choose another --data-dir for --source {origin.source}"
+        )
+    is_same = (found.source, found.identity) == (origin.source, origin.identity)
+    names = _CAPTURED if is_same else (*_CAPTURED, *_DERIVED)
+    removed = [name for name in (*names, *_OF_THE_MARKET) if _remove(root / name)]
+    if not removed or is_same:
+        return ""
+    return f"removed the {found.source} market that was here ({found.identity[:8]}): {', '.join(removed)}"
+
+
+def _remove(folder: Path) -> bool:
+    """Delete a folder of tables; True if there was one."""
+    if not folder.is_dir():
+        return False
+    shutil.rmtree(folder)
+    return True
