@@ -66,6 +66,10 @@ class Outcomes:
     end_ns: NDArray[np.int64]
     filled: NDArray[np.bool_]
 
+    def cut(self, rows: slice) -> "Outcomes":
+        """The outcomes of some rows, as views."""
+        return Outcomes(self.gross_bps[:, rows], self.net_bps[:, rows], self.end_ns[:, rows], self.filled[:, rows])
+
 
 def join(root: Path, feature_parts: Sequence[Partition], cells: Sequence[Cell]) -> Dataset:
     """The common rows of some feature partitions and their labels, labelled in every cell.

@@ -1,0 +1,293 @@
+"""Train stage: features and labels to scores, models, a winner and the verdict.
+
+python run_pipeline.py train
+python research/train_models.py --set train.families='["lightgbm"]'
+
+Reads `features` and `labels`; writes `scores`, `<data>/train/{family}_{T}.npz`, `<data>/train/winner.json` and the
+ledger of trials and looks.
+"""
+
+import sys
+from pathlib import Path
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from core import schema, store
+from core.cells import TakerCell
+from core.cli import stage_main
+from core.config import Config
+from core.errors import StageError
+from core.run_record import Stage
+from core.store import Partition
+from core.units import NS_PER_S, seconds_label
+from research import catalogue, dataset, drift, metrics, training
+from research.candidates import Candidate, Winner, model_name, model_path, winner_path, write_winner
+from research.dataset import Dataset
+from research.decision import probability_up
+from research.explain import MAX_ROWS, importance
+from research.ledger import read_ledger, with_look, with_trials, write_ledger
+from research.nested import Plan, walk
+from research.purged_cv import thinned
+from research.training import Judged, Scores
+
+READS, WRITES = (schema.FEATURES, schema.LABELS), (schema.SCORES,)
+VERSION: Final = 1
+COIN_MARGINED: Final = "binance_cm"
+HOLD_OUT: Final = -1
+_DRIFT_ROWS: Final = 20_000
+_PRINTED_MIN_FILLS: Final = 30
+
+
+def run(cfg: Config, stage: Stage) -> None:
+    """Fit, choose and judge. Raises StageError where the data are too short for any horizon."""
+    parts = feature_parts(cfg, stage)
+    key = inputs_key(cfg, parts)
+    if winner_path(cfg.root).exists() and stage.reuse(key):
+        return
+    data, made, horizons_s = fitting(cfg, parts, stage)
+    stage.rows_in = data.n_rows
+    x = dataset.feature_matrix(data, cfg.root / "train" / "features.f32")
+    targets = {horizon_s: dataset.returns_bps(data, horizon_s) for horizon_s in horizons_s}
+    scores = walk(x, targets, cfg.train.families, made, cfg.train.max_rows, cfg.train.rounds, cfg.seed)
+    case = judge_candidates(cfg, stage, data, made, scores)
+    report_models(cfg, stage, data, made, scores, targets)
+    explain(stage, data, made, scores, case.winner, x, targets)
+    report_verdict(stage, case)
+    write_outputs(cfg, data, made, scores, case, key)
+    stage.rows_out = data.n_rows
+
+
+def feature_parts(cfg: Config, stage: Stage) -> list[Partition]:
+    """The symbol-days to train on; coin-margined contracts are captured only."""
+    parts = store.require(cfg.root, schema.FEATURES, cfg.symbols or (), cfg.bars)
+    store.require(cfg.root, schema.LABELS, cfg.symbols or ())
+    usable = [part for part in parts if part.exchange != COIN_MARGINED]
+    if len(usable) < len(parts):
+        stage.say(f"{COIN_MARGINED}: skipped, its quantities are contracts")
+    if not usable:
+        raise StageError(f"only {COIN_MARGINED} was captured, which is not trained on: capture linear or spot symbols")
+    return usable
+
+
+def inputs_key(cfg: Config, parts: list[Partition]) -> str:
+    """What the results depend on: rows of both tables, the settings, the code's version."""
+    labels = [part.of(schema.LABELS) for part in parts]
+    rows = store.fingerprint(cfg.root, parts), store.fingerprint(cfg.root, labels)
+    return store.hash_of("train", VERSION, rows, cfg.train, cfg.labels, cfg.fees, cfg.features, cfg.seed)
+
+
+def fitting(cfg: Config, parts: list[Partition], stage: Stage) -> tuple[Dataset, Plan, list[float]]:
+    """The common rows and splits of as many of the configured horizons as the data are long enough for.
+
+    Raises StageError where not even the shortest fits.
+    """
+    horizons_s = sorted(cfg.train.horizons_s)
+    while horizons_s:
+        cells = training.cells_of(cfg.train, cfg.labels, horizons_s)
+        data = dataset.join(cfg.root, parts, cells)
+        made = training.split(data, cfg.train, cfg.labels, cells)
+        if made is not None:
+            symbols = f"{len(data.instruments)} symbols"
+            stage.say(f"{data.n_rows:,} decisions on {symbols}; {data.n_unlabelled:,} unlabelled dropped")
+            return data, made, horizons_s
+        stage.say(
+            f"T={seconds_label(horizons_s[-1])} s: dropped, {data.n_rows:,} labelled decisions are too few or too short"
+        )
+        horizons_s.pop()
+    raise StageError(
+        f"no horizon of train.horizons_s {list(cfg.train.horizons_s)} fits the data: {cfg.train.walk_forward_blocks} "
+        "walk-forward blocks and a hold-out need some minutes of labelled decisions at least; capture more, or set "
+        "shorter horizons"
+    )
+
+
+def judge_candidates(cfg: Config, stage: Stage, data: Dataset, made: Plan, scores: Scores) -> Judged:
+    """Choose for each block and for the hold-out, note trials and look in the ledger, and judge."""
+    horizons_s = sorted({horizon_s for _, horizon_s in scores})
+    cells, read = training.cells_of(cfg.train, cfg.labels, horizons_s), training.outcomes_reader(data)
+    found = training.find(data, made, scores, cells, read, cfg.train, cfg.labels)
+    if found.chosen[-1] is None:
+        raise StageError(
+            f"no candidate has {cfg.train.min_fills_per_fold} fills per block (train.min_fills_per_fold), the most had "
+            f"{int(found.fills[:, -1].max()) / cfg.train.walk_forward_blocks:.1f}: capture more data, or lower it"
+        )
+    winner = found.candidates[found.chosen[-1]]
+    look, trials = note_look(cfg, data, made, scores, found.candidates)
+    walk_orders = training.walk_forward_orders(data, made, scores, found, read)
+    held_out = training.holdout_orders(data, made, scores, winner, read)
+    case = training.judged(data, made, winner, walk_orders, held_out, cfg.labels, look, trials)
+    stage.put("selection", training.selection_section(case, found, trials, look))
+    return case
+
+
+def note_look(cfg: Config, data: Dataset, made: Plan, scores: Scores, candidates: list[Candidate]) -> tuple[int, int]:
+    """(k, N): this is the k-th distinct look at the hold-out, after N distinct trials on these data."""
+    fingerprint, features = data_fingerprint(cfg, data), tuple(data.feature_names)
+    settings = {key: sorted(score.settings.items()) for key, score in scores.items()}
+    fitted = features, cfg.train.rounds, cfg.train.max_rows, cfg.seed, cfg.features
+    trials = {
+        store.hash_of(fingerprint, fitted, settings[each.family, each.horizon_s], each)[:16] for each in candidates
+    }
+    minute = 60 * NS_PER_S
+    interval = int(data.start_ns[made.final.test[0]]) // minute, int(data.start_ns[-1]) // minute
+    configuration = store.hash_of(fitted, cfg.train, cfg.labels, cfg.fees, cfg.bars, cfg.decision)
+    ledger, look, known = with_look(
+        with_trials(read_ledger(cfg.root), fingerprint, trials), fingerprint, interval, configuration
+    )
+    write_ledger(cfg.root, ledger)
+    return look, known
+
+
+def data_fingerprint(cfg: Config, data: Dataset) -> str:
+    """A hash of the captured best prices, which no setting of labels or features changes."""
+    events = store.partitions(cfg.root, schema.TOP_OF_BOOK, data.instruments)
+    return store.fingerprint(cfg.root, events)
+
+
+def report_models(
+    cfg: Config, stage: Stage, data: Dataset, made: Plan, scores: Scores, targets: dict[float, NDArray[np.float64]]
+) -> None:
+    """Sections `models`, `taker` and `maker`, and their lines: all out of sample, on the walk-forward blocks."""
+    models = training.model_rows(scores, targets, made)
+    stage.put("models", models)
+    for row in models:
+        oof = row["oof"]
+        figures = f"R²={_digits(oof['r2'], 4)} | correlation={_digits(oof['correlation'], 3)} | n={oof['n']}"
+        stage.quote(f"{row['name']}: out of sample {figures}")
+    best, read = training.best_families(models, scores), training.outcomes_reader(data)
+    takers: list[tuple[dataset.Cell, float | None]] = [(TakerCell(horizon_s), None) for horizon_s in sorted(best)]
+    for kind, cells in (("taker", takers), ("maker", training.maker_grid(cfg.labels, sorted(best)))):
+        rows = list(training.grid_rows(data, made, scores, best, cells, read, cfg.train, cfg.labels))
+        stage.put(kind, rows)
+        for text in grid_lines(kind, rows):
+            stage.quote(text)
+
+
+def grid_lines(kind: str, rows: list[dict[str, Any]]) -> list[str]:
+    """The rows with fills enough to be read, under a heading per cell; the report holds the others as well."""
+    lines, heading = [], ""
+    for row in rows:
+        if row["n"] < _PRINTED_MIN_FILLS:
+            continue
+        delta = "" if kind == "taker" else f" δ={row['delta_bps']:g} bps"
+        now = f"{kind} T={seconds_label(row['horizon_s'])} s{delta}, {row['family']}, walk-forward"
+        if now != heading:
+            lines.append(now)
+            heading = now
+        lines.append(metrics.line(row))
+    return lines
+
+
+def explain(
+    stage: Stage,
+    data: Dataset,
+    made: Plan,
+    scores: Scores,
+    winner: Candidate,
+    x: NDArray[np.float32],
+    targets: dict[float, NDArray[np.float64]],
+) -> None:
+    """Importance, calibration and drift of the winner's model."""
+    score, held_out = scores[winner.family, winner.horizon_s], made.final.test
+    ranked = importance(score.ensemble, x[thinned(made.final.train, MAX_ROWS)], data.feature_names)
+    stage.put("features", {"count": len(ranked), "names": data.feature_names, "importance": ranked})
+    chance = probability_up(score.scores[held_out], score.calibration)
+    stage.put("calibration", metrics.calibration_rows(chance, targets[winner.horizon_s][held_out]))
+    before, after = x[thinned(made.final.train, _DRIFT_ROWS)], x[thinned(held_out, _DRIFT_ROWS)]
+    moved = [
+        drift.psi(before[:, column].astype(np.float64), after[:, column].astype(np.float64))
+        for column in range(x.shape[1])
+    ]
+    stage.put("drift", [{"name": name, "psi": psi} for name, psi in zip(data.feature_names, moved, strict=True)])
+    top = ", ".join(f"{row['name']} {row['mean_abs_shap']:.3f}" for row in ranked[:5])
+    stage.quote(f"most important (mean |SHAP|, bps): {top}")
+
+
+def report_verdict(stage: Stage, case: Judged) -> None:
+    """Say who won and what the verdict is."""
+    candidate = case.winner
+    policy = {name: getattr(candidate, name) for name in candidate.__struct_fields__}
+    stage.put("winner", {"candidate": policy, "held_s": case.held_s, "model": candidate.model})
+    offset = "" if candidate.delta_bps is None else f" δ={candidate.delta_bps:g} bps"
+    rule = f"threshold {candidate.threshold:.2f}, edge {candidate.edge_bps:.2f} bps"
+    stage.say(f"winner: {candidate.kind} {candidate.model}{offset}, {rule}")
+    for name, orders in (("walk-forward", case.walk_forward), ("hold-out", case.holdout)):
+        net = float(orders.net_bps.mean()) if orders.row.size else None
+        stage.quote(
+            f"{name}: {orders.n_fills} round trips of {orders.row.size} orders | net_bps_per_order={_digits(net, 2)}"
+        )
+    stage.quote(f"verdict: {case.verdict.verdict}" + "".join(f"\n  - {reason}" for reason in case.verdict.reasons))
+
+
+def write_outputs(cfg: Config, data: Dataset, made: Plan, scores: Scores, case: Judged, key: str) -> None:
+    """Trees, scores and, last, the winner: without it the stage has not succeeded."""
+    for (family, horizon_s), score in scores.items():
+        score.ensemble.save(model_path(cfg.root, model_name(family, horizon_s)))
+    write_scores(cfg.root, data, made, scores, key)
+    candidate = case.winner
+    learned, held_out = made.final.train, made.final.test
+    write_winner(
+        cfg.root,
+        Winner(
+            candidate=candidate,
+            calibration=scores[candidate.family, candidate.horizon_s].calibration,
+            features=expressions(cfg, data.feature_names),
+            bars=cfg.bars,
+            decision=cfg.decision,
+            symbols=data.instruments,
+            train_window=(int(data.start_ns[learned[0]]), int(data.end_ns[learned].max())),
+            holdout_window=(int(data.start_ns[held_out[0]]), int(data.start_ns[held_out[-1]])),
+            verdict=case.verdict.verdict,
+            reasons=case.verdict.reasons,
+            tradeable=case.verdict.verdict == "edge",
+            metrics={
+                "walk_forward": metrics.summary(case.walk_forward, training.n_walked(made), case.held_s),
+                "holdout": metrics.summary(case.holdout, held_out.size, case.held_s),
+                "z": case.verdict.z,
+                "deflated_sharpe": case.deflated_sharpe,
+            },
+            data_fingerprint=data_fingerprint(cfg, data),
+        ),
+    )
+
+
+def write_scores(root: Path, data: Dataset, made: Plan, scores: Scores, key: str) -> None:
+    """One scores partition per symbol-day; those of other symbols or days are from another run and go."""
+    fold = np.zeros(data.n_rows, np.int64)
+    for block, split in enumerate(made.walk, start=1):
+        fold[split.test] = block
+    fold[made.final.test] = HOLD_OUT
+    written = set()
+    for joined in data.parts:
+        columns: dict[str, Any] = {"decision_ns": data.start_ns[joined.place], "fold": fold[joined.place]}
+        columns |= {f"score_{model_name(*name)}": score.scores[joined.place] for name, score in scores.items()}
+        part = joined.features.of(schema.SCORES)
+        store.write(root, part, pl.DataFrame(columns, nan_to_null=True), key)
+        written.add(part)
+    for part in set(store.partitions(root, schema.SCORES)) - written:
+        for path in store.files(root, part):
+            path.unlink()
+
+
+def expressions(cfg: Config, names: list[str]) -> list[tuple[str, str]]:
+    """Name and S-expression of each feature, in the order of the table's columns."""
+    chosen = catalogue.choose(cfg.features.sets, cfg.features.mine, cfg.bars.partition("_")[2])
+    if set(names) != set(chosen):
+        odd = ", ".join(sorted(set(names) ^ set(chosen))[:3])
+        raise StageError(f"table `features` was built with other settings ({odd} differ): run `features` again")
+    return [(name, chosen[name]) for name in names]
+
+
+def _digits(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+if __name__ == "__main__":
+    stage_main("train", run)
