@@ -4,7 +4,7 @@ A chunk of the market is held at a time. A stream's frames are formatted when th
 kept until its end, so that clients of one stream share them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -21,11 +21,10 @@ _NOTHING: Final[Frames] = (np.empty(0, np.int64), [])
 
 
 class Exchange:
-    """A feed over a market's chunks; `outlet.session` is a Session. `finished` is called when the market ends."""
+    """A feed over a market's chunks; `outlet.session` is a Session."""
 
-    def __init__(self, chunks: Iterator[list[Tape]], finished: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, chunks: Iterator[list[Tape]]) -> None:
         self._chunks = chunks
-        self._finished = finished
         self._tapes: dict[tuple[str, str], Tape] = {}
         self._marks_before: dict[tuple[str, str], Rows] = {}
         self._formatted: dict[tuple[str, str, bool], Frames] = {}
@@ -36,10 +35,7 @@ class Exchange:
 
     def edge(self, now_ns: int) -> int | None:
         """The end of the chunk at hand, or of the next."""
-        if now_ns >= self._end_ns and not self._next_chunk():
-            self._finished()
-            return None
-        return self._end_ns
+        return self._end_ns if now_ns < self._end_ns or self._next_chunk() else None
 
     def next_ns(self, now_ns: int) -> int:
         return now_ns
@@ -79,7 +75,7 @@ class Exchange:
         if tape is None or session.venue != BYBIT:
             return None
         if topic.kind == "depth":
-            return wire.bybit_snapshot(tape.instrument, wire.book_at(tape, now_ns), topic.levels)
+            return wire.bybit_snapshot(tape.instrument, _book_before_next(tape, now_ns), topic.levels)
         if topic.kind == "marks":
             past = np.concatenate(
                 (self._marks_before[tape.instrument.venue, topic.symbol], _before(tape.marks, now_ns))
@@ -168,6 +164,12 @@ def _thinned(tape: Tape, topic: Topic) -> Tape:
     if topic.every == 1:
         return tape
     return tape._replace(marks=tape.marks[tape.marks["exch_ns"] // NS_PER_S % topic.every == 0])
+
+
+def _book_before_next(tape: Tape, now_ns: int) -> Book:
+    """The book now, under the id that the next change follows on."""
+    book, coming = wire.book_at(tape, now_ns), np.searchsorted(tape.depth["recv_ns"], now_ns)
+    return book._replace(update_id=int(tape.depth["prev_update_id"][coming])) if coming < tape.depth.size else book
 
 
 def _before(rows: Rows, now_ns: int) -> Rows:

@@ -7,12 +7,13 @@ ahead of the least of their clocks (backtest/market/pump.py).
     python -m backtest.market.exchange_server --stretch history      configuration as JSON on standard input
 """
 
+import argparse
 import itertools
 import sys
+from functools import partial
 from http import HTTPStatus
-from typing import Annotated, Final, Literal
+from typing import Literal
 
-import typer
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
@@ -32,7 +33,12 @@ from backtest.market.sessions import Session, answer, open_session
 from backtest.market.simulate import market_chunks
 from core.config import Config
 
-Stretch = Literal["history", "fresh"]
+
+async def serve_exchange(config: Config, stretch: Literal["history", "fresh"]) -> None:
+    """Serve a stretch of the simulated market until the parent process is gone."""
+    exchange = Exchange(market_chunks(config, stretch))
+    pump = Pump(exchange, config.sim.speed)
+    await serve_until_stdin_closes(pump, *service(exchange, pump))
 
 
 def service(exchange: Exchange, pump: Pump) -> tuple[Handler, Answer]:
@@ -65,3 +71,13 @@ def service(exchange: Exchange, pump: Pump) -> tuple[Handler, Answer]:
         outlet.listening = bool(session.topics)
 
     return handler, reply
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="The simulated exchange; its configuration comes on standard input.")
+    parser.add_argument("--stretch", choices=("history", "fresh"), default="history")
+    return run_process(partial(serve_exchange, stretch=parser.parse_args().stretch))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

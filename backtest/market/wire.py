@@ -204,26 +204,33 @@ def bybit_liquidations(tape: Tape) -> list[str]:
 
 def book_at(tape: Tape, now_ns: int) -> Book:
     """The book after all changes of the tape received before `now_ns`."""
-    count = int(np.searchsorted(tape.depth["recv_ns"], now_ns))
-    return books_after(tape, count)[-1] if count else tape.book_at_start
+    books = books_after(tape, int(np.searchsorted(tape.depth["recv_ns"], now_ns)))
+    return books[-1] if books else tape.book_at_start
 
 
 def books_after(tape: Tape, count: int | None = None) -> list[Book]:
-    """The book after each of the first `count` changes of the tape (all, if not given). O(levels) each."""
-    at = {(level["side"], level["price"]): level["qty"] for level in tape.book_at_start.levels}
-    books = []
+    """The book after each of the first `count` changes of the tape (all, if not given). O(levels) each.
+
+    The first change may be older than the book at the start, since it was on its way then: it is not applied again.
+    """
+    at = {(side, price): qty for side, price, qty in tape.book_at_start.levels.tolist()}
+    last_id, books = tape.book_at_start.update_id, []
     for row in tape.depth[:count]:
-        for side, price, qty in tape.levels[row["level_start"] : row["level_stop"]].tolist():
-            if qty:
-                at[side, price] = qty
-            else:
-                at.pop((side, price), None)
+        if row["update_id"] > last_id:
+            last_id = int(row["update_id"])
+            _apply(at, tape.levels[row["level_start"] : row["level_stop"]])
         levels = sorted(((*key, qty) for key, qty in at.items()), key=lambda level: (-level[0], -level[0] * level[1]))
-        book = Book(
-            int(row["exch_ns"]), int(row["recv_ns"]), int(row["update_id"]), np.array(levels, tape.levels.dtype)
-        )
-        books.append(book)
+        books.append(Book(int(row["exch_ns"]), int(row["recv_ns"]), last_id, np.array(levels, tape.levels.dtype)))
     return books
+
+
+def _apply(at: dict[tuple[int, float], float], levels: Rows) -> None:
+    """Absolute quantities by (side, price); 0 removes a level, and removing an unknown one is normal."""
+    for side, price, qty in levels.tolist():
+        if qty:
+            at[side, price] = qty
+        else:
+            at.pop((side, price), None)
 
 
 def _formats(instrument: Instrument) -> tuple[str, str]:
