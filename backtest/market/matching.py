@@ -5,7 +5,7 @@ Prices are whole ticks (> 0), quantities whole lots. An order lives in a slot; l
 taken by another price, a multiple of the window away, is refused.
 
 Every change of a level is listed in `changed` until a reader takes it (`forget_changes`): the level-2 feed. Fills of
-the last `take` are in `fills`: rows (order id, tick, lots), in order of execution.
+the last `take` are in `fills`, in order of execution.
 """
 
 from typing import Final, NamedTuple
@@ -32,28 +32,35 @@ UPDATE_ID: Final = 6
 FILLS: Final = 7
 CHANGES: Final = 8
 _INFO_SIZE: Final = 9
+# Columns of `Ladder.levels`. A cell with quantity 0 is empty, whatever else it holds.
+L_TICK: Final = 0
+L_SIDE: Final = 1
+L_QTY: Final = 2
+L_HEAD: Final = 3
+L_TAIL: Final = 4
+_L_BID_MARK: Final = 5
+_L_ASK_MARK: Final = 6
+# Columns of `Ladder.orders`. Id 0 is a free slot; `_O_FREE` is not of the slot but the stack of free ones.
+O_ID: Final = 0
+O_TICK: Final = 1
+O_SIDE: Final = 2
+O_QTY: Final = 3
+O_NEXT: Final = 4
+O_PREV: Final = 5
+_O_FREE: Final = 6
 
 Ints = NDArray[np.int64]
 
 
 class Ladder(NamedTuple):
-    """The book. Levels have shape (window,), orders (capacity,), `fills` (capacity, 3), `changed` (n, 2)."""
+    """The book, all int64: info (9,), levels (window, 7), orders (capacity, 7), fills (capacity, 3), changed (n, 2).
+
+    A fill is (order id, tick, lots), a change (side, tick). Few arrays, since a kernel's call pays for each.
+    """
 
     info: Ints
-    level_tick: Ints
-    level_side: Ints
-    level_qty: Ints
-    level_head: Ints
-    level_tail: Ints
-    bid_mark: Ints
-    ask_mark: Ints
-    order_id: Ints
-    order_tick: Ints
-    order_side: Ints
-    order_qty: Ints
-    order_next: Ints
-    order_prev: Ints
-    free: Ints
+    levels: Ints
+    orders: Ints
     fills: Ints
     changed: Ints
 
@@ -65,36 +72,32 @@ def empty_ladder(window: int = 1 << 13, capacity: int = 1 << 10) -> Ladder:
     """
     if window < 2 or window & (window - 1):
         raise ValueError(f"window must be a power of two, was {window}: a tick's cell is found by masking")
-    info = np.zeros(_INFO_SIZE, np.int64)
-    info[BEST_ASK] = NO_ASK
-    info[FREE] = capacity
-    info[NEXT_ID] = 1
-    levels = [np.zeros(window, np.int64) for _ in range(7)]
-    orders = [np.zeros(capacity, np.int64) for _ in range(6)]
-    free = np.arange(capacity - 1, -1, -1, dtype=np.int64)
-    return Ladder(info, *levels, *orders, free, np.zeros((capacity, 3), np.int64), np.zeros((2 * window, 2), np.int64))
+    info, orders = np.zeros(_INFO_SIZE, np.int64), np.zeros((capacity, 7), np.int64)
+    info[BEST_ASK], info[FREE], info[NEXT_ID] = NO_ASK, capacity, 1
+    orders[:, _O_FREE] = np.arange(capacity - 1, -1, -1)
+    levels, fills = np.zeros((window, 7), np.int64), np.zeros((capacity, 3), np.int64)
+    return Ladder(info, levels, orders, fills, np.zeros((2 * window, 2), np.int64))
 
 
 @njit(cache=True, nogil=True)
-def level_qty(book: Ladder, side: int, tick: int) -> int:
+def level_qty(levels: Ints, side: int, tick: int) -> int:
     """Lots that rest at a price on a side; 0 where there are none."""
-    cell = tick & (book.level_tick.size - 1)
-    held = book.level_qty[cell] > 0 and book.level_tick[cell] == tick and book.level_side[cell] == side
-    return int(book.level_qty[cell]) if held else 0
+    level = levels[tick & (levels.shape[0] - 1)]
+    return int(level[L_QTY]) if level[L_TICK] == tick and level[L_SIDE] == side else 0
 
 
 @njit(cache=True, nogil=True)
 def next_tick(book: Ladder, side: int, tick: int) -> int:
     """The nearest level of `side` behind `tick` (lower bid, higher ask), or NO_BID / NO_ASK."""
-    nearest = NO_BID if side == BID else NO_ASK
+    nearest, levels = (NO_BID if side == BID else NO_ASK), book.levels
     if book.info[BID_LEVELS if side == BID else ASK_LEVELS] == 0:
         return nearest
-    for step in range(1, book.level_tick.size):
-        if level_qty(book, side, tick - side * step) > 0:
+    for step in range(1, levels.shape[0]):
+        if level_qty(levels, side, tick - side * step) > 0:
             return tick - side * step
-    for cell in range(book.level_tick.size):  # farther than the window: rare, and never missed
-        far = book.level_tick[cell]
-        if book.level_qty[cell] > 0 and book.level_side[cell] == side and (tick - far) * side > 0:
+    for cell in range(levels.shape[0]):  # farther than the window: rare, and never missed
+        far = levels[cell, L_TICK]
+        if levels[cell, L_QTY] > 0 and levels[cell, L_SIDE] == side and (tick - far) * side > 0:
             nearest = max(nearest, far) if side == BID else min(nearest, far)
     return nearest
 
@@ -107,42 +110,20 @@ def limit(book: Ladder, side: int, tick: int, lots: int) -> int:
     """
     if lots <= 0 or tick <= 0 or book.info[FREE] == 0:
         return REFUSED
-    cell = tick & (book.level_tick.size - 1)
-    if book.level_qty[cell] > 0 and book.level_tick[cell] != tick:
+    level = book.levels[tick & (book.levels.shape[0] - 1)]
+    if level[L_QTY] > 0 and level[L_TICK] != tick:
         return REFUSED
     left = lots - take(book, side, tick, lots)
-    return rest(book, side, tick, left) if left > 0 else DONE
-
-
-@njit(cache=True, nogil=True)
-def rest(book: Ladder, side: int, tick: int, lots: int) -> int:
-    """Put an order that does not cross at the end of its level's queue. Returns its slot. Bounds: see `limit`."""
-    info = book.info
-    info[FREE] -= 1
-    slot = book.free[info[FREE]]
-    book.order_id[slot] = info[NEXT_ID]
-    info[NEXT_ID] += 1
-    book.order_tick[slot], book.order_side[slot], book.order_qty[slot] = tick, side, lots
-    book.order_next[slot] = -1
-    cell = tick & (book.level_tick.size - 1)
-    if book.level_qty[cell] == 0:
-        _open_level(book, side, tick, cell, slot)
-    else:
-        tail = book.level_tail[cell]
-        book.order_next[tail], book.order_prev[slot] = slot, tail
-    book.level_tail[cell] = slot
-    book.level_qty[cell] += lots
-    _mark_change(book, side, tick)
-    return int(slot)
+    return _rest(book, side, tick, left) if left > 0 else DONE
 
 
 @njit(cache=True, nogil=True)
 def cancel(book: Ladder, slot: int, order_id: int) -> int:
     """Take an order out. Returns the lots taken out, 0 if the slot no longer holds that order."""
-    if slot < 0 or slot >= book.order_id.size or book.order_id[slot] != order_id or order_id == 0:
+    if slot < 0 or slot >= book.orders.shape[0] or order_id == 0 or book.orders[slot, O_ID] != order_id:
         return 0
-    lots = book.order_qty[slot]
-    _mark_change(book, book.order_side[slot], book.order_tick[slot])
+    lots = book.orders[slot, O_QTY]
+    _mark_change(book, book.orders[slot, O_SIDE], book.orders[slot, O_TICK])
     _remove(book, slot)
     return int(lots)
 
@@ -153,42 +134,63 @@ def take(book: Ladder, side: int, limit_tick: int, lots: int) -> int:
 
     A market order is a `take` at an unreachable limit. The fills are `book.fills[: book.info[FILLS]]`.
     """
-    info = book.info
+    info, orders = book.info, book.orders
     info[FILLS] = 0
     left = lots
     while left > 0:
         best = info[BEST_ASK] if side == BID else info[BEST_BID]
         if best in (NO_ASK, NO_BID) or (best - limit_tick) * side > 0:
             break
-        slot = book.level_head[best & (book.level_tick.size - 1)]
-        done = min(left, book.order_qty[slot])
-        row = info[FILLS]
-        book.fills[row, 0], book.fills[row, 1], book.fills[row, 2] = book.order_id[slot], best, done
+        level = book.levels[best & (book.levels.shape[0] - 1)]
+        slot = level[L_HEAD]
+        done = min(left, orders[slot, O_QTY])
+        fill = book.fills[info[FILLS]]
+        fill[0], fill[1], fill[2] = orders[slot, O_ID], best, done
         info[FILLS] += 1
         left -= done
         _mark_change(book, -side, best)
-        if done == book.order_qty[slot]:
+        if done == orders[slot, O_QTY]:
             _remove(book, slot)
         else:
-            book.order_qty[slot] -= done
-            book.level_qty[best & (book.level_tick.size - 1)] -= done
+            orders[slot, O_QTY] -= done
+            level[L_QTY] -= done
     return lots - left
 
 
 @njit(cache=True, nogil=True)
 def forget_changes(book: Ladder) -> None:
     """Empty the list of changed levels, once a reader has them."""
+    mask = book.levels.shape[0] - 1
     for row in range(book.info[CHANGES]):
-        marks = book.bid_mark if book.changed[row, 0] == BID else book.ask_mark
-        marks[book.changed[row, 1] & (marks.size - 1)] = 0
+        mark = _L_BID_MARK if book.changed[row, 0] == BID else _L_ASK_MARK
+        book.levels[book.changed[row, 1] & mask, mark] = 0
     book.info[CHANGES] = 0
 
 
 @njit(cache=True, nogil=True)
-def _open_level(book: Ladder, side: int, tick: int, cell: int, slot: int) -> None:
-    info = book.info
-    book.level_tick[cell], book.level_side[cell], book.level_head[cell] = tick, side, slot
-    book.order_prev[slot] = -1
+def _rest(book: Ladder, side: int, tick: int, lots: int) -> int:
+    """Put an order that does not cross at the end of its level's queue. Returns its slot. Bounds: see `limit`."""
+    info, orders = book.info, book.orders
+    info[FREE] -= 1
+    slot = orders[info[FREE], _O_FREE]
+    order, level = orders[slot], book.levels[tick & (book.levels.shape[0] - 1)]
+    order[O_ID], order[O_TICK], order[O_SIDE], order[O_QTY] = info[NEXT_ID], tick, side, lots
+    order[O_NEXT], order[O_PREV] = -1, -1
+    info[NEXT_ID] += 1
+    if level[L_QTY] == 0:
+        level[L_TICK], level[L_SIDE], level[L_HEAD] = tick, side, slot
+        _count_level(info, side, tick)
+    else:
+        order[O_PREV] = level[L_TAIL]
+        orders[level[L_TAIL], O_NEXT] = slot
+    level[L_TAIL] = slot
+    level[L_QTY] += lots
+    _mark_change(book, side, tick)
+    return int(slot)
+
+
+@njit(cache=True, nogil=True)
+def _count_level(info: Ints, side: int, tick: int) -> None:
     if side == BID:
         info[BID_LEVELS] += 1
         info[BEST_BID] = max(info[BEST_BID], tick)
@@ -200,23 +202,22 @@ def _open_level(book: Ladder, side: int, tick: int, cell: int, slot: int) -> Non
 @njit(cache=True, nogil=True)
 def _remove(book: Ladder, slot: int) -> None:
     """Unlink an order, close its level if it was the last, free its slot."""
-    info, tick, side = book.info, book.order_tick[slot], book.order_side[slot]
-    cell = tick & (book.level_tick.size - 1)
-    before, after = book.order_prev[slot], book.order_next[slot]
+    info, orders, order = book.info, book.orders, book.orders[slot]
+    tick, side, before, after = order[O_TICK], order[O_SIDE], order[O_PREV], order[O_NEXT]
+    level = book.levels[tick & (book.levels.shape[0] - 1)]
     if before >= 0:
-        book.order_next[before] = after
+        orders[before, O_NEXT] = after
     else:
-        book.level_head[cell] = after
+        level[L_HEAD] = after
     if after >= 0:
-        book.order_prev[after] = before
+        orders[after, O_PREV] = before
     else:
-        book.level_tail[cell] = before
-    book.level_qty[cell] -= book.order_qty[slot]
-    book.order_qty[slot] = 0
-    book.order_id[slot] = 0
-    book.free[info[FREE]] = slot
+        level[L_TAIL] = before
+    level[L_QTY] -= order[O_QTY]
+    order[O_ID], order[O_QTY] = 0, 0
+    orders[info[FREE], _O_FREE] = slot
     info[FREE] += 1
-    if book.level_qty[cell] == 0:
+    if level[L_QTY] == 0:
         info[BID_LEVELS if side == BID else ASK_LEVELS] -= 1
         best = BEST_BID if side == BID else BEST_ASK
         if info[best] == tick:
@@ -226,12 +227,10 @@ def _remove(book: Ladder, slot: int) -> None:
 @njit(cache=True, nogil=True)
 def _mark_change(book: Ladder, side: int, tick: int) -> None:
     """Count the change and list the level once. A reader empties the list before it is full; else changes are lost."""
-    info = book.info
+    info, row = book.info, book.info[CHANGES]
     info[UPDATE_ID] += 1
-    marks = book.bid_mark if side == BID else book.ask_mark
-    cell = tick & (marks.size - 1)
-    row = info[CHANGES]
-    if marks[cell] != tick and row < book.changed.shape[0]:
-        marks[cell] = tick
+    level, mark = book.levels[tick & (book.levels.shape[0] - 1)], _L_BID_MARK if side == BID else _L_ASK_MARK
+    if level[mark] != tick and row < book.changed.shape[0]:
+        level[mark] = tick
         book.changed[row, 0], book.changed[row, 1] = side, tick
         info[CHANGES] += 1

@@ -18,7 +18,7 @@ from backtest.market import flow as fl
 from backtest.market import tape as tp
 from backtest.market import truth
 from backtest.market import venue as vn
-from backtest.market.matching import UPDATE_ID, Ladder, empty_ladder
+from backtest.market.matching import L_QTY, L_SIDE, L_TICK, UPDATE_ID, Ladder, empty_ladder
 from backtest.market.rng import seeded
 from backtest.market.tape import Book, Instrument, Tape
 from core.config import DEFAULT_SYMBOLS, Config, Sim
@@ -219,6 +219,7 @@ def _listing(sim: Sim, venue: str, symbol: str, stream: int, seed: int, start_ns
         depth_offset_ns=_DEPTH_OFFSET_MS[venue] * NS_PER_MS,
         samples_liquidations=venue == "binance_um",
         pays_funding=sim.edge > 0,
+        numbers_depth=venue == "bybit",
     )
     instrument = Instrument(venue, symbol, tick, lot, contract.tick[1], contract.lot[1], contract.price)
     random = seeded(seed, crc32(symbol.encode()), crc32(venue.encode()))
@@ -272,11 +273,11 @@ def _cut(late: Columns, written: Columns, until_ns: int) -> tuple[list[NDArray[n
 
 def _snapshot(listing: Listing, now_ns: int) -> Book:
     """The whole book, bids first, each side best first."""
-    book, held = listing.book, listing.book.level_qty > 0
-    side, tick = book.level_side[held], book.level_tick[held]
-    order = np.lexsort((-side * tick, -side))
-    rows = np.column_stack((side, tick, book.level_qty[held]))[order]
-    return Book(now_ns, now_ns + listing.venue.stream, int(book.info[UPDATE_ID]), _levels(listing.instrument, rows))
+    levels = listing.book.levels
+    held = levels[levels[:, L_QTY] > 0][:, [L_SIDE, L_TICK, L_QTY]]
+    rows = held[np.lexsort((-held[:, 0] * held[:, 1], -held[:, 0]))]
+    last_id = listing.state.ints[vn.DEPTH_ID] if listing.venue.numbers_depth else listing.book.info[UPDATE_ID]
+    return Book(now_ns, now_ns + listing.venue.stream, int(last_id), _levels(listing.instrument, rows))
 
 
 def _tape(listing: Listing, from_ns: int, to_ns: int, book: Book, rows: list[NDArray[np.int64]]) -> Tape:

@@ -24,6 +24,9 @@ from backtest.market.matching import (
     BID,
     CHANGES,
     FILLS,
+    L_HEAD,
+    L_TAIL,
+    O_ID,
     UPDATE_ID,
     Ladder,
     cancel,
@@ -88,6 +91,8 @@ class Venue(NamedTuple):
     depth_offset_ns: int
     samples_liquidations: bool
     pays_funding: bool
+    numbers_depth: bool
+    """Depth frames have ids of their own that rise by one (Bybit); else those of the book's changes (Binance)."""
 
 
 class VenueState(NamedTuple):
@@ -237,7 +242,7 @@ def _requote(venue: Venue, state: VenueState, book: Ladder, price: float, half_s
 def _withdraw(venue: Venue, state: VenueState, book: Ladder, side: int, front: int) -> None:
     """Cancel the levels before the new front, the old front, and the far end that the grid leaves behind."""
     best = BEST_BID if side == BID else BEST_ASK
-    while (book.info[best] - front) * side > 0 and level_qty(book, side, book.info[best]) > 0:
+    while (book.info[best] - front) * side > 0 and level_qty(book.levels, side, book.info[best]) > 0:
         _clear(book, side, book.info[best])
     old = state.ints[BID_FRONT if side == BID else ASK_FRONT]
     if old != front:
@@ -254,7 +259,7 @@ def _withdraw(venue: Venue, state: VenueState, book: Ladder, side: int, front: i
 @njit(cache=True, nogil=True)
 def _renew(venue: Venue, state: VenueState, book: Ladder, side: int, front: int, lean: float) -> None:
     """Orders at the front where it is new or eaten, and at every grid price behind it that has none."""
-    if level_qty(book, side, front) == 0:
+    if level_qty(book.levels, side, front) == 0:
         for _ in range(2):
             lots = 0.5 * venue.front_lots * lean * math.exp(0.35 * normal(state.random))
             limit(book, side, front, max(1, int(lots + 0.5)))
@@ -262,7 +267,7 @@ def _renew(venue: Venue, state: VenueState, book: Ladder, side: int, front: int,
     start = _grid_start(venue, side, front)
     for step in range(GRID_LEVELS):
         tick = start - side * step * venue.grid_ticks
-        if tick > 0 and level_qty(book, side, tick) == 0:
+        if tick > 0 and level_qty(book.levels, side, tick) == 0:
             lots = venue.grid_lots * (1.0 + 0.15 * step) * math.exp(0.5 * normal(state.random))
             limit(book, side, tick, max(1, int(lots + 0.5)))
 
@@ -278,10 +283,10 @@ def _grid_start(venue: Venue, side: int, front: int) -> int:
 def _resize(venue: Venue, state: VenueState, book: Ladder, side: int) -> None:
     """Somebody joins the queue at a touch, or the last in it leaves."""
     front = state.ints[BID_FRONT if side == BID else ASK_FRONT]
-    cell = front & (book.level_tick.size - 1)
-    tail = book.level_tail[cell]
-    if uniform(state.random) < 0.5 and book.level_head[cell] != tail:
-        cancel(book, tail, book.order_id[tail])
+    level = book.levels[front & (book.levels.shape[0] - 1)]
+    tail = level[L_TAIL]
+    if uniform(state.random) < 0.5 and level[L_HEAD] != tail:
+        cancel(book, tail, book.orders[tail, O_ID])
     else:
         lots = 0.5 * venue.front_lots * math.exp(0.35 * normal(state.random))
         limit(book, side, front, max(1, int(lots + 0.5)))
@@ -290,9 +295,9 @@ def _resize(venue: Venue, state: VenueState, book: Ladder, side: int) -> None:
 @njit(cache=True, nogil=True)
 def _clear(book: Ladder, side: int, tick: int) -> None:
     """Cancel every order of a level."""
-    while level_qty(book, side, tick) > 0:
-        slot = book.level_head[tick & (book.level_tick.size - 1)]
-        cancel(book, slot, book.order_id[slot])
+    while level_qty(book.levels, side, tick) > 0:
+        slot = book.levels[tick & (book.levels.shape[0] - 1), L_HEAD]
+        cancel(book, slot, book.orders[slot, O_ID])
 
 
 @njit(cache=True, nogil=True)
@@ -309,7 +314,7 @@ def _send_quote(venue: Venue, state: VenueState, book: Ladder, now_ns: int, out:
     """The best prices and quantities, if they are not those published last."""
     info, quoted = book.info, state.ints[QUOTED : QUOTED + 4]
     bid, ask = info[BEST_BID], info[BEST_ASK]
-    bid_lots, ask_lots = level_qty(book, BID, bid), level_qty(book, ASK, ask)
+    bid_lots, ask_lots = level_qty(book.levels, BID, bid), level_qty(book.levels, ASK, ask)
     if quoted[0] == bid and quoted[1] == bid_lots and quoted[2] == ask and quoted[3] == ask_lots:
         return
     quoted[0], quoted[1], quoted[2], quoted[3] = bid, bid_lots, ask, ask_lots
@@ -395,12 +400,13 @@ def _send_depth(venue: Venue, state: VenueState, book: Ladder, now_ns: int, out:
     for row in range(count):
         side, tick = (BID, -keys[row]) if keys[row] < 0 else (ASK, keys[row])
         level = out.levels[first + row]
-        level[0], level[1], level[2] = side, tick, level_qty(book, side, tick)
+        level[0], level[1], level[2] = side, tick, level_qty(book.levels, side, tick)
     out.counts[3] += count
     frame = out.depth[out.counts[2]]
     frame[0], frame[1] = now_ns // MS * MS, _send(venue, state, now_ns)
-    frame[2], frame[3], frame[4] = ints[DEPTH_ID] + 1, book.info[UPDATE_ID], ints[DEPTH_ID]
+    last_id = ints[DEPTH_ID] + 1 if venue.numbers_depth else book.info[UPDATE_ID]
+    frame[2], frame[3], frame[4] = ints[DEPTH_ID] + 1, last_id, ints[DEPTH_ID]
     frame[5], frame[6] = first, first + count
-    ints[DEPTH_ID] = book.info[UPDATE_ID]
+    ints[DEPTH_ID] = last_id
     out.counts[2] += 1
     forget_changes(book)
