@@ -94,6 +94,12 @@ class Labels(Section, frozen=True):
     dead_band_bps: NonNegative = 0.0  # |return| at or below is direction 0
     stale_book_s: Positive = 60.0  # a best price older than this cannot be labelled against
 
+    @property
+    def rest_s(self) -> float:
+        """R of every maker cell: min(T, max_rest_s) over the maker horizons, as the fill time is shared by all T."""
+        makers = [horizon_s for horizon_s in self.horizons_s if horizon_s >= self.min_maker_horizon_s]
+        return min([self.max_rest_s, *makers])
+
 
 class Fee(Section, frozen=True):
     maker_bps: float
@@ -130,6 +136,7 @@ class Backtest(Section, frozen=True):
 
 class Live(Section, frozen=True):
     mode: Literal["paper", "shadow"] = "paper"
+    model: str = ""  # a model's id, or `current`; empty: the one exported last, so that a run ends with its own model
     duration_s: Positive = 1800.0  # of a live feed; the simulator's stretch is sim.live_minutes
     allow_live_feed: bool = False  # `--source live`: the runner connects to the venue only when told to
 

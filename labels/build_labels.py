@@ -30,7 +30,7 @@ from core.schema import BARS, GAPS, LABELS, MARK_PRICES, TOP_OF_BOOK, TRADES
 from core.store import Partition
 from core.units import NS_PER_MS, NS_PER_S, parse_duration_ns, seconds_label
 from labels.fees import Costs, rules_of
-from labels.grid import Decisions, Grid, Terms, label, terms_of
+from labels.grid import Decisions, Grid, Terms, label
 from labels.tally import CellSums, Tally, rule_names, tally, total
 from labels.venue_clock import UNKNOWN, skew_ns
 from labels.venue_events import BREAKS, VenueDay, load, neighbours, next_start, within
@@ -94,15 +94,17 @@ def sound_decisions(times_ns: Ints, day: VenueDay) -> tuple[Decisions, dict[str,
 
 
 def grid_terms(settings: LabelSettings, costs: Costs, tick: float, covered_ns: int) -> Terms:
-    """The grid's terms from the `labels` section."""
-    return terms_of(
-        deltas_bps=settings.deltas_bps,
-        gates_usd=settings.gates_usd,
-        horizons_ns=[round(horizon_s * NS_PER_S) for horizon_s in settings.horizons_s],
-        min_maker_hold_ns=round(settings.min_maker_horizon_s * NS_PER_S),
-        max_rest_ns=round(settings.max_rest_s * NS_PER_S),
+    """The grid's terms from the `labels` section: offsets, gates and holds sorted, each once."""
+    holds_ns = np.unique(np.array([round(horizon_s * NS_PER_S) for horizon_s in settings.horizons_s], np.int64))
+    return Terms(
+        deltas_bps=np.unique(np.array(settings.deltas_bps, np.float64)),
+        gates_usd=np.unique(np.array(settings.gates_usd, np.float64)),
+        taker_holds_ns=holds_ns,
+        maker_holds_ns=holds_ns[holds_ns >= settings.min_maker_horizon_s * NS_PER_S],
+        rest_ns=round(settings.rest_s * NS_PER_S),
         gate_rest_ns=round(settings.fill_window_s * NS_PER_S),
-        latencies_ns=(round(settings.entry_latency_ms * NS_PER_MS), round(settings.exit_latency_ms * NS_PER_MS)),
+        entry_latency_ns=round(settings.entry_latency_ms * NS_PER_MS),
+        exit_latency_ns=round(settings.exit_latency_ms * NS_PER_MS),
         dead_band_bps=settings.dead_band_bps,
         tick=tick,
         costs=costs,
@@ -120,7 +122,7 @@ def costs_of(cfg: Config, venue: str) -> Costs:
 
 def reach_ns(settings: LabelSettings) -> int:
     """How long after a decision its labels may still look: rest, longest hold, latencies."""
-    rest_s = max(settings.max_rest_s, settings.fill_window_s)
+    rest_s = max(settings.rest_s, settings.fill_window_s)
     latency_ms = 2 * settings.entry_latency_ms + settings.exit_latency_ms
     return round((rest_s + max(settings.horizons_s, default=0.0)) * NS_PER_S + latency_ms * NS_PER_MS)
 

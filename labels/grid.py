@@ -6,7 +6,6 @@ shared by all holding times. Arithmetic is float64 and additive to 1e-9 (`fees.r
 float32, whose 1e-7 relative error is far below a tick.
 """
 
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -59,6 +58,9 @@ class Terms(NamedTuple):
     tick: float
     costs: Costs
     covered_ns: int
+    settle_early: bool = False
+    """False: a maker's cells are labelled only where one filled at the last moment could be, so that the end of the
+    data drops filled and unfilled orders alike. True: each as soon as its own end is covered (paper trading)."""
 
 
 class TakerLabels(NamedTuple):
@@ -303,6 +305,8 @@ def _rule_out(i: int, arrival_ns: int, decisions: Decisions, terms: Terms, ruled
     for h in range(terms.maker_holds_ns.size):
         exit_ns = last_fill_ns + terms.maker_holds_ns[h] + terms.exit_latency_ns
         ruled_out[h] = -1
+        if terms.settle_early:
+            continue
         if exit_ns > terms.covered_ns:
             ruled_out[h] = END_OF_DATA
         elif exit_ns + decisions.skew_ns[i] >= decisions.clear_ns[i]:
@@ -408,37 +412,3 @@ def _sign(value: float, dead_band: float) -> int:
     if abs(value) <= dead_band:
         return 0
     return 1 if value > 0 else -1
-
-
-def terms_of(
-    deltas_bps: Sequence[float],
-    gates_usd: Sequence[float],
-    horizons_ns: Sequence[int],
-    min_maker_hold_ns: int,
-    max_rest_ns: int,
-    gate_rest_ns: int,
-    latencies_ns: tuple[int, int],
-    dead_band_bps: float,
-    tick: float,
-    costs: Costs,
-    covered_ns: int,
-) -> Terms:
-    """`Terms` with offsets, gates and holds sorted and each once. R is capped by the least maker hold, so that the fill
-    is shared by all T."""
-    holds = np.unique(np.array(horizons_ns, np.int64))
-    makers = holds[holds >= min_maker_hold_ns]
-    rest_ns = min(max_rest_ns, int(makers[0])) if makers.size else 0
-    return Terms(
-        deltas_bps=np.unique(np.array(deltas_bps, np.float64)),
-        gates_usd=np.unique(np.array(gates_usd, np.float64)),
-        taker_holds_ns=holds,
-        maker_holds_ns=makers,
-        rest_ns=rest_ns,
-        gate_rest_ns=gate_rest_ns,
-        entry_latency_ns=latencies_ns[0],
-        exit_latency_ns=latencies_ns[1],
-        dead_band_bps=dead_band_bps,
-        tick=tick,
-        costs=costs,
-        covered_ns=covered_ns,
-    )
