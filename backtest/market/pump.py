@@ -24,7 +24,7 @@ from core.units import NS_PER_MINUTE, NS_PER_MS, NS_PER_S
 
 VIRTUAL_CLOCK: Final = Subprotocol("x-virtual-clock")
 WATERMARK_NS: Final = 100 * NS_PER_MS
-"""No connection is silent for longer in virtual time."""
+"""No connection is silent for longer in virtual time, except an only one at full speed: it has nothing to wait for."""
 PACED_STEP_S: Final = 0.02  # of wall time: how finely a paced stream is cut, well under a depth interval
 LATE_S: Final = 1.0  # a paced stream that is later than this (or has just begun) does not try to catch up
 WRITE_BUFFER_BYTES: Final = 1 << 20  # per connection; the pump waits when a client leaves more than this unread
@@ -201,9 +201,10 @@ class Pump:
         quiet = not self._pace() and head_ns > self.now_ns + SILENCE_NS
         until_ns = min(until_ns, head_ns if quiet else head_ns + LONGEST_STEP_NS)
         outlets = list(self.outlets)
+        merged = self._pace() > 0 or sum(outlet.virtual for outlet in outlets) > 1
         for outlet in outlets:
             stamps, texts = self._feed.frames(outlet, self.now_ns, until_ns)
-            outlet.write(stamps, texts, until_ns, watermarks=not quiet)
+            outlet.write(stamps, texts, until_ns, watermarks=merged and not quiet)
         self._feed.passed(until_ns)
         self.now_ns = until_ns
         # All are written to before any is waited for: a client that merges its connections can always go on.
