@@ -1,0 +1,554 @@
+"""The bar kernel against a slow twin, in any cut, and on recorded frames."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core import schema
+from core.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MINUTE, NS_PER_MS, NS_PER_S
+from ingest.events import BookUpdate, Event, Gap, Liquidation, Mark, Quote, Trade
+from ingest.raw import RawReader
+from ingest.venues import decoder_for
+from research.bars import (
+    BAR_COLUMNS,
+    EVENT,
+    GAP,
+    LIQUIDATION,
+    MARK,
+    QUOTE,
+    SILENCE_NS,
+    TRADE,
+    Bars,
+    ClosedBars,
+    as_events,
+    join_closed,
+    merge_events,
+)
+from research.clocks import Clock, parse_clock
+
+DAY_NS = 20_000 * NS_PER_DAY
+NAN = math.nan
+CLOCKS = ("time_1s", "time_1m", "time_1h", "volume_3")
+
+
+def events_of(*rows: tuple[Any, ...]) -> np.ndarray:
+    """Rows (recv_ns after DAY_NS, kind, side, values...) as events."""
+    return np.array(
+        [(DAY_NS + recv, kind, side, *values, *[0.0] * (4 - len(values))) for recv, kind, side, *values in rows], EVENT
+    )
+
+
+def quote(recv: int, bid: float, bid_qty: float, ask: float, ask_qty: float) -> tuple[Any, ...]:
+    return recv, QUOTE, 0, bid, bid_qty, ask, ask_qty
+
+
+def trade(recv: int, side: int, price: float, qty: float) -> tuple[Any, ...]:
+    return recv, TRADE, side, price, qty
+
+
+def frame_of(closed: ClosedBars) -> pl.DataFrame:
+    times = {"open_ns": closed.open_ns - DAY_NS, "close_ns": closed.close_ns - DAY_NS, "bar_index": closed.bar_index}
+    return pl.DataFrame(times | {name: closed.values[:, k] for k, name in enumerate(BAR_COLUMNS)})
+
+
+def run(clock: str, events: np.ndarray, now_ns: int | None = None) -> ClosedBars:
+    bars = Bars(parse_clock(clock))
+    return join_closed([bars.push(events), bars.advance(now_ns or 0)])
+
+
+def assert_same(left: ClosedBars, right: ClosedBars) -> None:
+    for name in ("open_ns", "close_ns", "bar_index", "values"):
+        np.testing.assert_array_equal(getattr(left, name), getattr(right, name), name)
+
+
+# By hand.
+
+
+def test_a_time_bar_by_hand() -> None:
+    events = events_of(
+        quote(0, 99.0, 5.0, 101.0, 4.0),
+        quote(10, 99.0, 7.0, 101.0, 1.0),  # bid grows by 2, ask shrinks by 3: e = 7 - 5 - 1 + 4 = 5
+        trade(20, 1, 101.0, 0.5),
+        trade(20, -1, 99.0, 2.0),
+        quote(30, 98.0, 3.0, 100.0, 6.0),  # bid falls: -7; ask falls: -6
+        (40, LIQUIDATION, 1, 98.0, 2.0),
+        (50, LIQUIDATION, -1, 100.0, 1.0),
+        (60, MARK, 0, 99.5, NAN, 0.0001, NAN),
+        quote(NS_PER_S, 98.0, 3.0, 100.0, 6.0),  # closes the bar, and belongs to the next
+    )
+    row = frame_of(run("time_1s", events)).row(0, named=True)
+    assert (row["open_ns"], row["close_ns"], row["bar_index"]) == (0, NS_PER_S, DAY_NS // NS_PER_S)
+    assert [row[name] for name in BAR_COLUMNS[:8]] == [98.0, 3.0, 100.0, 6.0, 100.0, 100.0, 99.0, 99.0]
+    assert [row[name] for name in BAR_COLUMNS[8:14]] == [0.5, 2.0, 50.5, 198.0, 1.0, 1.0]
+    assert (row["ofi_qty"], row["quote_count"]) == (5.0 - 13.0, 3.0)
+    assert (row["liq_long_usd"], row["liq_short_usd"], row["liq_count"]) == (196.0, 100.0, 2.0)
+    assert (row["mark_price"], row["funding_rate"], row["is_empty"], row["has_gap"]) == (99.5, 0.0001, 0.0, 0.0)
+    assert math.isnan(row["index_price"])
+    assert math.isnan(row["open_interest"])
+
+
+def test_empty_bars_carry_the_book_and_are_marked() -> None:
+    events = events_of(
+        quote(0, 99.0, 5.0, 101.0, 4.0), (NS_PER_S, MARK, 0, 7.0, 8.0, 9.0, 1.0), trade(3 * NS_PER_S, 1, 101.0, 1.0)
+    )
+    frame = frame_of(run("time_1s", events, DAY_NS + 4 * NS_PER_S))
+    assert frame["is_empty"].to_list() == [0.0, 1.0, 1.0, 0.0]
+    assert frame["quote_count"].to_list() == [1.0, 0.0, 0.0, 0.0]
+    for name in ("open_price", "high_price", "low_price", "close_price"):
+        assert frame[name].to_list() == [100.0] * 4
+    assert frame["bid_qty"].to_list() == [5.0] * 4
+    assert frame["mark_price"].to_list()[1:] == [7.0] * 3
+
+
+def test_bars_open_at_the_mid_of_the_close_before() -> None:
+    events = events_of(quote(0, 99.0, 1.0, 101.0, 1.0), quote(NS_PER_S + 5, 109.0, 1.0, 111.0, 1.0))
+    frame = frame_of(run("time_1s", events, DAY_NS + 2 * NS_PER_S))
+    assert frame.row(1, named=True)["open_price"] == 100.0
+    assert frame.row(1, named=True)["low_price"] == 100.0
+    assert frame.row(1, named=True)["close_price"] == 110.0
+
+
+def test_no_bar_closes_before_the_first_best_price() -> None:
+    events = events_of(trade(0, 1, 100.0, 1.0), quote(2 * NS_PER_S + 5, 99.0, 1.0, 101.0, 1.0))
+    for clock, opens_ns in (("time_1s", 2 * NS_PER_S), ("volume_1", 1)):
+        frame = frame_of(
+            run(clock, np.concatenate([events, events_of(trade(4 * NS_PER_S, 1, 1.0, 1.0))]), DAY_NS + NS_PER_HOUR)
+        )
+        assert frame["open_ns"][0] == opens_ns
+    assert len(run("time_1s", events[:1], DAY_NS + NS_PER_HOUR)) == 0
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        (101.0, 1.0, 101.0, 1.0),
+        (102.0, 1.0, 101.0, 1.0),
+        (0.0, 0.0, 101.0, 1.0),
+        (99.0, 1.0, 0.0, 0.0),
+        (99.0, 1.0, math.inf, 1.0),
+        (NAN, 1.0, 101.0, 1.0),
+        (99.0, NAN, 101.0, 1.0),
+        (99.0, -1.0, 101.0, 1.0),
+    ],
+)
+def test_crossed_locked_and_one_sided_quotes_are_as_if_never_sent(bad: tuple[float, ...]) -> None:
+    good = [quote(1, 99.0, 1.0, 101.0, 1.0), quote(3, 100.0, 2.0, 101.0, 5.0)]
+    with_bad = events_of(good[0], quote(2, *bad), good[1])
+    now_ns = DAY_NS + NS_PER_S
+    assert_same(run("time_1s", with_bad, now_ns), run("time_1s", events_of(*good), now_ns))
+
+
+def test_a_gap_marks_its_bar_and_breaks_the_chain_of_ofi() -> None:
+    events = events_of(
+        quote(0, 99.0, 5.0, 101.0, 4.0),
+        (NS_PER_S, GAP, 0),
+        quote(NS_PER_S, 90.0, 9.0, 92.0, 9.0),
+        quote(NS_PER_S + 1, 90.0, 10.0, 92.0, 9.0),
+    )
+    frame = frame_of(run("time_1s", events, DAY_NS + 3 * NS_PER_S))
+    assert frame["has_gap"].to_list() == [0.0, 1.0, 0.0]
+    assert frame["ofi_qty"].to_list() == [0.0, 1.0, 0.0]
+
+
+def test_after_a_long_silence_bars_cease_and_begin_afresh_with_a_gap() -> None:
+    quiet = SILENCE_NS + NS_PER_HOUR
+    events = events_of(
+        (0, MARK, 0, 7.0, 7.0, 7.0, 7.0), quote(0, 99.0, 5.0, 101.0, 4.0), quote(quiet, 9.0, 1.0, 11.0, 1.0)
+    )
+    frame = frame_of(run("time_1m", np.sort(events, order=["recv_ns", "kind"]), DAY_NS + quiet + NS_PER_MINUTE))
+    assert frame["open_ns"].to_list() == [*range(0, SILENCE_NS, NS_PER_MINUTE), quiet]
+    assert frame["has_gap"].to_list() == [0.0] * 10 + [1.0]
+    assert frame.row(-1, named=True)["open_price"] == 10.0
+    assert math.isnan(frame.row(-1, named=True)["mark_price"])
+
+
+def test_the_trade_that_reaches_the_volume_closes_the_bar_whole() -> None:
+    events = events_of(
+        quote(0, 99.0, 5.0, 101.0, 4.0),
+        trade(5, 1, 101.0, 2.0),
+        trade(7, -1, 99.0, 9.0),  # 11 of 10: the excess is not carried
+        trade(7, -1, 98.0, 0.5),  # of the same frame
+        trade(8, 1, 101.0, 9.5),
+        trade(9, 1, 101.0, 0.5),
+    )
+    frame = frame_of(run("volume_10", events, DAY_NS + 10))
+    assert frame.select("open_ns", "close_ns").rows() == [(0, 8), (8, 10)]
+    assert (frame["buy_qty"] + frame["sell_qty"]).to_list() == [11.5, 10.0]
+    assert frame["bar_index"].to_list() == [20_000_000_000, 20_000_000_001]
+
+
+def test_ten_tenths_make_a_volume_of_one() -> None:
+    tenths = [trade(k, 1, 100.0, 0.1) for k in range(10)]
+    frame = frame_of(run("volume_1", events_of(quote(0, 99.0, 5.0, 101.0, 4.0), *tenths), DAY_NS + 10))
+    assert frame["close_ns"].to_list() == [10]
+
+
+def test_midnight_closes_a_volume_bar_short() -> None:
+    events = events_of(
+        quote(0, 99.0, 5.0, 101.0, 4.0),
+        trade(NS_PER_DAY - NS_PER_MINUTE, 1, 1.0, 1.0),
+        (NS_PER_DAY - 1, MARK, 0, 1.0, 1.0, 1.0, 1.0),
+        trade(NS_PER_DAY + 5, 1, 1.0, 10.0),
+    )
+    bars = Bars(parse_clock("volume_10"))
+    bars.push(events[:1])
+    later = events[1:]
+    later["recv_ns"][0] = DAY_NS + 5  # the last event before midnight but the mark; the silence between must not end it
+    step = np.arange(NS_PER_MINUTE, NS_PER_DAY - 1, NS_PER_MINUTE)
+    alive = events_of(*[(int(k), MARK, 0, 1.0, 1.0, 1.0, 1.0) for k in step])
+    closed = join_closed(
+        [bars.push(later[:1]), bars.push(alive), bars.push(later[1:]), bars.advance(DAY_NS + 2 * NS_PER_DAY)]
+    )
+    assert frame_of(closed).select("open_ns", "close_ns").rows() == [(0, NS_PER_DAY), (NS_PER_DAY, NS_PER_DAY + 6)]
+
+
+def test_events_out_of_order_are_refused() -> None:
+    bars = Bars(parse_clock("time_1s"))
+    bars.push(events_of(quote(10, 99.0, 5.0, 101.0, 4.0)))
+    with pytest.raises(ValueError, match="event 0 came at"):
+        bars.push(events_of(quote(9, 99.0, 5.0, 101.0, 4.0)))
+    bars.advance(DAY_NS + 20)
+    with pytest.raises(ValueError, match="event 0 came at"):
+        bars.push(events_of(quote(19, 99.0, 5.0, 101.0, 4.0)))
+    with pytest.raises(ValueError, match="dtype"):
+        bars.push(np.zeros(3))  # type: ignore[arg-type]
+
+
+def test_state_of_another_clock_or_layout_is_refused() -> None:
+    saved = Bars(parse_clock("time_1s")).save()
+    with pytest.raises(ValueError, match="state is of bars time_1s"):
+        Bars(parse_clock("time_2s")).restore(saved)
+    with pytest.raises(ValueError, match="another version"):
+        Bars(parse_clock("time_1s")).restore({**saved, "state": np.zeros(3, np.int64)})
+
+
+# Against the twin.
+
+
+class Span(NamedTuple):
+    open_ns: int
+    close_ns: int
+    inside: list[Any]
+
+
+def twin(events: np.ndarray, clock: Clock, now_ns: int) -> ClosedBars:
+    """Bars from their definition: cut the stretches between silences into spans, then look at what lies in each."""
+    silence_ns = max(SILENCE_NS, clock.step_ns)
+    spans_of = time_spans if clock.is_time else volume_spans
+    written: list[tuple[Span, int, list[float]]] = []
+    index = 0
+    stretches = cut_at_silences(list(events), silence_ns)
+    for number, stretch in enumerate(stretches):
+        is_last = number == len(stretches) - 1
+        dead_ns = int(stretch[-1]["recv_ns"]) + silence_ns
+        end_ns = min(dead_ns, max(now_ns, int(stretch[-1]["recv_ns"]))) if is_last else dead_ns
+        first_ns = int(stretch[0]["recv_ns"])
+        index = max(index, first_ns // clock.step_ns if clock.is_time else first_ns // NS_PER_DAY * 1_000_000)
+        memory: dict[str, Any] = {"book": None, "before": None, "marks": [NAN] * 4, "gap": number > 0}
+        for span in spans_of(stretch, clock, dead_ns, end_ns):
+            values = look(span, memory)
+            if values is not None:
+                written.append((span, span.open_ns // clock.step_ns if clock.is_time else index, values))
+                index += 1
+    times = np.array([(span.open_ns, span.close_ns, number) for span, number, _ in written], np.int64).reshape(-1, 3)
+    rows = np.array([values for *_, values in written]).reshape(-1, len(BAR_COLUMNS))
+    return ClosedBars(times[:, 0], times[:, 1], times[:, 2], rows)
+
+
+def cut_at_silences(events: list[Any], silence_ns: int) -> list[list[Any]]:
+    cuts = [k for k in range(1, len(events)) if events[k]["recv_ns"] - events[k - 1]["recv_ns"] > silence_ns]
+    return [events[a:b] for a, b in pairwise([0, *cuts, len(events)])] if events else []
+
+
+def time_spans(stretch: list[Any], clock: Clock, _: int, end_ns: int) -> Iterator[Span]:
+    open_ns = int(stretch[0]["recv_ns"]) // clock.step_ns * clock.step_ns
+    while open_ns + clock.step_ns <= end_ns:
+        close_ns = open_ns + clock.step_ns
+        yield Span(open_ns, close_ns, [event for event in stretch if open_ns <= event["recv_ns"] < close_ns])
+        open_ns = close_ns
+
+
+def volume_spans(stretch: list[Any], clock: Clock, dead_ns: int, end_ns: int) -> Iterator[Span]:
+    open_ns, inside = int(stretch[0]["recv_ns"]), []
+    for recv_ns, instant in groupby(stretch, key=lambda event: int(event["recv_ns"])):
+        today_ns = recv_ns // NS_PER_DAY * NS_PER_DAY
+        if today_ns > open_ns and any(map(acts, inside)):
+            yield Span(open_ns, today_ns, inside)  # a stretch has no silence of a day: the midnight is the last one
+            inside = []
+        open_ns = max(open_ns, today_ns)
+        inside += list(instant)
+        if sum(event["b"] for event in inside if event["kind"] == TRADE) >= clock.target_qty and recv_ns < end_ns:
+            yield Span(open_ns, recv_ns + 1, inside)
+            open_ns, inside = recv_ns + 1, []
+    close_ns = min(dead_ns, (open_ns // NS_PER_DAY + 1) * NS_PER_DAY)
+    if any(map(acts, inside)) and close_ns <= end_ns:
+        yield Span(open_ns, close_ns, inside)
+
+
+def is_valid(event: Any) -> bool:
+    return bool(event["kind"] == QUOTE and 0 < event["a"] < event["c"])
+
+
+def acts(event: Any) -> bool:
+    return event["kind"] in (TRADE, LIQUIDATION) or is_valid(event)
+
+
+def look(span: Span, memory: dict[str, Any]) -> list[float] | None:
+    """The 25 values of a bar, None without a book. `memory` is what the bars before left."""
+    book_before = memory["book"]
+    ofi = 0.0
+    for event in span.inside:
+        if event["kind"] == GAP:
+            memory["before"], memory["gap"] = None, True
+        elif event["kind"] == MARK:
+            memory["marks"] = [
+                old if math.isnan(new) else new for old, new in zip(memory["marks"], values_of(event), strict=True)
+            ]
+        elif is_valid(event):
+            ofi += order_flow_imbalance(memory["before"], values_of(event))
+            memory["before"] = memory["book"] = values_of(event)
+    if memory["book"] is None:
+        return None
+    quoted = [values_of(event) for event in span.inside if is_valid(event)]
+    mids = [(book[0] + book[2]) / 2 for book in ([book_before] if book_before else []) + quoted]
+    gap, memory["gap"] = memory["gap"], False
+    flow = [total(span, TRADE, side, what) for what in ("b", "ab", "n") for side in (1, -1)]
+    liquidated = [total(span, LIQUIDATION, 1, "ab"), total(span, LIQUIDATION, -1, "ab")]
+    n_liquidated = total(span, LIQUIDATION, 1, "n") + total(span, LIQUIDATION, -1, "n")
+    return [
+        *memory["book"], mids[0], max(mids), min(mids), mids[-1], *flow, ofi, float(len(quoted)),
+        *liquidated, n_liquidated, *memory["marks"], float(not any(map(acts, span.inside))), float(gap),
+    ]  # fmt: skip
+
+
+def values_of(event: Any) -> list[float]:
+    return [float(event[name]) for name in "abcd"]
+
+
+def order_flow_imbalance(before: list[float] | None, now: list[float]) -> float:
+    """Cont, Kukanov and Stoikov 2014, as the paper writes it."""
+    if before is None:
+        return 0.0
+    (pb0, qb0, pa0, qa0), (pb, qb, pa, qa) = before, now
+    return (pb >= pb0) * qb - (pb <= pb0) * qb0 - (pa <= pa0) * qa + (pa >= pa0) * qa0
+
+
+def total(span: Span, kind: int, side: int, what: str) -> float:
+    found = [event for event in span.inside if event["kind"] == kind and event["side"] == side]
+    return float(sum({"b": event["b"], "ab": event["a"] * event["b"], "n": 1.0}[what] for event in found))
+
+
+STEPS_NS = (
+    0,
+    0,
+    0,
+    1,
+    200 * NS_PER_MS,
+    NS_PER_S,
+    31 * NS_PER_S,
+    4 * NS_PER_MINUTE,
+    SILENCE_NS,
+    SILENCE_NS + 1,
+    NS_PER_HOUR,
+)
+eighths = st.integers(1, 40).map(lambda n: n / 8)  # sums of these are exact, in any order
+halves = st.integers(195, 205).map(lambda n: n / 2)
+quotes = st.tuples(st.just(QUOTE), st.just(0), halves, eighths, halves, eighths)
+trades = st.tuples(st.just(TRADE), st.sampled_from([1, -1]), halves, eighths, st.just(0.0), st.just(0.0))
+forced = st.tuples(st.just(LIQUIDATION), st.sampled_from([1, -1]), halves, eighths, st.just(0.0), st.just(0.0))
+marks = st.tuples(st.just(MARK), st.just(0), *[st.one_of(st.just(NAN), halves)] * 4)
+gaps = st.just((GAP, 0, 0.0, 0.0, 0.0, 0.0))
+one = st.one_of(quotes, quotes, quotes, trades, trades, forced, marks, gaps)
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> np.ndarray:
+    """Events in the total order, around a midnight, with instants that hold several."""
+    rows = draw(st.lists(st.tuples(st.sampled_from(STEPS_NS), one), min_size=0, max_size=60))
+    times = DAY_NS - draw(st.integers(0, 20)) * NS_PER_MINUTE + np.cumsum([step for step, _ in rows], dtype=np.int64)
+    events = np.array([(int(recv), *row) for recv, (_, row) in zip(times, rows, strict=True)], EVENT)
+    return events[np.lexsort((events["kind"], events["recv_ns"]))]
+
+
+def end_of(events: np.ndarray, after_ns: int) -> int:
+    return int(events["recv_ns"][-1]) + after_ns if events.size else DAY_NS
+
+
+@settings(max_examples=150, deadline=None)
+@given(streams(), st.sampled_from(CLOCKS), st.sampled_from([0, 1, NS_PER_S, NS_PER_HOUR, 3 * NS_PER_DAY]))
+def test_the_kernel_equals_its_slow_twin(events: np.ndarray, clock: str, after_ns: int) -> None:
+    now_ns = end_of(events, after_ns)
+    assert_same(run(clock, events, now_ns), twin(events, parse_clock(clock), now_ns))
+
+
+@settings(max_examples=60, deadline=None)
+@given(streams(), st.sampled_from(CLOCKS), st.data())
+def test_the_cut_of_the_stream_does_not_matter_to_the_bit(events: np.ndarray, clock: str, data: st.DataObject) -> None:
+    """One push, one event at a time with a timer between, and any chunks with a save and restore at each cut."""
+    whole = Bars(parse_clock(clock))
+    expected = whole.push(events)
+    single, pieces = Bars(parse_clock(clock)), []
+    for k in range(events.size):
+        pieces += [single.advance(int(events["recv_ns"][k])), single.push(events[k : k + 1])]
+    assert_same(join_closed(pieces), expected)
+    cuts = sorted(data.draw(st.lists(st.integers(0, events.size), max_size=4)))
+    pieces, saved = [], Bars(parse_clock(clock)).save()
+    for begin, end in pairwise([0, *cuts, events.size]):
+        chunked = Bars(parse_clock(clock))
+        chunked.restore(saved)
+        pieces.append(chunked.push(events[begin:end]))
+        saved = chunked.save()
+    assert_same(join_closed(pieces), expected)
+    for left in (single.save(), saved):
+        assert all(left[name].tobytes() == array.tobytes() for name, array in whole.save().items())
+
+
+@settings(max_examples=60, deadline=None)
+@given(streams(), streams(), st.sampled_from(CLOCKS), st.integers(0, 60))
+def test_no_bar_reads_the_future(events: np.ndarray, other: np.ndarray, clock: str, cut: int) -> None:
+    """Whatever follows, bars that close at or before the first event cut off stay what they were."""
+    past, future = events[:cut], events[cut:]
+    if not future.size:
+        return
+    now_ns = int(future["recv_ns"][0])
+    seen = past[past["recv_ns"] < now_ns]
+    known = run(clock, seen, now_ns)
+    changed = other.copy()
+    if changed.size:
+        changed["recv_ns"] += now_ns - changed["recv_ns"][0]
+    for follows in (events[seen.size :], changed):
+        closed = run(clock, np.concatenate([seen, follows]))
+        early = closed.close_ns <= now_ns
+        kept = ClosedBars(closed.open_ns[early], closed.close_ns[early], closed.bar_index[early], closed.values[early])
+        if follows.size:
+            assert_same(kept, known)
+
+
+def test_more_bars_than_the_buffer_holds_come_out_whole() -> None:
+    events = events_of(quote(0, 99.0, 5.0, 101.0, 4.0), quote(9 * NS_PER_MINUTE, 99.0, 5.0, 102.0, 4.0))
+    closed = run("time_100ms", np.concatenate([events, events_of(trade(18 * NS_PER_MINUTE, 1, 1.0, 1.0))]))
+    assert len(closed) == 18 * 600
+    assert (np.diff(closed.bar_index) == 1).all()
+    assert closed.values[:, BAR_COLUMNS.index("is_empty")].sum() == 18 * 600 - 2
+
+
+# Merging.
+
+
+@settings(max_examples=60, deadline=None)
+@given(streams())
+def test_merged_tables_are_the_sorted_events(events: np.ndarray) -> None:
+    by_kind = {kind: events[events["kind"] == kind] for kind in range(5)}
+    merged = merge_events(
+        table(by_kind[QUOTE], "bid_price", "bid_qty", "ask_price", "ask_qty"),
+        table(by_kind[TRADE], "price", "qty").with_columns(side_of(by_kind[TRADE], "taker_side", schema.TAKER_SIDE)),
+        table(by_kind[LIQUIDATION], "price", "qty").with_columns(
+            side_of(by_kind[LIQUIDATION], "liquidated", schema.LIQUIDATED)
+        ),
+        table(by_kind[MARK], "mark_price", "index_price", "funding_rate", "open_interest"),
+        pl.DataFrame({"to_ns": by_kind[GAP]["recv_ns"][::-1]}).with_columns(stream=pl.lit("trades")),
+    )
+    assert merged.dtype == EVENT
+    for name in EVENT.names or ():
+        np.testing.assert_array_equal(merged[name], events[name], name)
+
+
+def table(events: np.ndarray, *names: str) -> pl.DataFrame:
+    values = {name: events[field] for name, field in zip(names, "abcd", strict=False)}
+    return pl.DataFrame({"recv_ns": events["recv_ns"]} | values).fill_nan(None)
+
+
+def side_of(events: np.ndarray, name: str, categories: pl.Enum) -> pl.Series:
+    return pl.Series(name, [categories.categories[0 if side > 0 else 1] for side in events["side"]], categories)
+
+
+def test_decoded_events_and_their_tables_are_the_same_events() -> None:
+    decoded: list[Event] = [
+        Quote("X", 1, 5, 1, 99.0, 1.0, 101.0, 2.0),
+        Trade("X", 1, 5, "1", 101.0, 0.5, "buy"),
+        Trade("X", 1, 5, "2", 99.0, 0.25, "sell"),
+        BookUpdate("X", 1, 6, 2, [(99.0, 1.0)], []),
+        Liquidation("X", 1, 7, "short", 100.0, 3.0),
+        Liquidation("X", 1, 7, "long", 100.0, 4.0),
+        Mark("X", 1, 8, 100.0, None, 0.0001, None, None),
+        Gap("X", "trades", 2, 8, "lost", False),
+        Gap("X", "book_deltas", 2, 9, "no snapshot", False),
+    ]
+    frames = {
+        kind: [event for event in decoded if isinstance(event, kind)] for kind in (Quote, Trade, Liquidation, Mark, Gap)
+    }
+    tables = (schema.TOP_OF_BOOK, schema.TRADES, schema.LIQUIDATIONS, schema.MARK_PRICES, schema.GAPS)
+    rows = [
+        pl.DataFrame(
+            [[getattr(event, name) for name in one.columns] for event in frames[kind]], one.columns, orient="row"
+        )
+        for kind, one in zip(frames, tables, strict=True)
+    ]
+    merged = merge_events(*rows)
+    assert merged.tobytes() == as_events(decoded).tobytes()
+    assert merged["kind"].tolist() == [QUOTE, TRADE, TRADE, LIQUIDATION, LIQUIDATION, GAP, MARK]
+    assert merged["side"].tolist() == [0, 1, -1, -1, 1, 0, 0]
+
+
+def test_nothing_merges_to_nothing() -> None:
+    assert as_events([]).size == 0
+    empty = [
+        pl.DataFrame(schema=one.columns)
+        for one in (schema.TOP_OF_BOOK, schema.TRADES, schema.LIQUIDATIONS, schema.MARK_PRICES, schema.GAPS)
+    ]
+    assert merge_events(*empty).size == 0
+
+
+# Recorded frames.
+
+
+def decoded_by_symbol(path: Path) -> dict[str, list[Event]]:
+    """What our decoders make of one recorded connection."""
+    lines = iter(RawReader(path))
+    first = next(lines)
+    _, decoder = decoder_for(first.url)
+    by_symbol: dict[str, list[Event]] = defaultdict(list)
+    for line in (first, *lines):
+        is_frame = line.url.startswith("ws")
+        given = (line.frame, line.recv_ns)
+        for event in decoder.decode(*given) if is_frame else decoder.decode_rest(line.url, line.frame, line.recv_ns):
+            by_symbol[event.symbol].append(event)
+    return by_symbol
+
+
+@pytest.mark.parametrize(
+    ("capture", "clock"),
+    [
+        ("bybit_20260809/linear", "time_200ms"),
+        ("bybit_20260809/linear", "volume_0.5"),
+        ("binance_spot_nexousdt_20240723/spot_nexousdt", "time_1m"),
+        ("binance_spot_nexousdt_20240723/spot_nexousdt", "volume_500"),
+    ],
+)
+def test_bars_of_recorded_frames_add_up_to_the_events_in_them(market_data: Path, capture: str, clock: str) -> None:
+    for symbol, decoded in decoded_by_symbol(market_data / "raw" / f"{capture}.jsonl.zst").items():
+        events = as_events(decoded)
+        bars = Bars(parse_clock(clock))
+        closed = join_closed([bars.push(events), bars.advance(int(events["recv_ns"][-1]) + 1)])
+        inside = events[(events["recv_ns"] >= closed.open_ns[0]) & (events["recv_ns"] < closed.close_ns[-1])]
+        traded = inside[inside["kind"] == TRADE]
+        sums = dict(zip(BAR_COLUMNS, closed.values.sum(axis=0).tolist(), strict=True))
+        for side, name in ((1, "buy"), (-1, "sell")):
+            mine = traded[traded["side"] == side]
+            assert sums[f"{name}_count"] == mine.size > 0, symbol
+            assert sums[f"{name}_qty"] == pytest.approx(mine["b"].sum(), rel=1e-12)
+            assert sums[f"{name}_usd"] == pytest.approx((mine["a"] * mine["b"]).sum(), rel=1e-12)
+        quoted = inside[inside["kind"] == QUOTE]
+        assert sums["quote_count"] == (quoted["a"] < quoted["c"]).sum() > 0
+        assert (closed.close_ns[:-1] <= closed.open_ns[1:]).all()
+        closes, opens = (closed.values[:, BAR_COLUMNS.index(name)] for name in ("close_price", "open_price"))
+        assert (closes[:-1] == opens[1:])[closed.values[1:, -1] == 0.0].all()

@@ -1,0 +1,61 @@
+"""Names of clocks, and the grid of decisions."""
+
+import numpy as np
+import pytest
+
+from core.errors import ConfigError
+from core.units import NS_PER_DAY, NS_PER_MS, NS_PER_S
+from research.clocks import Clock, decision_step_ns, is_decision, parse_clock
+
+
+@pytest.mark.parametrize(
+    ("name", "step_ns", "target_qty"),
+    [
+        ("time_100ms", 100 * NS_PER_MS, 0.0),
+        ("time_200ms", 200 * NS_PER_MS, 0.0),
+        ("time_1d", NS_PER_DAY, 0.0),
+        ("volume_10", 0, 10.0),
+        ("volume_0.5", 0, 0.5),
+    ],
+)
+def test_a_clock_is_read_from_its_name(name: str, step_ns: int, target_qty: float) -> None:
+    assert parse_clock(name) == Clock(name, step_ns, target_qty)
+    assert parse_clock(name).is_time == name.startswith("time")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("time_50ms", "from 100ms to 1d"),
+        ("time_2d", "from 100ms to 1d"),
+        ("time_7m", "whole number"),
+        ("time_5", "duration"),
+        ("volume_0", "above 0"),
+        ("volume_-1", "above 0"),
+        ("volume_nan", "above 0"),
+        ("volume_inf", "above 0"),
+        ("volume_", "float"),
+        ("tick_10", "a clock is"),
+        ("", "a clock is"),
+    ],
+)
+def test_any_other_name_is_refused_with_the_path_of_the_key(name: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{why}.*\$\.bars"):
+        parse_clock(name)
+
+
+def test_decisions_on_time_bars_lie_on_their_own_grid() -> None:
+    clock = parse_clock("time_200ms")
+    step_ns = decision_step_ns(clock, "1s")
+    close_ns = 7 * NS_PER_S + np.arange(0, 2 * NS_PER_S + 1, clock.step_ns)
+    assert np.flatnonzero(is_decision(close_ns, step_ns)).tolist() == [0, 5, 10]
+
+
+def test_each_volume_bar_is_a_decision() -> None:
+    step_ns = decision_step_ns(parse_clock("volume_3"), "1s")
+    assert is_decision(np.array([3, 5, 8]), step_ns).all()
+
+
+def test_a_decision_inside_a_bar_is_refused() -> None:
+    with pytest.raises(ConfigError, match="whole number of bars"):
+        decision_step_ns(parse_clock("time_5s"), "1s")
