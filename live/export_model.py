@@ -38,8 +38,8 @@ from live.manifest import (
 from live.onnx_export import features_metadata, to_onnx
 from live.scorer import Scorer
 from research import trees
-from research.bars import BAR_COLUMNS
 from research.candidates import Winner, model_path, read_winner
+from research.catalogue import FEATURE_COLUMNS
 from research.trees import TreeEnsemble
 
 READS, WRITES = (schema.FEATURES,), ()
@@ -57,7 +57,7 @@ def run(cfg: Config, stage: Stage) -> None:
     ensemble = read_ensemble(cfg.root, winner)
     parts = store.require(cfg.root, schema.FEATURES, cfg.symbols or (), winner.bars)
     key = store.hash_of(VERSION, winner, ensemble_digest(ensemble), cfg.fees, store.fingerprint(cfg.root, parts))
-    if stage.reuse(key):
+    if (models_folder(cfg.root) / EXPORTED).exists() and stage.reuse(key):
         return
     rows = held_out_rows(cfg.root, parts, winner)
     model = to_onnx(ensemble, features_metadata(winner.features))
@@ -115,7 +115,7 @@ def describe(cfg: Config, winner: Winner, model: bytes, parity: ExportParity) ->
     return Manifest(
         model_id=f"{winner.candidate.model}s_{content[:12]}",
         features=tuple(winner.features),
-        columns=tuple(BAR_COLUMNS),
+        columns=FEATURE_COLUMNS,
         probe=probe(compile_texts(winner.features, winner.bars)),
         bars=winner.bars,
         decision=winner.decision,

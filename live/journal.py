@@ -36,8 +36,8 @@ _BAR: Final = ("seq", "instrument", "open_ns", "close_ns", "bar_index")
 _FEATURE: Final = ("seq", "instrument", "decision_ns")
 _DECISION: Final = (("seq", "instrument", "decision_ns", "side", "outcome", "latency_ns"), ("score",))
 _FILL: Final = (
-    ("seq", "instrument", "decision_ns", "side", "fill_ns", "exit_ns", "end_ns"),
-    ("entry_price", "exit_price", "notional_usd", "gross_bps", "fee_bps", "net_bps"),
+    ("seq", "instrument", "decision_ns", "side", "fill_ns", "end_ns"),
+    ("limit", "gross_bps", "net_bps"),
 )
 STREAMS: Final = ("events", "bars", "features", "decisions", "fills")
 """The files in the order in which they are flushed: causes before effects."""
@@ -143,9 +143,18 @@ class Journal:
     ) -> None:
         self._add("decisions", (instrument, decision_ns, side, outcome, latency_ns), (score,))
 
-    def fill(self, instrument: int, times: Sequence[int], values: Sequence[float]) -> None:
-        """`times`: decision_ns, side, fill_ns, exit_ns, end_ns; `values` as the record names them."""
-        self._add("fills", (instrument, *times), values)
+    def fill(
+        self,
+        instrument: int,
+        decision_ns: int,
+        side: int,
+        fill_ns: int,
+        end_ns: int,
+        limit: float,
+        gross_bps: float,
+        net_bps: float,
+    ) -> None:
+        self._add("fills", (instrument, decision_ns, side, fill_ns, end_ns), (limit, gross_bps, net_bps))
 
     def flush(self) -> None:
         """Hand every record added so far to the operating system, causes before effects."""

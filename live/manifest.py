@@ -17,15 +17,16 @@ from typing import Any, Final, Literal
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from research.language import Program, compile_features
 
 from core.config import Fee
-from core.errors import ConfigError, StageError
+from core.errors import StageError
 from core.store import write_atomic
 from live.scorer import Scorer
-from research.bars import BAR_COLUMNS
 from research.candidates import Candidate
+from research.catalogue import FEATURE_COLUMNS
 from research.decision import Calibration
+from research.language import compile_features
+from research.program import Program
 
 FORMAT: Final = 1
 CURRENT: Final = "current.txt"
@@ -91,9 +92,10 @@ def load_bundle(folder: Path) -> Bundle:
     """Read a bundle and check it. Raises StageError with what differs and what to do."""
     manifest, model = read_manifest(folder), _read(folder / "model.onnx")
     _expect(folder, sha256(model) == manifest.model_sha256, "model.onnx is not the model that the manifest describes")
+    _expect(folder, manifest.columns == FEATURE_COLUMNS, "its features read other columns than bars have now")
     try:
         scorer, program = Scorer(model), compile_texts(manifest.features, manifest.bars)
-    except (ValueError, ConfigError) as error:
+    except ValueError as error:
         raise _refusal(folder, str(error)) from error
     _expect(folder, scorer.features == manifest.features, "the model was made for other features or another order")
     _expect(folder, scorer.n_features == len(manifest.features), "the model takes another number of features")
@@ -120,8 +122,8 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def compile_texts(features: Sequence[tuple[str, str]], bars: str) -> Program:
-    """The program of some features over the bars' columns. Raises ConfigError for what the language does not know."""
-    return compile_features(dict(features), columns=list(BAR_COLUMNS), bar=bars)
+    """The program of some features over a bar's columns. Raises ValueError for what the language does not know."""
+    return compile_features(dict(features), FEATURE_COLUMNS, bars)
 
 
 def probe(program: Program) -> tuple[float | None, ...]:
@@ -136,10 +138,10 @@ def probe_bars(rows: int) -> NDArray[np.float64]:
 
     Integer arithmetic (Knuth's multiplicative hash), so that no library's random numbers can change them.
     """
-    cells = np.arange(rows * len(BAR_COLUMNS), dtype=np.uint64).reshape(rows, -1)
+    cells = np.arange(rows * len(FEATURE_COLUMNS), dtype=np.uint64).reshape(rows, -1)
     values = 0.5 + (cells * np.uint64(2_654_435_761) % np.uint64(2**32)).astype(np.float64) / 2**32
     for name in ("is_empty", "has_gap"):
-        values[:, BAR_COLUMNS.index(name)] = 0.0
+        values[:, FEATURE_COLUMNS.index(name)] = 0.0
     return values
 
 

@@ -38,7 +38,7 @@ def write_one_of_each(writer: Journal, number: int) -> None:
     writer.bar(0, number, number + 1, number, np.array([number + 0.2, np.nan]))
     writer.feature(0, number + 1, np.array([number + 0.3]))
     writer.decision(0, number + 1, 1, 2, 12_345, number + 0.4)
-    writer.fill(0, (number + 1, 1, number + 2, number + 3, number + 4), (1.0, 2.0, 3.0, 4.0, 5.0, 6.0))
+    writer.fill(0, number + 1, -1, 0, number + 4, 1.0, 2.0, 6.0)
 
 
 def test_a_session_reads_back_to_the_bit(tmp_path: Path) -> None:

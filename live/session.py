@@ -1,0 +1,91 @@
+"""A session: sockets to runner, and to the witness of what an independent capture sees.
+
+The runner reads through the feeds that capture reads through. In simulation a second set of connections to the same
+server is the witness: its events become bars by one batch push, to compare with the runner's.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from core.config import Config, Hosts
+from ingest.events import Event
+from ingest.feed import Feed
+from ingest.feeds import Step, make_feeds, merged, opened
+from ingest.merge import Tagged
+from live.journal import Journal, State
+from live.parity import CapturedBars
+from live.runner import BARS, Runner, part_of
+from research.bars import Bars, Events, as_events
+from research.clocks import Clock
+
+
+class Witness:
+    """Events of an independent capture, kept as arrays until the end."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._pieces: dict[str, list[Events]] = {name: [] for name in names}
+        self.now_ns = 0
+
+    def take(self, step: Step) -> None:
+        for name, events in by_instrument(step.events, self._pieces).items():
+            self._pieces[name].append(as_events(events))
+        self.now_ns = step.now_ns
+
+    def bars(self, clock: Clock, starts: Mapping[str, State]) -> CapturedBars:
+        """Per instrument bar_index (n,) and values (n, columns): one push of all events."""
+        found: CapturedBars = {}
+        for name, pieces in self._pieces.items():
+            bars = Bars(clock)
+            bars.restore(part_of(starts[name], BARS))
+            pushed = bars.push(np.concatenate(pieces)) if pieces else bars.advance(0)
+            tail = bars.advance(self.now_ns)
+            index = np.concatenate([pushed.bar_index, tail.bar_index])
+            found[name] = index, np.concatenate([pushed.values, tail.values])
+        return found
+
+
+def by_instrument(events: Iterable[Tagged], names: Mapping[str, Any]) -> dict[str, list[Event]]:
+    """Events of the named instruments (`venue:SYMBOL`), each in order."""
+    found: dict[str, list[Event]] = {}
+    for venue, event in events:
+        name = f"{venue}:{event.symbol}"
+        if name in names:
+            found.setdefault(name, []).append(event)
+    return found
+
+
+async def follow(
+    cfg: Config, where: Hosts, runner: Runner, journal: Journal, witness: Witness | None, names: Sequence[str]
+) -> None:
+    """Run to the end of the stream, or for `live.duration_s` on a venue."""
+    mine = await make_feeds(cfg, where, names)
+    theirs = await make_feeds(cfg, where, names) if witness is not None else []
+    duration_s = cfg.live.duration_s if cfg.source == "live" else None
+    async with opened([*mine, *theirs]):
+        watching = asyncio.create_task(_watch(theirs, witness))
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(duration_s):
+                    await _run(mine, runner, journal)
+                    await watching
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+
+async def _run(feeds: Sequence[Feed], runner: Runner, journal: Journal) -> None:
+    async for step in merged(feeds):
+        in_hand_ns = time.perf_counter_ns()
+        runner.feed(by_instrument(step.events, runner.instruments), step.now_ns, in_hand_ns)
+        journal.flush()
+
+
+async def _watch(feeds: Sequence[Feed], witness: Witness | None) -> None:
+    if witness is not None:
+        async for step in merged(feeds):
+            witness.take(step)

@@ -1,0 +1,74 @@
+"""What a session of the runner begins from: which instruments, and the state of each.
+
+The simulated market goes on where capture ended, so the runner does too: bars from the state that the bars stage saved,
+features from as many of the last bars as the windows take to fill, which gives the bits of a run without a break (no
+operator remembers more, research/interpreter.py). Elsewhere nothing connects to what was captured: it begins cold and
+decides nothing until all windows are full.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from core import schema, store
+from core.config import DEFAULT_SYMBOLS, Config
+from core.store import Partition
+from live.journal import State
+from live.manifest import Bundle
+from live.runner import join_state
+from research.bars import BAR_COLUMNS, Bars
+from research.catalogue import feature_rows
+from research.clocks import parse_clock
+from research.day_state import load_state
+
+COIN_MARGINED: Final = "binance_cm"
+"""Captured only: its quantities are contracts."""
+
+
+def start_states(cfg: Config, bundle: Bundle) -> dict[str, State]:
+    """The state of each instrument (`venue:SYMBOL`) to follow, in the order of their names."""
+    days = last_days(cfg, bundle)
+    names = sorted(cfg.symbols or days or DEFAULT_SYMBOLS)
+    is_contiguous = cfg.source == "sim"
+    return {
+        name: _warm_start(cfg.root, bundle, days[name]) if is_contiguous and name in days else cold_start(bundle)
+        for name in names
+        if not name.startswith(COIN_MARGINED)
+    }
+
+
+def last_days(cfg: Config, bundle: Bundle) -> dict[str, Partition]:
+    """The last day of bars of each captured instrument."""
+    parts = store.partitions(cfg.root, schema.BARS, cfg.symbols or (), bundle.manifest.bars)
+    return {part.instrument: part for part in sorted(parts, key=lambda part: part.date)}
+
+
+def cold_start(bundle: Bundle) -> State:
+    """The state of an instrument that nothing is known of."""
+    return join_state(Bars(parse_clock(bundle.manifest.bars)).save(), bundle.program.start(tile=1).save())
+
+
+def _warm_start(root: Path, bundle: Bundle, day: Partition) -> State:
+    """The state after a captured day; cold where the bars stage left none."""
+    state = load_state(root, day)
+    if state is None:
+        return cold_start(bundle)
+    bars = Bars(parse_clock(bundle.manifest.bars))
+    bars.restore(state)
+    stream = bundle.program.start()
+    rows = _last_bars(root, day, bundle.program.warmup_bars + 1)
+    values = rows.select(BAR_COLUMNS).to_numpy()
+    stream.run(feature_rows(values, rows["close_ns"].to_numpy()), rows["bar_index"].to_numpy())
+    return join_state(bars.save(), stream.save())
+
+
+def _last_bars(root: Path, day: Partition, count: int) -> pl.DataFrame:
+    """The last `count` bars up to the end of a day, over as many days as that takes."""
+    days = [part for part in store.partitions(root, schema.BARS, [day.instrument], day.bars) if part.date <= day.date]
+    found = store.read(root, day)
+    for earlier in reversed(days[:-1]):
+        if found.height >= count:
+            break
+        found = pl.concat([store.read(root, earlier), found])
+    return found.tail(count)
