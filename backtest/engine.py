@@ -21,7 +21,6 @@ from labels.fills import (
     REJECTED,
     RESTING,
     SENT,
-    THROUGH,
     arrive,
     limit_price,
     step_quote,
@@ -66,10 +65,17 @@ RECORD: Final = np.dtype(
 """One decision with a side. Arrival, fill and exit are on the venue's clock, `fill_recv_ns` and `end_ns` on ours."""
 
 _SLOT: Final = np.dtype(
-    [("record", np.int64), ("free_ns", np.int64), ("exit_ns", np.int64), ("skew_ns", np.int64), ("mid", np.float64)],
+    [
+        ("record", np.int64),
+        ("free_ns", np.int64),
+        ("exit_ns", np.int64),
+        ("skew_ns", np.int64),
+        ("mid", np.float64),
+        ("notional_usd", np.float64),
+    ],
     align=True,
 )
-"""A place for one order and its position: the record it fills (or _FREE), when it is free again (receipt), its timer."""
+"""A place for one order and its position: its record (or _FREE), the receipt from which it is free, its exit's time."""
 
 
 class Plan(NamedTuple):
@@ -92,13 +98,28 @@ class Plan(NamedTuple):
 
 
 def trade(
-    decisions: Decisions, sides: NDArray[np.int8], quotes: Quotes, trades: Trades, funding: Funding, plan: Plan
+    decisions: Decisions,
+    sides: NDArray[np.int8],
+    quotes: Quotes,
+    trades: Trades,
+    funding: Funding,
+    plan: Plan,
+    before: Records | None = None,
 ) -> Records:
-    """Records (m,) of RECORD: one per decision whose side is not 0, in order of decision."""
+    """Records (m,) of RECORD: one per decision whose side is not 0, in order of decision.
+
+    `before` are the records of the day before: what they still hold at the first decision counts against the limits.
+    """
     records = np.zeros(np.count_nonzero(sides), RECORD)
     orders = np.zeros(2 * plan.limits.max_position, ORDER)
     slots = np.zeros(orders.size, _SLOT)
     slots["record"] = _FREE
+    if before is not None and decisions.t_ns.size:
+        held = before[(before["outcome"] < OPEN) & (before["end_ns"] > decisions.t_ns[0])][: slots.size]
+        slots["free_ns"][: held.size] = held["end_ns"]
+        slots["notional_usd"][: held.size] = held["qty"] * held["price"]
+        orders["side"][: held.size] = held["side"]
+        orders["state"][: held.size] = np.where(held["fill_ns"] > 0, FILLED, CANCELLED)
     _walk(decisions, sides, quotes, trades, funding, plan, records, orders, slots)
     return records
 
@@ -166,7 +187,7 @@ def _ask(
         price = limit_price(side, bid if side > 0 else ask, plan.delta_bps, plan.tick)
     records[m].decision_ns, records[m].side, records[m].price = t_ns, side, price
     qty = order_qty(price, plan.limits.order_usd, plan.lot_qty, plan.min_notional_usd)
-    busy, slot, inventory_usd, working_usd = _exposure(t_ns, side, records, orders, slots)
+    busy, slot, inventory_usd, working_usd = _exposure(t_ns, side, orders, slots)
     why = refusal(
         side,
         busy,
@@ -182,7 +203,7 @@ def _ask(
     arrival_ns = t_ns - decisions.skew_ns[i] + plan.entry_latency_ns
     records[m].qty, records[m].arrival_ns = qty, arrival_ns
     slots[slot].record, slots[slot].skew_ns = m, decisions.skew_ns[i]
-    slots[slot].mid, slots[slot].exit_ns, slots[slot].free_ns = 0.5 * (bid + ask), 0, 0
+    slots[slot].mid, slots[slot].notional_usd = 0.5 * (bid + ask), qty * price
     orders[slot].side, orders[slot].rule, orders[slot].limit = side, plan.rule, price
     orders[slot].slack, orders[slot].gate_usd, orders[slot].eaten_usd = 0.5 * plan.tick, plan.gate_usd, 0.0
     orders[slot].arrival_ns = arrival_ns
@@ -191,7 +212,7 @@ def _ask(
 
 
 @njit(cache=True, nogil=True)
-def _exposure(t_ns: int, side: int, records: Records, orders: Records, slots: Records) -> tuple[int, int, float, float]:
+def _exposure(t_ns: int, side: int, orders: Records, slots: Records) -> tuple[int, int, float, float]:
     """(slots busy on the side, a free slot or -1, signed inventory, the side's working notional) as known at t."""
     busy, free, inventory_usd, working_usd = 0, -1, 0.0, 0.0
     for k in range(slots.size):
@@ -200,14 +221,10 @@ def _exposure(t_ns: int, side: int, records: Records, orders: Records, slots: Re
             continue
         if orders[k].side == side:
             busy += 1
-        if slots[k].record == _FREE:
-            continue
-        record = records[slots[k].record]
-        notional = record.qty * record.price
-        if orders[k].state == FILLED:
-            inventory_usd += orders[k].side * notional
+        if orders[k].state == FILLED and orders[k].fill_recv_ns <= t_ns:
+            inventory_usd += orders[k].side * slots[k].notional_usd
         elif orders[k].side == side:
-            working_usd += notional
+            working_usd += slots[k].notional_usd
     return busy, free, inventory_usd, working_usd
 
 

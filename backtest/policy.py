@@ -1,7 +1,8 @@
 """What may be ordered: size and limits, the same rules for the backtest and the runner.
 
-At most `max_position` positions or working orders per symbol and side at a time (results are scored on tradeable trades,
-method section 3), and an inventory per symbol that stays within `max_inventory_usd` even if every working order fills.
+At most `max_position` positions or working orders per symbol and side at a time, since results are scored on tradeable
+trades (method section 3), and an inventory per symbol that stays within `max_inventory_usd` even if every working order
+fills.
 """
 
 from typing import NamedTuple
@@ -10,7 +11,6 @@ import numpy as np
 from numba import njit
 
 from core.config import Backtest
-from labels.fees import Rules
 
 ALLOWED, SIDE_BUSY, INVENTORY_FULL, TOO_SMALL = 0, 1, 2, 3
 _WHOLE = 1e-9  # of a lot: what floating point may take from a quantity that lies on the grid
@@ -57,8 +57,3 @@ def refusal(
     if side * inventory_usd + working_usd + notional_usd > max_inventory_usd:
         return INVENTORY_FULL
     return ALLOWED
-
-
-def rules_key(rules: Rules) -> tuple[float, float]:
-    """(lot_qty, min_notional_usd) as `order_qty` takes them."""
-    return rules.lot_qty, rules.min_notional_usd

@@ -29,7 +29,7 @@ from core.run_record import Stage
 from core.schema import BARS, GAPS, LABELS, MARK_PRICES, TOP_OF_BOOK, TRADES
 from core.store import Partition
 from core.units import NS_PER_MS, NS_PER_S, parse_duration_ns, seconds_label
-from labels.fees import Costs, rules_of
+from labels.fees import Costs, Rules, rules_of
 from labels.grid import Decisions, Grid, Terms, label
 from labels.tally import CellSums, Tally, rule_names, tally, total
 from labels.venue_clock import UNKNOWN, skew_ns
@@ -127,11 +127,11 @@ def reach_ns(settings: LabelSettings) -> int:
     return round((rest_s + max(settings.horizons_s, default=0.0)) * NS_PER_S + latency_ms * NS_PER_MS)
 
 
-def tick_of(part: Partition, day: VenueDay) -> float:
-    """The price step of a symbol-day."""
+def rules_on(part: Partition, day: VenueDay) -> Rules:
+    """Tick, lot and least notional of a symbol-day."""
     prices = pl.concat([pl.Series(values) for values in (day.quotes.bid, day.quotes.ask, day.trades.price)])
     sizes = pl.Series(day.trades.qty).unique().to_numpy()
-    return rules_of(part.exchange, part.symbol, part.date, prices.unique().to_numpy(), sizes).tick
+    return rules_of(part.exchange, part.symbol, part.date, prices.unique().to_numpy(), sizes)
 
 
 def to_frame(decisions: Decisions, grid: Grid, terms: Terms) -> pl.DataFrame:
@@ -189,7 +189,7 @@ def _label_day(cfg: Config, bars: Partition) -> tuple[pl.DataFrame, Tally]:
     times_ns = decision_times(closes, cfg.bars, parse_duration_ns(cfg.decision))
     day = load(cfg.root, bars, reach_ns(cfg.labels), round(cfg.labels.stale_book_s * NS_PER_S))
     decisions, dropped = sound_decisions(times_ns, day)
-    tick = tick_of(bars, day) if decisions.t_ns.size else 1.0
+    tick = rules_on(bars, day).tick if decisions.t_ns.size else 1.0
     terms = grid_terms(cfg.labels, costs_of(cfg, bars.exchange), tick, day.covered_ns)
     grid = label(decisions, day.quotes, day.trades, day.funding, terms)
     frame = to_frame(decisions, grid, terms)
