@@ -256,7 +256,7 @@ def _run(
         event = events[i]
         if event.recv_ns < state[_SEEN_NS]:
             return i, _OUT_OF_ORDER
-        if event.recv_ns >= state[_DUE_NS] or event.recv_ns > state[_LAST_NS] + silence_ns:
+        if event.recv_ns >= state[_DUE_NS] or event.recv_ns >= state[_LAST_NS] + silence_ns:
             made = _close_bars(event.recv_ns, step_ns, silence_ns, state, row, times_out, rows_out, made)
             if made == times_out.shape[0]:
                 return i, made
@@ -324,7 +324,7 @@ def _open_bar(open_ns: int, step_ns: int, state: Ints, row: Floats) -> None:
 @njit(cache=True, nogil=True)
 def _resume(recv_ns: int, step_ns: int, silence_ns: int, state: Ints, row: Floats) -> None:
     """What an event does first where all bars due before it are closed: begin at all, or afresh after a silence."""
-    if state[_STARTED] == 0 or recv_ns > state[_LAST_NS] + silence_ns:
+    if state[_STARTED] == 0 or recv_ns >= state[_LAST_NS] + silence_ns:
         for column in range(row.size):
             row[column] = np.nan if _MARK <= column <= _INTEREST else 0.0
         row[_HAS_GAP] = float(state[_STARTED])

@@ -265,7 +265,7 @@ def twin(events: np.ndarray, clock: Clock, now_ns: int) -> ClosedBars:
 
 
 def cut_at_silences(events: list[Any], silence_ns: int) -> list[list[Any]]:
-    cuts = [k for k in range(1, len(events)) if events[k]["recv_ns"] - events[k - 1]["recv_ns"] > silence_ns]
+    cuts = [k for k in range(1, len(events)) if events[k]["recv_ns"] - events[k - 1]["recv_ns"] >= silence_ns]
     return [events[a:b] for a, b in pairwise([0, *cuts, len(events)])] if events else []
 
 
@@ -357,7 +357,7 @@ STEPS_NS = (
     31 * NS_PER_S,
     4 * NS_PER_MINUTE,
     SILENCE_NS,
-    SILENCE_NS + 1,
+    SILENCE_NS - 1,
     NS_PER_HOUR,
 )
 eighths = st.integers(1, 40).map(lambda n: n / 8)  # sums of these are exact, in any order
