@@ -181,7 +181,8 @@ class BinanceDecoder:
 
     def decode(self, frame: str | bytes, recv_ns: int) -> list[Event]:
         """The events of a frame; none for acks and for streams that no table holds. Raises DecodeError."""
-        frame = frame_bytes(frame)
+        if isinstance(frame, str):
+            frame = frame_bytes(frame)
         if frame.startswith(_ENVELOPE):
             stream = frame[len(_ENVELOPE) : frame.find(b'"', len(_ENVELOPE))]
             route = self._routes.get(stream) or self._route(stream)

@@ -127,7 +127,8 @@ class BybitDecoder:
 
     def decode(self, frame: str | bytes, recv_ns: int) -> list[Event]:
         """The events of a frame; none for acks and for topics that no table holds. Raises DecodeError."""
-        frame = frame_bytes(frame)
+        if isinstance(frame, str):
+            frame = frame_bytes(frame)
         if frame.startswith(_ENVELOPE):
             topic = frame[len(_ENVELOPE) : frame.find(b'"', len(_ENVELOPE))]
             route = self._routes.get(topic) or self._route(topic)

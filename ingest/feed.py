@@ -42,6 +42,7 @@ _TICK_S: Final = 0.25
 _RESYNC_S: Final = (1.0, 60.0)  # between two snapshots of one symbol: first, and at most
 _BOOK_PATIENCE_S: Final = 5.0  # until a book that only a new subscription can mend costs one
 _SETTLED_S: Final = 30.0  # a session shorter than this is followed by a longer wait
+_REST: Final = b"h"  # a recorded REST answer begins with its URL, a frame with a bracket
 _MAX_SAMPLES: Final = 20  # undecodable frames kept per connection
 
 Sink = Callable[["Feed", int, list[Event]], None]
@@ -172,8 +173,9 @@ class Feed:
     async def _until_acknowledged(self, socket: ClientConnection, requests: int) -> None:
         """Read until the venue has answered all requests; market frames in between are kept for `run`."""
         ignored, before = self.decoder.ignored, self.decoder.ignored["ack"]
+        receive = self._receive_stamped if self._is_virtual else self._receive_now
         while ignored["ack"] - before < requests:
-            self._hold(self, *self._receive(await socket.recv(decode=False)))
+            self._hold(self, *receive(await socket.recv(decode=False)))
             if self.decoder.refused:
                 raise StageError(f"{self.plan.url} refused a subscription: {self.decoder.refused[0]}: check `symbols`")
 
@@ -203,24 +205,20 @@ class Feed:
 
     async def _read(self, sink: Sink) -> None:
         assert self._socket is not None
-        receive, recv = self._receive, self._socket.recv
+        recv, receive = self._socket.recv, self._receive_stamped if self._is_virtual else self._receive_now
         try:
             while True:
-                recv_ns, events = receive(await recv(decode=False))
-                sink(self, recv_ns, events)
+                sink(self, *receive(await recv(decode=False)))
         except ConnectionClosed as error:
             raise closing(error, self._is_virtual) from error
 
-    def _receive(self, message: bytes) -> tuple[int, list[Event]]:
-        """(receive time, events) of a message."""
-        if not self._is_virtual:
-            return self._receive_now(message)
+    def _receive_stamped(self, message: bytes) -> tuple[int, list[Event]]:
+        """(receive time, events) of a frame with its time, or of a watermark."""
         stamp, _, frame = message.partition(b" ")
         try:
-            recv_ns = int(stamp)
+            self.now_ns = recv_ns = int(stamp)
         except ValueError as error:
             raise StageError(f"{self.plan.url} broke the virtual clock's protocol: {message[:80]!r}") from error
-        self.now_ns = recv_ns
         return recv_ns, self._take(frame, recv_ns) if frame else []
 
     def _receive_now(self, message: bytes) -> tuple[int, list[Event]]:
@@ -241,7 +239,7 @@ class Feed:
         self.counts.frames += 1
         url, body = self.url, frame
         try:
-            if frame.startswith(b"http"):
+            if frame[:1] == _REST:
                 head, _, body = frame.partition(b" ")
                 url = head.decode()
                 events = self.decoder.decode_rest(url, body, recv_ns)

@@ -29,7 +29,8 @@ TABLES: Final[dict[type, Table]] = {
     Gap: GAPS,
 }
 _SIDES: Final = pl.Series(["bid", "ask"], dtype=BOOK_SIDE)
-_PACK_EVENTS: Final = 4096
+_PACK_EVENTS: Final = 16_384
+_WORTH_PACKING: Final = 1024
 
 
 def frame_of(table: Table, events: Sequence[Any]) -> pl.DataFrame:
@@ -91,7 +92,7 @@ class _Pending:
             frame = frame_of(self.table, self.events)
             self.packed.append(frame)
             self.packed_rows += frame.height
-            self.events = []
+            self.events.clear()
 
 
 class TableWriter:
@@ -108,17 +109,28 @@ class TableWriter:
         self._flush_rows = flush_rows
         self._flush_s = flush_s
         self._read_clock_s = read_clock_s
-        self._pending: dict[tuple[str, type, str], _Pending] = {}
+        self._pending: list[_Pending] = []
+        self._waiting: dict[tuple[str, type, str], list[Event]] = {}
+        self._unpacked = 0
         self._shards = 0
 
     def add(self, venue: str, events: Sequence[Event]) -> None:
         """Take events of one venue, in the order of their receipt."""
+        waiting = self._waiting
         for event in events:
-            pending = self._pending.get((venue, type(event), event.symbol))
-            if pending is None:
-                pending = self._begin(venue, event)
-            pending.events.append(event)
-            if len(pending.events) >= _PACK_EVENTS:
+            try:
+                waiting[venue, type(event), event.symbol].append(event)
+            except KeyError:
+                self._begin(venue, event)
+        self._unpacked += len(events)
+        if self._unpacked >= _PACK_EVENTS:
+            self._pack()
+
+    def _pack(self) -> None:
+        """Pack what has become long, and write what is full."""
+        self._unpacked = 0
+        for pending in self._pending:
+            if len(pending.events) >= _WORTH_PACKING:
                 pending.pack()
                 if pending.packed_rows >= self._flush_rows:
                     self._write(pending)
@@ -126,20 +138,19 @@ class TableWriter:
     def flush_old(self) -> None:
         """Write what has waited for longer than `flush_s`. To be called now and then."""
         oldest_s = self._read_clock_s() - self._flush_s
-        for pending in self._pending.values():
+        for pending in self._pending:
             if pending.since_s <= oldest_s:
                 self._write(pending)
 
     def flush(self) -> None:
         """Write everything."""
-        for pending in self._pending.values():
+        for pending in self._pending:
             self._write(pending)
 
-    def _begin(self, venue: str, event: Event) -> _Pending:
-        kind = type(event)
-        pending = _Pending(TABLES[kind], venue, event.symbol, self._read_clock_s())
-        self._pending[venue, kind, event.symbol] = pending
-        return pending
+    def _begin(self, venue: str, event: Event) -> None:
+        pending = _Pending(TABLES[type(event)], venue, event.symbol, self._read_clock_s(), [event])
+        self._pending.append(pending)
+        self._waiting[venue, type(event), event.symbol] = pending.events
 
     def _write(self, pending: _Pending) -> None:
         """Append shards, one per UTC day that the rows touch."""

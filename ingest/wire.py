@@ -123,21 +123,23 @@ class VenueClock:
     _FEW: Final = 64
 
     def __init__(self) -> None:
-        self._samples: deque[tuple[int, int]] = deque()
+        self._times_ns: deque[int] = deque()
+        self._delays_ns: deque[int] = deque()
         self._delay_ns = 0
         self._refresh_at_ns = 0
 
     def heard(self, exch_ns: int, recv_ns: int) -> None:
         """A message with a venue time arrived."""
-        samples = self._samples
-        samples.append((recv_ns, recv_ns - exch_ns))
-        while samples[0][0] < recv_ns - self.WINDOW_NS:
-            samples.popleft()
-        if recv_ns >= self._refresh_at_ns or len(samples) < self._FEW:
+        times_ns, delays_ns = self._times_ns, self._delays_ns
+        times_ns.append(recv_ns)
+        delays_ns.append(recv_ns - exch_ns)
+        while times_ns[0] < recv_ns - self.WINDOW_NS:
+            times_ns.popleft()
+            delays_ns.popleft()
+        if recv_ns >= self._refresh_at_ns or len(delays_ns) < self._FEW:
             self._refresh_at_ns = recv_ns + self._REFRESH_NS
-            delays = np.fromiter((delay for _, delay in samples), np.int64, len(samples))
-            rank = int((len(samples) - 1) * self.QUANTILE)
-            self._delay_ns = int(np.partition(delays, rank)[rank])
+            rank = int((len(delays_ns) - 1) * self.QUANTILE)
+            self._delay_ns = int(np.partition(np.fromiter(delays_ns, np.int64, len(delays_ns)), rank)[rank])
 
     def at(self, recv_ns: int) -> int:
         """The venue's time, in nanoseconds, of what was received at `recv_ns`."""
