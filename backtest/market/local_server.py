@@ -20,8 +20,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from backtest.market.pump import VIRTUAL_CLOCK, WRITE_BUFFER_BYTES, Outlet, Pump, clock_of
+from core.cli import guarded
 from core.config import Config
-from core.errors import StageError
 
 LOOPBACK: Final = "127.0.0.1"
 PING_S, PONG_S = 180, 600  # as Binance USD-M (exchange_protocols A.2); a client may be busy for long in virtual time
@@ -39,15 +39,10 @@ def config_from_stdin() -> Config:
 
 
 def run_process(serving: Callable[[Config], Coroutine[Any, Any, None]]) -> int:
-    """The main of a server process: exit code 1 and one clear message where it cannot start."""
+    """The main of a server process: its exit code, with one clear message where it cannot start."""
     # Ctrl-C reaches the whole process group; whether we go on is the parent's business: it closes our standard input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        asyncio.run(serving(config_from_stdin()))
-    except StageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return guarded(lambda: asyncio.run(serving(config_from_stdin())))
 
 
 async def _stdin_closed() -> None:

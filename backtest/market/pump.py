@@ -27,7 +27,9 @@ WATERMARK_NS: Final = 100 * NS_PER_MS
 """No connection is silent for longer in virtual time, except an only one at full speed: it has nothing to wait for."""
 PACED_STEP_S: Final = 0.02  # of wall time: how finely a paced stream is cut, well under a depth interval
 LATE_S: Final = 1.0  # a paced stream that is later than this (or has just begun) does not try to catch up
-WRITE_BUFFER_BYTES: Final = 1 << 20  # per connection; the pump waits when a client leaves more than this unread
+WRITE_BUFFER_BYTES: Final = 8 << 20, 4 << 20
+"""Per connection: the pump waits when a client has left more than the first unread, until it is less than the second.
+What is left keeps the client busy while the next chunk of the market is made."""
 SILENCE_NS: Final = 10 * NS_PER_S  # a longer silence of the whole feed is crossed in one step, unless it is paced
 LONGEST_STEP_NS: Final = NS_PER_MINUTE  # past the next frame: bounds what a step holds
 END_OF_STREAM: Final = "end of stream"

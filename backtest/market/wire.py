@@ -269,13 +269,9 @@ def _bybit_depth_template(symbol: str, levels: int, kind: str) -> str:
 def _pairs(instrument: Instrument, levels: Rows, gone: str | None = None) -> list[str]:
     """`["price","qty"]` of each level; `gone` is how the venue writes a quantity of 0, None: like any other."""
     price, qty = _formats(instrument)
-    template = f'["{price}","{qty}"]'
-    texts = [template % pair for pair in zip(levels["price"].tolist(), levels["qty"].tolist(), strict=True)]
-    if gone is not None:
-        template = f'["{price}","{gone}"]'
-        for place in np.flatnonzero(levels["qty"] == 0).tolist():
-            texts[place] = template % levels["price"][place]
-    return texts
+    there, not_there = f'["{price}","{qty}"]', f'["{price}","{gone or qty % 0}"]'
+    pairs = zip(levels["price"].tolist(), levels["qty"].tolist(), strict=True)
+    return [there % pair if pair[1] else not_there % pair[0] for pair in pairs]
 
 
 def _sides(tape: Tape, gone: str | None = None) -> tuple[list[str], list[str]]:
