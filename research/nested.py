@@ -5,7 +5,7 @@ inside it gives its out-of-fold scores and tunes the settings. Block k is then p
 was known before it opened, and the hold-out by models fitted on all blocks: those are the ones that are exported.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
@@ -21,8 +21,8 @@ from research.trees import TreeEnsemble
 
 WORKERS: Final = 2  # fits are independent and release the GIL; the result does not depend on their number
 MIN_TRAIN_ROWS: Final = 200  # below this a tree ensemble is noise
+LOUD_SHARE: Final = 0.25  # of a fit's rows: those on which earlier models spoke up
 T = TypeVar("T")
-U = TypeVar("U")
 
 
 @dataclass(frozen=True)
@@ -94,62 +94,71 @@ def walk(
     seed: int,
 ) -> dict[tuple[str, float], Score]:
     """Scores per (family, horizon). x (n, k) float32; `targets` horizon -> mid returns (n,) in bps."""
-    keys = [(family, horizon_s) for family in families for horizon_s in targets]
 
-    def predicted(job: tuple[str, float, Settings, Split]) -> tuple[NDArray[np.float64], TreeEnsemble]:
+    def fitted(
+        family: str, horizon_s: float, settings: Settings, rows: Rows, weights: NDArray[np.float64]
+    ) -> TreeEnsemble:
+        return models.fit(FAMILIES[family], x[rows], targets[horizon_s][rows], weights, settings, rounds, seed)
+
+    def predicted(job: tuple[str, float, Settings, Split]) -> NDArray[np.float64]:
         family, horizon_s, settings, split = job
         rows = thinned(split.train, max_rows)
-        ensemble = models.fit(FAMILIES[family], x[rows], targets[horizon_s][rows], settings, rounds, seed)
-        return ensemble.predict(x[split.test]), ensemble
+        return fitted(family, horizon_s, settings, rows, np.ones(rows.size)).predict(x[split.test])
 
-    tuning = [
-        (family, horizon_s, settings, split)
-        for family, horizon_s in keys
-        for settings in FAMILIES[family].grid
-        for split in made.inner
-    ]
-    folds = iter([scores for scores, _ in _in_threads(predicted, tuning)])
-    first = {key: _tuned(targets[key[1]], key[0], made, folds) for key in keys}
-    fits = [(*key, first[key][0], split) for key in keys for split in made.splits]
-    results = iter(_in_threads(predicted, fits))
-    return {
-        key: _score(*first[key], targets[key[1]], made, [next(results) for _ in made.splits], max_rows) for key in keys
-    }
+    def walked(job: tuple[str, float, Settings, NDArray[np.float64]]) -> Score:
+        family, horizon_s, settings, scores = job
+        target, ensemble, sampled = targets[horizon_s], None, []
+        calibration = fit_calibration(scores[made.first], target[made.first])
+        odds = _odds(scores, calibration)
+        for split in made.splits:
+            rows, weights = sample(split.train, scores, max_rows)
+            ensemble = fitted(family, horizon_s, settings, rows, weights)
+            calibration = fit_calibration(scores[split.train], target[split.train])
+            scores[split.test] = ensemble.predict(x[split.test])
+            odds[split.test] = _odds(scores[split.test], calibration)
+            sampled.append(rows.size)
+        assert ensemble is not None
+        return Score(scores, odds, calibration, ensemble, settings, sampled)
+
+    keys = [(family, horizon_s) for family in families for horizon_s in targets]
+    tuning = [(*key, settings, split) for key in keys for settings in FAMILIES[key[0]].grid for split in made.inner]
+    folds = iter(_in_threads(predicted, tuning))
+    chains = [(*key, *_tuned(targets[key[1]], FAMILIES[key[0]].grid, made, folds)) for key in keys]
+    return dict(zip(keys, _in_threads(walked, chains), strict=True))
+
+
+def sample(rows: Rows, scores: NDArray[np.float64], at_most: int) -> tuple[Rows, NDArray[np.float64]]:
+    """At most `at_most` of the training rows, ascending, and their weights.
+
+    What a signal looks like is in a few rows of a hundred, and even thinning loses them with the rest. So the rows on
+    which earlier models, which never saw them, gave the largest |score| are all kept, up to a share of the places; the
+    others are thinned evenly and weigh as many rows as they stand for. A row's own label has no say in it.
+    """
+    if rows.size <= at_most:
+        return rows, np.ones(rows.size)
+    size = np.abs(np.nan_to_num(scores[rows], nan=0.0))
+    n_loud = round(LOUD_SHARE * at_most)
+    loud = np.zeros(rows.size, np.bool_)
+    loud[np.argsort(-size, kind="stable")[:n_loud]] = True
+    quiet = thinned(rows[~loud], at_most - n_loud)
+    chosen = np.concatenate([rows[loud], quiet])
+    weights = np.repeat([1.0, (rows.size - n_loud) / quiet.size], [n_loud, quiet.size])
+    order = np.argsort(chosen, kind="stable")
+    return chosen[order], weights[order]
 
 
 def _tuned(
-    target: NDArray[np.float64], family: str, made: Plan, folds: "Iterable[NDArray[np.float64]]"
+    target: NDArray[np.float64], grid: Iterable[Settings], made: Plan, folds: Iterator[NDArray[np.float64]]
 ) -> tuple[Settings, NDArray[np.float64]]:
     """The settings with the least out-of-fold squared error in block 0, and the scores (n,) that they gave there."""
-    supply, best, best_loss = iter(folds), None, np.inf
-    for settings in FAMILIES[family].grid:
+    tried = []
+    for settings in grid:
         scores = np.full(target.size, np.nan)
         for split in made.inner:
-            scores[split.test] = next(supply)
-        loss = float(np.mean((target[made.first] - scores[made.first]) ** 2))
-        if best is None or loss < best_loss:
-            best, best_loss = (settings, scores), loss
-    assert best is not None
-    return best
-
-
-def _score(
-    settings: Settings,
-    scores: NDArray[np.float64],
-    target: NDArray[np.float64],
-    made: Plan,
-    fitted: list[tuple[NDArray[np.float64], TreeEnsemble]],
-    max_rows: int,
-) -> Score:
-    """Put the blocks together; each block's calibration knows the scores and returns of the blocks before it only."""
-    calibration = fit_calibration(scores[made.first], target[made.first])
-    odds = _odds(scores, calibration)
-    for split, (predicted, _) in zip(made.splits, fitted, strict=True):
-        calibration = fit_calibration(scores[split.train], target[split.train])
-        scores[split.test] = predicted
-        odds[split.test] = _odds(predicted, calibration)
-    n_train = [min(split.train.size, max_rows) for split in made.splits]
-    return Score(scores, odds, calibration, fitted[-1][1], settings, n_train)
+            scores[split.test] = next(folds)
+        tried.append((float(np.mean((target[made.first] - scores[made.first]) ** 2)), settings, scores))
+    _, settings, scores = min(tried, key=lambda each: each[0])
+    return settings, scores
 
 
 def _odds(scores: NDArray[np.float64], calibration: Calibration) -> NDArray[np.float64]:

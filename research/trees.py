@@ -8,7 +8,7 @@ none of the libraries.
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,6 +65,13 @@ class TreeEnsemble:
             raise ValueError(f"x must be (n, {self.n_features}) float32, was {x.shape} {x.dtype}")
         nodes = (self.feature, self.threshold, self.missing_left, self.left, self.right, self.value)
         return _predict(*nodes, self.roots, self.base, np.ascontiguousarray(x))  # type: ignore[no-any-return]
+
+    def with_cover(self, x: NDArray[np.float32]) -> "TreeEnsemble":
+        """The same trees with covers counted on rows x (n, n_features): so they mean one thing for all families."""
+        routes = (self.feature, self.threshold, self.missing_left, self.left, self.right)
+        cover, value = _count(*routes, self.roots, np.ascontiguousarray(x)), self.value.copy()
+        _fill_splits(self.feature, self.left, self.right, value, cover)
+        return replace(self, cover=cover, value=value)
 
     def save(self, path: Path) -> None:
         """Write as .npz, atomically."""
@@ -237,3 +244,18 @@ def _predict(feature, threshold, missing_left, left, right, value, roots, base, 
                     node = left[node] if goes_left else right[node]
                 out[row] += value[node]
     return out
+
+
+@njit(cache=True, nogil=True)
+def _count(feature, threshold, missing_left, left, right, roots, x):  # type: ignore[no-untyped-def]
+    """Rows that end in each leaf (n_nodes,)."""
+    cover = np.zeros(feature.size)
+    for root in roots:
+        for row in range(x.shape[0]):
+            node = root
+            while feature[node] >= 0:
+                seen = x[row, feature[node]]
+                goes_left = seen <= threshold[node] or (missing_left[node] and np.isnan(seen))
+                node = left[node] if goes_left else right[node]
+            cover[node] += 1.0
+    return cover

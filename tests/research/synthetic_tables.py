@@ -41,24 +41,24 @@ def write_market(
 
 
 def _market(rng: np.random.Generator, n: int, edge_bps: float, per_hour: float) -> tuple[np.ndarray, np.ndarray]:
-    """(mid in bps at each second and 120 s beyond, the young bursts' signal at each second)."""
+    """(mid in bps at each second and 120 s beyond; signals (n, 3) of bursts one second old, one to three, two and three)."""
     seconds = n + 120
     path = np.cumsum(rng.normal(0.0, 1.5, seconds))
-    signal = np.zeros(seconds)
+    signal = np.zeros((seconds, 3))
     size = edge_bps / (np.exp(-LATE_S / DECAY_S) * (1.0 - np.exp(-HELD_S / DECAY_S)))
     for start in rng.integers(0, seconds, rng.poisson(per_hour * n / 3600)):
         side, age = rng.choice([-1.0, 1.0]), np.arange(seconds - start)
         path[start:] += side * rng.uniform(0.7, 1.3) * size * (1.0 - np.exp(-age / DECAY_S))
-        signal[start + 1 : start + 4] += side
+        for column, ages in enumerate((slice(1, 2), slice(1, 4), slice(2, 4))):
+            signal[start:][ages, column] += side
     return path, signal[:n]
 
 
 def _features(rng: np.random.Generator, signal: np.ndarray, names: Sequence[str]) -> pl.DataFrame:
-    values = rng.normal(0.0, 1.0, (signal.size, len(names)))
-    values[:, 0] += 4.0 * signal
-    values[:, 1] += 3.0 * np.convolve(signal, np.ones(3) / 3)[: signal.size]
-    values[:, 2] += 2.0 * signal
-    return pl.DataFrame({"decision_ns": _decisions(signal.size)} | dict(zip(names, values.T, strict=True)))
+    n = signal.shape[0]
+    values = rng.normal(0.0, 1.0, (n, len(names)))
+    values[:, :3] += 4.0 * signal
+    return pl.DataFrame({"decision_ns": _decisions(n)} | dict(zip(names, values.T, strict=True)))
 
 
 def _decisions(n: int) -> np.ndarray:
