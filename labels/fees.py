@@ -112,7 +112,9 @@ def funding_of(marks: pl.DataFrame) -> Funding:
         .last()
         .sort("next_funding_ns")
     )
-    return Funding(*(settled[name].to_numpy() for name in ("next_funding_ns", "funding_rate", "mark_price")))
+    return Funding(
+        *(settled[name].to_numpy(writable=True) for name in ("next_funding_ns", "funding_rate", "mark_price"))
+    )
 
 
 class Costs(NamedTuple):
@@ -140,12 +142,10 @@ class Parts(NamedTuple):
 @njit(cache=True, nogil=True)
 def funding_bps(side: int, from_ns: int, to_ns: int, funding: Funding, mid: float) -> float:
     """What holding over (from_ns, to_ns] on the venue's clock pays (negative: receives), in bps of `mid`."""
-    first = np.searchsorted(funding.time_ns, from_ns, side="right")
     paid = 0.0
-    for k in range(first, funding.time_ns.size):
-        if funding.time_ns[k] > to_ns:
-            break
-        paid += side * funding.rate[k] * funding.mark_price[k] / mid * BPS
+    for k in range(funding.time_ns.size):  # a handful a day
+        if from_ns < funding.time_ns[k] <= to_ns:
+            paid += side * funding.rate[k] * funding.mark_price[k] / mid * BPS
     return paid
 
 

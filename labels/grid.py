@@ -222,13 +222,15 @@ def _find_fills(
     trade = _last_at(trades.exch_ns, arrival_ns, cursors[1, 0]) + 1
     trade_stop = _first_from(trades.exch_ns, cancel_ns, cursors[1, 1])
     gate_stop = _first_from(trades.exch_ns, gate_ns, cursors[1, 2])
-    fills[:] = 0
     for d in range(terms.deltas_bps.size):
+        for r in range(fills.shape[1]):
+            _set(fills, d, r, 0, 0)
         limit = limit_price(side, touch, terms.deltas_bps[d], terms.tick)
         out.limit[s, d, i] = limit
         if d > 0 and abs(limit - out.limit[s, d - 1, i]) < slack:
             out.status[s, d, i] = MERGED
-            fills[d] = fills[d - 1]
+            for r in range(fills.shape[1]):
+                _set(fills, d, r, fills[d - 1, r, 0], fills[d - 1, r, 1])
             continue
         if reaches(side, limit, opposite, slack):
             out.status[s, d, i] = REJECTED
@@ -236,17 +238,24 @@ def _find_fills(
         quote = first_reaching(opposites, quote, quote_stop, side, limit, slack)
         trade = first_reaching(trades.price, trade, max(trade_stop, gate_stop), side, limit, slack)
         if trade < trade_stop:
-            fills[d, 0] = trades.exch_ns[trade], trades.recv_ns[trade]
+            _set(fills, d, 0, trades.exch_ns[trade], trades.recv_ns[trade])
         beyond = first_passing(trades.price, trade, trade_stop, side, limit, slack)
         if beyond < trade_stop and not (quote < quote_stop and quotes.exch_ns[quote] < trades.exch_ns[beyond]):
-            fills[d, 1] = trades.exch_ns[beyond], trades.recv_ns[beyond]
+            _set(fills, d, 1, trades.exch_ns[beyond], trades.recv_ns[beyond])
         elif quote < quote_stop:
-            fills[d, 1] = quotes.exch_ns[quote], quotes.recv_ns[quote]
+            _set(fills, d, 1, quotes.exch_ns[quote], quotes.recv_ns[quote])
         for g in range(terms.gates_usd.size):
             gate = terms.gates_usd[g]
             hit = first_gated(trades.price, trades.qty, trades.taker, trade, gate_stop, side, limit, slack, gate)
             if hit < gate_stop:
-                fills[d, 2 + g] = trades.exch_ns[hit], trades.recv_ns[hit]
+                _set(fills, d, 2 + g, trades.exch_ns[hit], trades.recv_ns[hit])
+
+
+@njit(cache=True, nogil=True)
+def _set(fills: Ints, d: int, r: int, fill_ns: int, recv_ns: int) -> None:
+    """Element by element: numba takes 10 s to compile the checks of a slice assignment."""
+    fills[d, r, 0] = fill_ns
+    fills[d, r, 1] = recv_ns
 
 
 @njit(cache=True, nogil=True)

@@ -6,7 +6,7 @@ Features see events in order of receipt; fills happen in the venue's own order (
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -113,10 +113,8 @@ def venue_day(
     quotes: pl.DataFrame, trades: pl.DataFrame, marks: pl.DataFrame, gaps: pl.DataFrame, stale_ns: int
 ) -> VenueDay:
     """`VenueDay` of event rows in order of receipt."""
-    books = Books(
-        *(quotes[name].to_numpy() for name in ("recv_ns", "exch_ns", "bid_price", "ask_price", "exch_assumed"))
-    )
-    prints = (trades["recv_ns"].to_numpy(), trades["exch_ns"].to_numpy())
+    books = Books(*(_array(quotes[name]) for name in ("recv_ns", "exch_ns", "bid_price", "ask_price", "exch_assumed")))
+    prints = (_array(trades["recv_ns"]), _array(trades["exch_ns"]))
     in_order, printed = quotes_of(books), trades_of(trades)
     ends = [stream.exch_ns[-1] for stream in (in_order, printed) if stream.exch_ns.size]
     return VenueDay(
@@ -169,6 +167,11 @@ def _between(
     frames = [store.read(root, each, columns).filter(inside) for each in neighbours(root, part, table)]
     empty = pl.DataFrame(schema={name: table.columns[name] for name in columns or table.columns})
     return pl.concat([empty, *(frame.select(empty.columns) for frame in frames)])
+
+
+def _array(column: pl.Series) -> NDArray[Any]:
+    """Writable, as all others are: numba would compile a kernel again for read-only arrays."""
+    return column.to_numpy(writable=True)
 
 
 def _venue_order(exch_ns: Ints) -> Ints:
