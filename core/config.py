@@ -6,6 +6,7 @@ command line's own options. Unknown keys and bad values are ConfigErrors that ho
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from datetime import date, time
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -244,11 +245,12 @@ def _parse_pair(pair: str) -> dict[str, Any]:
 
 
 def _parse_value(text: str) -> Any:
-    """A TOML value where it reads as one (12, true, [1, 2]), else the text itself."""
+    """A TOML value where it reads as one (12, true, [1, 2]), else the text itself. Settings take times as text."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    return text if isinstance(value, date | time) else value
 
 
 def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:

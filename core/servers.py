@@ -14,13 +14,14 @@ from typing import Literal
 import msgspec
 
 from core.config import ROOT, Config, Hosts
-from core.errors import StageError
+from core.errors import ConfigError, StageError
 from core.store import hash_of
 
 EXCHANGE_MODULE = "backtest.market.exchange_server"
 REPLAY_MODULE = "backtest.market.replay_server"
 DIRECT_MODULE = "backtest.market.direct"
 _READY = "listening on "
+_BAD_SETTING = 2  # the exit code of a server that cannot work with the configuration (core/cli.py)
 
 
 @contextmanager
@@ -28,7 +29,7 @@ def hosts(config: Config, stretch: Literal["history", "fresh"] = "history") -> I
     """The hosts to connect to: the real ones, or a local server's for as long as the context is open.
 
     `stretch` is the simulated market's: `history` is the first `sim.hours`, `fresh` the `sim.live_minutes` after it.
-    Raises StageError if the server does not start.
+    Raises StageError if the server does not start, ConfigError if a setting is why.
     """
     if config.source in ("live", "archive"):
         yield config.capture.hosts
@@ -47,17 +48,23 @@ def local_hosts(address: str) -> Hosts:
 
 
 def simulate_directly(config: Config) -> None:
-    """Let the simulated market write the event tables itself, without sockets. Raises StageError if it fails."""
+    """Let the simulated market write the event tables itself, without sockets. Raises as `hosts` does."""
     command = [sys.executable, "-m", DIRECT_MODULE]
     done = subprocess.run(command, cwd=ROOT, input=msgspec.json.encode(config) + b"\n")
     if done.returncode:
-        raise StageError(f"{DIRECT_MODULE} failed (exit code {done.returncode}): its message is above")
+        raise _failure(f"{DIRECT_MODULE} failed", done.returncode)
 
 
 def simulator_fingerprint() -> str:
     """A hash of the simulated market's code: other code, another market from the same seed."""
     sources = sorted((ROOT / "backtest" / "market").glob("*.py"))
     return hash_of([path.read_bytes() for path in sources if not path.stem.endswith("server")])
+
+
+def _failure(what: str, code: int) -> ConfigError | StageError:
+    """The error that a process of ours ended with, by its exit code."""
+    kind = ConfigError if code == _BAD_SETTING else StageError
+    return kind(f"{what} (exit code {code}): its message is above")
 
 
 @contextmanager
@@ -72,7 +79,7 @@ def _server(module: str, arguments: Sequence[str], config_json: bytes) -> Iterat
         process.stdin.flush()
         line = process.stdout.readline().decode()
         if not line.startswith(_READY):
-            raise StageError(f"{module} did not start (exit code {process.wait()}): its message is above")
+            raise _failure(f"{module} did not start", process.wait())
         yield line.removeprefix(_READY).strip()
     finally:
         process.stdin.close()

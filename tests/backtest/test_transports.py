@@ -19,7 +19,7 @@ MINUTES = 6.0
 
 def captured(folder: Path, transport: str, *pairs: str) -> Config:
     """A few simulated minutes, captured over one transport."""
-    settings = [f"sim.hours={MINUTES / 60}", f'sim.start="{DAY_END}"', f"sim.transport={transport}", *pairs]
+    settings = [f"sim.hours={MINUTES / 60}", f"sim.start={DAY_END}", f"sim.transport={transport}", *pairs]
     config = load(pairs=settings, options={"source": "sim", "data_dir": str(folder / transport)})
     with RunRecord(config, Console(quiet=True)).stage("capture") as stage:
         capture.run(config, stage)
