@@ -37,7 +37,7 @@ class Decisions(NamedTuple):
     bid: Floats
     ask: Floats
     clear_ns: Ints
-    """First start of a break after t, on the receipt clock."""
+    """First start of a break at or after t, on the receipt clock."""
     clear_kind: Ints
     """Its kind, an index into BREAKS."""
 

@@ -55,7 +55,10 @@ class Trades(NamedTuple):
 
 
 class Breaks(NamedTuple):
-    """Stretches [from_ns, to_ns) of one kind on the receipt clock, sorted by their start; (m,) each."""
+    """Stretches of one kind on the receipt clock, sorted by their start; (m,) each.
+
+    A decision at t sees receipts before t, so it lies in a stretch iff from_ns < t <= to_ns.
+    """
 
     from_ns: Ints
     to_ns: Ints
@@ -147,17 +150,17 @@ def trades_of(trades: pl.DataFrame) -> Trades:
 
 def within(breaks: Breaks, times_ns: Ints) -> NDArray[np.bool_]:
     """Which of the times lie in a break."""
-    last = np.searchsorted(breaks.from_ns, times_ns, side="right") - 1
+    last = np.searchsorted(breaks.from_ns, times_ns, side="left") - 1
     inside = np.zeros(times_ns.size, np.bool_)
     some = last >= 0
-    inside[some] = breaks.to_ns[last[some]] > times_ns[some]
+    inside[some] = breaks.to_ns[last[some]] >= times_ns[some]
     return inside
 
 
 def next_start(breaks: Breaks, times_ns: Ints) -> Ints:
-    """The first break that starts after each time; int64's largest where none does."""
+    """The first break that starts at or after each time; int64's largest where none does."""
     starts = np.append(breaks.from_ns, _FOREVER)
-    return starts[np.searchsorted(breaks.from_ns, times_ns, side="right")]
+    return starts[np.searchsorted(breaks.from_ns, times_ns, side="left")]
 
 
 def _between(
