@@ -75,7 +75,7 @@ class Runner:
         self._read_clock_ns = read_clock_ns
         self._trade_from_ns = trade_from_ns
         clock = parse_clock(manifest.bars)
-        self._bar_ns = clock.step_ns
+        self.bar_ns = clock.step_ns
         self._step_ns = decision_step_ns(clock, manifest.decision)
         self.instruments = {
             name: _started(number, name, state, bundle) for number, (name, state) in enumerate(starts.items())
@@ -113,7 +113,7 @@ class Runner:
         """Let the instrument's clock reach `now_ns`; written down only where it closed a bar."""
         closed = instrument.bars.advance(now_ns)
         instrument.now_ns = now_ns
-        instrument.next_close_ns = now_ns - now_ns % self._bar_ns + self._bar_ns if self._bar_ns else 0
+        instrument.next_close_ns = now_ns - now_ns % self.bar_ns + self.bar_ns if self.bar_ns else 0
         if len(closed):
             self._journal.event(instrument.number, CLOCK, 0, now_ns, now_ns, _NO_VALUES)
             self._on_bars(instrument, closed, in_hand_ns)

@@ -6,14 +6,14 @@ server is the witness: its events become bars by one batch push, to compare with
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from core.config import Config, Hosts
-from ingest.events import Event
+from ingest.events import Event, Gap
 from ingest.feed import Feed
 from ingest.feeds import Step, make_feeds, merged, opened
 from ingest.merge import Tagged
@@ -78,10 +78,40 @@ async def follow(
             await asyncio.gather(watching, return_exceptions=True)
 
 
+def slices(step: Step, bar_ns: int) -> Iterator[Step]:
+    """A step cut where bars may close: at multiples of `bar_ns`, or after each receipt on volume bars (`bar_ns` 0).
+
+    A market that is played fast hands over seconds at once; the runner takes them up as it would have in their time.
+    """
+    events, first = step.events, 0
+    while first < len(events):
+        until_ns = close_after(events[first].event, bar_ns)
+        if until_ns > step.now_ns:
+            break
+        stop = first
+        while stop < len(events) and received_ns(events[stop].event) < until_ns:
+            stop += 1
+        yield Step(until_ns, events[first:stop])
+        first = stop
+    yield Step(step.now_ns, events[first:])
+
+
+def close_after(event: Event, bar_ns: int) -> int:
+    """The first time after an event's receipt at which a bar may close."""
+    at_ns = received_ns(event)
+    return at_ns - at_ns % bar_ns + bar_ns if bar_ns else at_ns + 1
+
+
+def received_ns(event: Event) -> int:
+    """When an event became known."""
+    return event.to_ns if isinstance(event, Gap) else event.recv_ns
+
+
 async def _run(feeds: Sequence[Feed], runner: Runner, journal: Journal) -> None:
     async for step in merged(feeds):
-        in_hand_ns = time.perf_counter_ns()
-        runner.feed(by_instrument(step.events, runner.instruments), step.now_ns, in_hand_ns)
+        for part in slices(step, runner.bar_ns):
+            in_hand_ns = time.perf_counter_ns()
+            runner.feed(by_instrument(part.events, runner.instruments), part.now_ns, in_hand_ns)
         journal.flush()
 
 
