@@ -1,4 +1,4 @@
-"""Stage `backtest`: the winner's scores on the hold-out, traded event by event.
+"""Stage `backtest`: the winner's scores on the hold-out, traded event by event; on a simulated market the oracle, too.
 
 python run_pipeline.py backtest
 python backtest/run_backtest.py --set backtest.order_usd=5000
@@ -19,6 +19,7 @@ import polars as pl
 
 from backtest import metrics
 from backtest.engine import OUTCOMES, RECORD, Plan, Records, trade
+from backtest.oracle import run_oracle
 from backtest.policy import limits_of
 from core import store
 from core.cells import TOUCH
@@ -71,6 +72,7 @@ def run(cfg: Config, stage: Stage) -> None:
         stage.quote(line)
     for line in _remarks(section):
         stage.say(line)
+    run_oracle(cfg, stage)
 
 
 def plan_of(cfg: Config, candidate: Candidate, terms: Terms, lot_qty: float, min_notional_usd: float) -> Plan:
@@ -173,7 +175,8 @@ def _remarks(section: dict[str, Any]) -> Iterator[str]:
 def _key(cfg: Config, parts: list[Partition]) -> str:
     days = {each for part in parts for table in READS[1:] for each in neighbours(cfg.root, part, table)}
     rows = store.fingerprint(cfg.root, [*parts, *sorted(days)])
-    return store.hash_of(rows, winner_path(cfg.root).read_bytes(), cfg.labels, cfg.fees, cfg.backtest, VERSION)
+    truth = [path.read_bytes() for path in sorted((cfg.root / "truth").glob("*"))]
+    return store.hash_of(rows, winner_path(cfg.root).read_bytes(), truth, cfg.labels, cfg.fees, cfg.backtest, VERSION)
 
 
 if __name__ == "__main__":
