@@ -151,7 +151,7 @@ class _Head(Wire, frozen=True):
     e: str | None = None
     u: int | None = None
     id: int | str | None = None
-    error: msgspec.Raw | None = None
+    error: object = None
     code: int | None = None
 
 

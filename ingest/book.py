@@ -85,19 +85,21 @@ class Ladder:
 class Book:
     """Levels of one depth stream. `update_id` is None until a snapshot has come, and again after a break."""
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: Rule, holds_back: bool = True) -> None:
+        """`holds_back`: snapshots come beside the stream, by REST, so changes before one may belong after it."""
         self.bids, self.asks = Ladder(), Ladder()
         self.update_id: int | None = None
         self._rule = rule
         self._fresh = False
-        self._held: deque[Change] = deque(maxlen=_MOST_HELD)
+        self._most_held = _MOST_HELD if holds_back else 0
+        self._held: deque[Change] = deque(maxlen=self._most_held)
 
     def snapshot(self, update_id: int, bids: Sequence[Level], asks: Sequence[Level]) -> str | None:
         """Replace the book, then apply what was held back for it. Returns why it cannot go on, or None."""
         self.bids.reset(bids)
         self.asks.reset(asks)
         self.update_id, self._fresh = update_id, True
-        held, self._held = self._held, deque(maxlen=_MOST_HELD)
+        held, self._held = self._held, deque(maxlen=self._most_held)
         while held:
             reason = self.apply(held.popleft())
             if reason is not None:

@@ -19,9 +19,9 @@ NO_SNAPSHOT: Final = "no book snapshot"
 class BookStream:
     """Follows one depth stream. `native_quotes` is set by the decoder when it meets a best-price stream."""
 
-    def __init__(self, symbol: str, rule: Rule, keep_levels: bool = False) -> None:
+    def __init__(self, symbol: str, rule: Rule, keep_levels: bool = False, holds_back: bool = True) -> None:
         self.symbol = symbol
-        self.book = Book(rule)
+        self.book = Book(rule, holds_back)
         self.native_quotes = False
         self._keep_levels = keep_levels
         self._began_ns: int | None = None

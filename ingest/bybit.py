@@ -213,7 +213,7 @@ class BybitDecoder:
         return [Quote(symbol, epoch_ns(w.cts or w.ts), recv_ns, w.data.u, *best)]
 
     def _admit_top(self, symbol: str) -> Book:
-        top = self._tops[self._symbols.admit(symbol)] = Book(bybit_rule)
+        top = self._tops[self._symbols.admit(symbol)] = Book(bybit_rule, holds_back=False)
         if symbol in self.books:
             self.books[symbol].native_quotes = True
         return top
@@ -226,7 +226,7 @@ class BybitDecoder:
             return self._ignore(f"second book {topic.rpartition('.')[0]}"[:60], frame, recv_ns)
         book = self.books.get(symbol)
         if book is None:
-            book = self.books[symbol] = BookStream(symbol, bybit_rule, self._keep_levels)
+            book = self.books[symbol] = BookStream(symbol, bybit_rule, self._keep_levels, holds_back=False)
             book.native_quotes = symbol in self._tops
         whole = w.type == "snapshot" or w.data.u == 1
         if whole:

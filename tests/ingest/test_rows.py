@@ -1,0 +1,103 @@
+"""Events to shards: nothing lost, in order, one partition per day, bounded in memory."""
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.schema import BOOK_DELTAS, EVENTS, GAPS, MARK_PRICES, TOP_OF_BOOK, check
+from core.store import Partition, files, partitions, read
+from core.units import NS_PER_DAY
+from ingest.events import BookUpdate, Gap, Mark, Quote
+from ingest.rows import TableWriter, frame_of
+
+
+def quote(recv_ns: int, symbol: str = "BTCUSDT") -> Quote:
+    return Quote(symbol, recv_ns - 5, recv_ns, recv_ns, 1.0, 2.0, 3.0, 4.0)
+
+
+def part(table: str = "top_of_book", date: str = "1970-01-01") -> Partition:
+    return Partition(table, "binance_um", "BTCUSDT", date)
+
+
+def test_a_book_update_becomes_one_row_per_level_bids_first() -> None:
+    updates = [
+        BookUpdate("X", 1, 2, 3, [(9.0, 1.0), (8.0, 0.0)], [(10.0, 5.0)]),
+        BookUpdate("X", 4, 5, 6, [], []),
+        BookUpdate("X", 7, 8, 9, [], [(11.0, 6.0)], True),
+    ]
+    frame = frame_of(BOOK_DELTAS, updates)
+    check(BOOK_DELTAS, frame)
+    assert frame.rows() == [
+        (1, 2, 3, "bid", 9.0, 1.0, False),
+        (1, 2, 3, "bid", 8.0, 0.0, False),
+        (1, 2, 3, "ask", 10.0, 5.0, False),
+        (7, 8, 9, "ask", 11.0, 6.0, True),
+    ]
+
+
+def test_what_a_venue_did_not_say_is_null() -> None:
+    frame = frame_of(
+        MARK_PRICES, [Mark("X", 1, 2, 3.0, None, None, None, None), Mark("X", 2, 3, 3.0, 4.0, 0.1, 5, 6.0)]
+    )
+    check(MARK_PRICES, frame)
+    assert frame.rows() == [(1, 2, 3.0, None, None, None, None), (2, 3, 3.0, 4.0, 0.1, 5, 6.0)]
+
+
+def test_rows_received_out_of_order_are_put_in_order() -> None:
+    assert frame_of(TOP_OF_BOOK, [quote(7), quote(5), quote(6)])["recv_ns"].to_list() == [5, 6, 7]
+
+
+@given(st.lists(st.integers(1, 2 * NS_PER_DAY), max_size=60), st.integers(1, 20))
+def test_every_row_arrives_once_and_in_order(tmp_path_factory: object, times: list[int], flush_rows: int) -> None:
+    root: Path = tmp_path_factory.mktemp("rows")  # type: ignore[attr-defined]
+    writer = TableWriter(root, flush_rows, 60.0)
+    for time in times:
+        writer.add("binance_um", [quote(time)])
+        if time % 3 == 0:
+            writer.flush()
+    writer.flush()
+    found = [row for place in partitions(root, TOP_OF_BOOK) for row in read(root, place)["recv_ns"].to_list()]
+    assert found == sorted(times)
+    assert writer.rows.total() == len(times)
+
+
+def test_a_day_is_cut_at_midnight(tmp_path: Path) -> None:
+    writer = TableWriter(tmp_path, 1000, 60.0)
+    writer.add("binance_um", [quote(NS_PER_DAY - 1), quote(NS_PER_DAY)])
+    writer.flush()
+    assert read(tmp_path, part())["recv_ns"].to_list() == [NS_PER_DAY - 1]
+    assert read(tmp_path, part(date="1970-01-02"))["recv_ns"].to_list() == [NS_PER_DAY]
+
+
+def test_full_buffers_are_written_without_being_asked(tmp_path: Path) -> None:
+    writer = TableWriter(tmp_path, flush_rows=10_000, flush_s=1e9)
+    for start in range(1, 60_001, 100):
+        writer.add("binance_um", [quote(start + k) for k in range(100)])
+    assert 2 <= len(files(tmp_path, part())) <= 6
+    writer.flush()
+    assert read(tmp_path, part()).height == 60_000
+
+
+def test_old_rows_are_written_even_if_they_are_few(tmp_path: Path) -> None:
+    now_s = 0.0
+    writer = TableWriter(tmp_path, 1000, 60.0, read_clock_s=lambda: now_s)
+    writer.add("binance_um", [quote(5)])
+    now_s = 59.0
+    writer.flush_old()
+    assert not files(tmp_path, part())
+    now_s = 61.0
+    writer.flush_old()
+    assert len(files(tmp_path, part())) == 1
+
+
+def test_gaps_are_a_table_of_their_own(tmp_path: Path) -> None:
+    writer = TableWriter(tmp_path, 1000, 60.0)
+    writer.add(
+        "binance_um", [Gap("BTCUSDT", "trades", 5, 9, "lost", False), Gap("BTCUSDT", "trades", 1, 2, "lost", True)]
+    )
+    writer.flush()
+    rows = read(tmp_path, part("gaps"))
+    check(GAPS, rows)
+    assert rows["from_ns"].to_list() == [1, 5]
+    assert not any(partitions(tmp_path, table) for table in EVENTS)
