@@ -219,7 +219,7 @@ class Pump:
             pace = self._pace()
             if pace and self._limit_ns() > self.now_ns:
                 await self._until_next_tick()
-                edge_ns = min(edge_ns, self.now_ns + int(PACED_STEP_S * pace * NS_PER_S))
+                edge_ns = min(edge_ns, self.now_ns + max(1, int(PACED_STEP_S * pace * NS_PER_S)))
             if (limit_ns := self._limit_ns()) > self.now_ns:
                 return min(edge_ns, limit_ns)
             self._changed.clear()
