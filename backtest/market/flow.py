@@ -6,9 +6,10 @@ of size; it moves the efficient price up by `up` or down by `down` bps, and the 
     P(up) = down / (up + down)                                                                             (1)
 
 so that the expected move is nought given everything that came before, whatever made `up` and `down` unequal. Two
-things do. Signs of trades have a long memory: with rho = E[sign | past] (a sum of exponential averages of past signs),
-a trade of impact z moves by z(1 - rho) or z(1 + rho), the impact of its surprise alone, and (1) gives back
-P(buy) = (1 + rho)/2. And liquidations: a move that crosses the liquidation prices of leveraged positions is made larger
+things do. Signs of trades have a long memory: with rho = E[sign | past] (herds follow the
+average sign of the last trades; large orders are worked in slices, Lillo, Mike and Farmer 2005), a trade of impact z
+moves by z(1 - rho) or z(1 + rho), the impact of its surprise alone, and (1) gives back P(buy) = (1 + rho)/2. And
+liquidations: a move that crosses the liquidation prices of leveraged positions is made larger
 by their forced orders, which may cross more; the move with the fuller side of positions is the less likely one.
 
 Bursts (Poisson, `burst_per_hour`) are a cluster of one-sided trades, at first `cluster_rate` a second, dying out with
@@ -61,7 +62,8 @@ BURST_SIDE: Final = 2
 PRICE: Final = 0
 FAST: Final = 1
 SLOW: Final = 2
-MEMORY: Final = 3  # three of them
+MEMORY: Final = 3
+METAORDERS: Final = 4  # two of them
 CLUSTER_RATE: Final = 6
 RESERVOIR_BPS: Final = 7
 SPREAD: Final = 8
@@ -77,20 +79,21 @@ Ints = NDArray[np.int64]
 class Flow(NamedTuple):
     """The constants of a symbol's flow. Rates are per second, `_bps` are per event."""
 
-    event_rate: float = 5.0
+    event_rate: float = 5.4
     trade_share: float = 0.50
     news_share: float = 0.30
     trade_impact_bps: float = 0.0
     news_bps: float = 0.0
-    memory_weights: tuple[float, float, float] = (0.30, 0.35, 0.30)
+    herding: float = 0.25
+    metaorder_std: tuple[float, float] = (0.10, 0.20)
     max_rho: float = 0.85
     season: float = 0.2
     activity_std: float = 0.35
-    half_spread_bps: float = 0.2
+    half_spread_bps: float = 0.1
     burst_rate: float = 20.0 / 3600.0
-    cluster_rate: float = 30.0
-    cluster_decay_s: float = 0.8
-    cluster_rho: float = 0.9
+    cluster_rate: float = 50.0
+    cluster_decay_s: float = 0.5
+    cluster_rho: float = 0.95
     drift_bps: float = 0.0
     drift_decay_s: float = 3.0
     cascade_bps: float = 100.0
@@ -108,10 +111,10 @@ class FlowState(NamedTuple):
     random: NDArray[np.uint64]
 
 
-# Memory of signs: weights of exponential averages over about 4, 32 and 256 trades, near a power law.
-_SPAN_1, _SPAN_2, _SPAN_3 = 1.0 / 4.0, 1.0 / 32.0, 1.0 / 256.0
-_SIZE_POWER = 0.3  # the impact of a trade grows with the log of its size by this much: concave
-_NEWS_TAIL = 0.45
+_MEMORY_SHARE = 1.0 / 4.0  # of the last trade in the average sign that herds follow
+_METAORDER_S = (15.0, 300.0)  # how long large orders are worked, fast and slow
+_SIZE_POWER = 0.12  # the impact of a trade grows with the log of its size by this much: concave
+_NEWS_TAIL = 0.35
 _FAST_S, _SLOW_S = 60.0, 1200.0
 _TURNOVER_S = 3.0 * 3600.0  # positions are closed by their owners at this mean age
 _PREMIUM_S, _PREMIUM_BPS = 3600.0, 1.0
@@ -179,6 +182,10 @@ def _each_second(flow: Flow, state: FlowState) -> None:
     level[FAST] = fast * level[FAST] + flow.activity_std * math.sqrt(1.0 - fast * fast) * normal(random)
     level[SLOW] = slow * level[SLOW] + flow.activity_std * math.sqrt(1.0 - slow * slow) * normal(random)
     hour_angle = 2.0 * math.pi * (state.clock[SECOND] % DAY_S / DAY_S - 15.0 / 24.0)
+    for which in range(2):
+        stay = math.exp(-1.0 / _METAORDER_S[which])
+        moved = flow.metaorder_std[which] * math.sqrt(1.0 - stay * stay) * normal(random)
+        level[METAORDERS + which] = stay * level[METAORDERS + which] + moved
     season = 1.0 + flow.season * math.cos(hour_angle)
     activity = math.exp(level[FAST] + level[SLOW] - flow.activity_std * flow.activity_std)
     level[RATE] = flow.event_rate * season * min(max(activity, 0.25), 6.0)
@@ -211,7 +218,7 @@ def _event(flow: Flow, state: FlowState, kind: int, ints: Ints, floats: Floats) 
     floats[E_LIQUIDATED] = _liquidate(state, before, 1e4 * math.log(level[PRICE]))
     floats[E_GROSS_BPS] = _start_burst(flow, state, side) if kind == BURST else 0.0
     if kind == TRADE:
-        _remember(level, side)
+        level[MEMORY] += _MEMORY_SHARE * (side - level[MEMORY])
         _open_positions(flow, state)
     level[SPREAD] = 0.9 * level[SPREAD] + 0.13 * normal(random)
     wider = math.exp(level[SPREAD]) * (level[RATE] / flow.event_rate) ** 0.25
@@ -234,16 +241,8 @@ def _impact(flow: Flow, kind: int, size: float, random: NDArray[np.uint64]) -> f
 @njit(cache=True, nogil=True)
 def _expected_sign(flow: Flow, level: Floats) -> float:
     """rho = E[sign of the next trade | past]."""
-    weights = flow.memory_weights
-    rho = weights[0] * level[MEMORY] + weights[1] * level[MEMORY + 1] + weights[2] * level[MEMORY + 2]
+    rho = flow.herding * level[MEMORY] + level[METAORDERS] + level[METAORDERS + 1]
     return float(min(max(rho, -flow.max_rho), flow.max_rho))
-
-
-@njit(cache=True, nogil=True)
-def _remember(level: Floats, side: int) -> None:
-    level[MEMORY] += _SPAN_1 * (side - level[MEMORY])
-    level[MEMORY + 1] += _SPAN_2 * (side - level[MEMORY + 1])
-    level[MEMORY + 2] += _SPAN_3 * (side - level[MEMORY + 2])
 
 
 @njit(cache=True, nogil=True)

@@ -55,8 +55,8 @@ OTHER: Final = Contract(100.0, (1, 3), (1, 2), 400.0, 30e6)
 """A symbol not listed: tick 0.1 bps, as a null needs (<= 0.2 bps: else imbalance would predict whole ticks)."""
 
 # Shares of the variance, and what liquidations and the memory of signs do to it (measured by verify.py).
-_TRADES_SHARE: Final = 0.65
-_SURPRISE: Final = 0.90
+_TRADES_SHARE: Final = 0.75
+_SURPRISE: Final = 0.88
 _CASCADES: Final = 1.03
 _FRONT_TRADES, _GRID_TRADES = 9.0, 12.0  # quantity at a touch and at a grid price, in median trades
 _GRID_BPS: Final = 0.5

@@ -68,7 +68,7 @@ QUOTE_COLUMNS, TRADE_COLUMNS, DEPTH_COLUMNS, LEVEL_COLUMNS, LIQUIDATION_COLUMNS,
 FUNDING_UNITS: Final = 1e8
 _ROOM: Final = 128  # rows that one event, with what falls due before it, can need at most
 _SLIPPAGE_BPS: Final = 0.5
-_FIRST_HALF_SPREAD_BPS: Final = 0.2
+_FIRST_HALF_SPREAD_BPS: Final = 0.1
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -261,7 +261,7 @@ def _renew(venue: Venue, state: VenueState, book: Ladder, side: int, front: int,
     """Orders at the front where it is new or eaten, and at every grid price behind it that has none."""
     if level_qty(book.levels, side, front) == 0:
         for _ in range(2):
-            lots = 0.5 * venue.front_lots * lean * math.exp(0.35 * normal(state.random))
+            lots = 0.5 * venue.front_lots * lean * math.exp(0.25 * normal(state.random))
             limit(book, side, front, max(1, int(lots + 0.5)))
     state.ints[BID_FRONT if side == BID else ASK_FRONT] = front
     start = _grid_start(venue, side, front)
