@@ -27,7 +27,8 @@ A row that says `has_gap` gives NaN, and it and any step of bar_index other than
 import math
 
 import numpy as np
-from numba import njit
+from numba import carray, njit, types  # type: ignore[attr-defined]
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 TILE = 512
@@ -70,17 +71,21 @@ def walk(
     registers: NDArray[np.float64],
     x: NDArray[np.float64],
     bar_index: NDArray[np.int64],
+    first_row: int,
     take: NDArray[np.int64],
+    taken: int,
     out: NDArray[np.float64],
-) -> None:
+) -> int:
     """Evaluate rows in order, going on from the state that the rows before left.
 
     `code` (instructions, CODE_WIDTH); `state`, `clock` and `registers` (registers, tile) change in place; `x`
-    (columns, n) and `bar_index` (n,) are the rows; `take` (m,), ascending, names those whose features go to `out`
-    (features, m). The caller vouches for the code: `Program` is made by `compile_features` alone.
+    (columns, n) and `bar_index` (n,) are the rows, numbered from `first_row`; `take` (m,), ascending, holds the numbers
+    of the rows whose features go to `out` (features, m), of which `taken` are done. Returns how many are done then.
+    The caller vouches for the code and the shapes: `Program` and `Stream` are the only ones.
     """
+    registers, state = _borrowed(registers), _borrowed(state)
     n, tile = bar_index.size, registers.shape[1]
-    begin, taken = 0, 0
+    begin = np.int64(0)  # not a literal, which would compile everything below once more
     while begin < n:
         has_gap = clock[GAP_ROW] >= 0 and x[clock[GAP_ROW], begin] != 0.0
         if (has_gap or bar_index[begin] != clock[LAST] + 1) and clock[IS_BLANK] == 0:
@@ -88,15 +93,33 @@ def walk(
             clock[IS_BLANK] = 1
         end = begin + 1 if has_gap else _run_end(begin, min(begin + tile, n), clock[GAP_ROW], x, bar_index)
         stop = taken
-        while stop < take.size and take[stop] < end:
+        while stop < take.size and take[stop] < first_row + end:
             stop += 1
         if has_gap:
-            out[:, taken:stop] = np.nan
+            for i in range(taken, stop):
+                out[:, i] = np.nan
         else:
-            _run_tile(code, state, registers, x, begin, end, bar_index[begin], take[taken:stop], out[:, taken:stop])
+            _run_tile(code, state, registers, x, begin, end, bar_index[begin], first_row, take, taken, stop, out)
             clock[IS_BLANK] = 0
         clock[LAST] = bar_index[end - 1]
         begin, taken = end, stop
+    return taken
+
+
+@intrinsic
+def _pointer(typing_context, address):  # type: ignore[no-untyped-def]
+    """An address as a pointer to doubles."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(types.float64)(types.intp), generate  # type: ignore[no-untyped-call]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _borrowed(array):  # type: ignore[no-untyped-def]
+    """A view that owns nothing: counting references to its slices would take a live row more than half of its time."""
+    return carray(_pointer(array.ctypes.data), array.shape)  # type: ignore[call-arg]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -108,33 +131,32 @@ def _run_end(begin, limit, gap_row, x, bar_index):  # type: ignore[no-untyped-de
     return end
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _run_tile(code, state, registers, x, begin, end, first_index, take, out):  # type: ignore[no-untyped-def]
+@njit(nogil=True, error_model="numpy", inline="always")
+def _run_tile(code, state, registers, x, begin, end, first_index, first_row, take, taken, stop, out):  # type: ignore[no-untyped-def]
     """All instructions over the rows begin..end of `x`, neighbouring bars from `first_index` on."""
     rows = end - begin
     for line in range(code.shape[0]):
         op, arg = code[line, OP], code[line, ARG]
-        to, a = registers[code[line, OUT], :rows], registers[code[line, A], :rows]
+        to, a, b = registers[code[line, OUT]], registers[code[line, A]], registers[code[line, B]]
         if op == LOAD:
-            to[:] = x[arg, begin:end]
+            for i in range(rows):
+                to[i] = x[arg, begin + i]
         elif op == EMIT:
-            for i in range(take.size):
-                out[arg, i] = a[take[i] - begin]
+            for i in range(taken, stop):
+                out[arg, i] = a[take[i] - first_row - begin]
         elif op <= SQRT:
-            _unary(op, a, to)
+            _unary(op, a, to, rows)
         elif op <= NE:
-            _binary(op, a, registers[code[line, B], :rows], to)
+            _binary(op, a, b, to, rows)
         elif op <= CLIP:
-            b, c, d = registers[code[line, B], :rows], registers[code[line, C], :rows], registers[code[line, D], :rows]
-            _choose(op, a, b, c, d, to)
+            _choose(op, a, b, registers[code[line, C]], registers[code[line, D]], to, rows)
         else:
             memory = state[code[line, STATE] : code[line, STATE_END]]
-            _remember(op, a, to, memory, arg, first_index % arg, registers[:SCRATCH])
+            _remember(op, a, to, rows, memory, arg, first_index % arg, registers[0], registers[1])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _unary(op, a, to):  # type: ignore[no-untyped-def]
-    n = to.size
+def _unary(op, a, to, n):  # type: ignore[no-untyped-def]
     if op == NEG:
         for i in range(n):
             to[i] = -a[i]
@@ -158,9 +180,8 @@ def _unary(op, a, to):  # type: ignore[no-untyped-def]
             to[i] = math.exp(a[i])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _binary(op, a, b, to):  # type: ignore[no-untyped-def]
-    n = to.size
+@njit(nogil=True, error_model="numpy", inline="always")
+def _binary(op, a, b, to, n):  # type: ignore[no-untyped-def]
     if op == ADD:
         for i in range(n):
             to[i] = a[i] + b[i]
@@ -186,34 +207,26 @@ def _binary(op, a, b, to):  # type: ignore[no-untyped-def]
         for i in range(n):
             to[i] = a[i] if a[i] == a[i] else b[i]
     else:
-        _compare(op, a, b, to)
+        _compare(op, a, b, to, n)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _compare(op, a, b, to):  # type: ignore[no-untyped-def]
-    """1 or 0, NaN where an operand is NaN. LT and LE are GT and GE with their operands exchanged."""
-    n = to.size
-    if op in (LT, LE):
-        a, b = b, a
-    if op in (GT, LT):
+def _compare(op, a, b, to, n):  # type: ignore[no-untyped-def]
+    """1 or 0, NaN where an operand is NaN."""
+    if op in (EQ, NE):
+        same = 1.0 if op == EQ else 0.0
         for i in range(n):
-            to[i] = 1.0 if a[i] > b[i] else 0.0
-    elif op in (GE, LE):
-        for i in range(n):
-            to[i] = 1.0 if a[i] >= b[i] else 0.0
-    elif op == EQ:
-        for i in range(n):
-            to[i] = 1.0 if a[i] == b[i] else 0.0
+            to[i] = same if a[i] == b[i] else 1.0 - same
     else:
+        is_less, at_equal = op in (LT, LE), 1.0 if op in (GE, LE) else 0.0
         for i in range(n):
-            to[i] = 1.0 if a[i] != b[i] else 0.0
+            to[i] = at_equal if a[i] == b[i] else (1.0 if (a[i] < b[i]) == is_less else 0.0)
     for i in range(n):
         to[i] = np.nan if a[i] != a[i] or b[i] != b[i] else to[i]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _choose(op, a, b, c, d, to):  # type: ignore[no-untyped-def]
-    n = to.size
+def _choose(op, a, b, c, d, to, n):  # type: ignore[no-untyped-def]
     if op == IF_GT:
         for i in range(n):
             chosen = c[i] if a[i] > b[i] else d[i]
@@ -224,26 +237,26 @@ def _choose(op, a, b, c, d, to):  # type: ignore[no-untyped-def]
             to[i] = floored if floored < c[i] or floored != floored else c[i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _remember(op, x, to, memory, window, offset, scratch):  # type: ignore[no-untyped-def]
-    """Operators with memory, block by block. `offset` is the place of the first row in its block."""
-    begin = 0
-    while begin < x.size:
-        end = min(x.size, begin + window - offset)
+@njit(nogil=True, error_model="numpy", inline="always")
+def _remember(op, x, to, n, memory, window, offset, mean, m2):  # type: ignore[no-untyped-def]
+    """Operators with memory over n rows, block by block. `offset` is the place of the first row in its block."""
+    begin = np.int64(0)
+    while begin < n:
+        end = min(n, begin + window - offset)
         is_whole = offset + end - begin == window
+        values, results = x[begin:end], to[begin:end]
         if op <= DELTA:
-            _lag(op, x[begin:end], to[begin:end], memory, offset)
+            _lag(op, values, results, memory, offset)
         elif op <= MEAN:
-            _total(op, x[begin:end], to[begin:end], memory, window, offset)
+            _total(op, values, results, memory, window, offset)
             if is_whole:
                 _total_suffixes(memory, window)
         elif op <= ZSCORE:
-            _spread(op, x[begin:end], to[begin:end], memory, window, offset, scratch)
+            _spread(op, values, results, memory, window, offset, mean, m2)
             if is_whole:
                 _spread_suffixes(memory, window)
         else:
-            sign = 1.0 if op == MAX else -1.0
-            _extreme(sign, x[begin:end], to[begin:end], memory, window, offset)
+            _extreme(1.0 if op == MAX else -1.0, values, results, memory, window, offset)
             if is_whole:
                 _extreme_suffixes(memory, window)
         begin, offset = end, 0
@@ -292,14 +305,13 @@ def _total_suffixes(memory, window):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _spread(op, x, to, memory, window, offset, scratch):  # type: ignore[no-untyped-def]
+def _spread(op, x, to, memory, window, offset, mean, m2):  # type: ignore[no-untyped-def]
     """Deviation or z-score over rows of one block; means are relative to the shift."""
     if offset == 0:
         memory[_ACC], memory[_ACC2], memory[_SHIFT] = 0.0, 0.0, x[0]
     shift, rows = memory[_SHIFT], x.size
     values = memory[_HEAD + offset :]
     suffix_mean, suffix_m2 = memory[_HEAD + window + offset :], memory[_HEAD + 2 * window + offset :]
-    mean, m2 = scratch[0], scratch[1]
     acc, acc2 = memory[_ACC], memory[_ACC2]
     for i in range(rows):
         values[i] = x[i]

@@ -84,15 +84,10 @@ class Stream:
         index = self._next_index() + np.arange(n) if bar_index is None else _int_rows("bar_index", bar_index, n)
         rows = np.arange(n) if take is None else _ascending(take, n)
         out = np.empty((len(self.program.names), rows.size))
+        taken = 0
         for begin in range(0, n, _CHUNK):
             end = min(begin + _CHUNK, n)
-            first, last = np.searchsorted(rows, (begin, end))
-            made = np.empty((out.shape[0], last - first))
-            walk(
-                self.program.code, self._state, self._clock, self._registers,
-                self._turned(columns, begin, end), index[begin:end], rows[first:last] - begin, made,
-            )  # fmt: skip
-            out[:, first:last] = made
+            taken = self._walk(self._turned(columns, begin, end), index[begin:end], begin, rows, taken, out)
         return out.T
 
     def step(self, row: Floats, bar_index: int | None = None) -> Floats:
@@ -100,7 +95,7 @@ class Stream:
         self._row[:, 0] = row
         self._index[0] = self._next_index() if bar_index is None else bar_index
         out = np.empty((len(self.program.names), 1))
-        walk(self.program.code, self._state, self._clock, self._registers, self._row, self._index, _FIRST, out)
+        self._walk(self._row, self._index, 0, _FIRST, 0, out)
         return out[:, 0]
 
     def save(self) -> dict[str, NDArray[Any]]:
@@ -113,6 +108,11 @@ class Stream:
             raise ValueError("state was saved by other features: start afresh and let the windows fill")
         self._state[:] = saved["state"]
         self._clock[:] = saved["clock"]
+
+    def _walk(self, x: Floats, index: Ints, first_row: int, take: Ints, taken: int, out: Floats) -> int:
+        state = self._state, self._clock, self._registers
+        done: int = walk(self.program.code, *state, x, index, first_row, take, taken, out)
+        return done
 
     def _next_index(self) -> int:
         last = int(self._clock[LAST])
