@@ -82,8 +82,7 @@ def _capture(cfg: Config, origin: Origin, stage: Stage) -> None:
     began_s = time.perf_counter()
     gc.freeze()  # what was imported lives on anyway: looking through it again and again costs 5 % of a capture
     try:
-        with hosts(cfg) as where:  # first: what cannot be served must not cost the tables that are there
-            _begin(cfg, origin, stage)
+        with hosts(cfg) as where:
             asyncio.run(_read(cfg, origin, where, writer, feeds, stage))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
@@ -101,6 +100,7 @@ async def _read(cfg: Config, origin: Origin, where: Any, writer: TableWriter, fe
     loop.add_signal_handler(signal.SIGTERM, task.cancel)
     symbols = cfg.symbols or (() if cfg.source == "replay" else DEFAULT_SYMBOLS)
     feeds += await make_feeds(cfg, where, symbols, say=stage.say)
+    _begin(cfg, origin, stage)  # only now: what cannot be served must not cost the tables that are there
     if cfg.capture.keep_raw:
         for number, feed in enumerate(feeds):
             feed.keep_raw(RawWriter(_raw_path(cfg, origin, feed.venue, number)))

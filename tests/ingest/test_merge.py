@@ -69,8 +69,8 @@ def test_however_connections_interleave_the_order_is_that_of_one_sort(places: li
     passed += merger.pop()
     wanted = sorted(
         (event.recv_ns, isinstance(event, Trade), connection)
-        for connection in range(3)
-        for event in streams[connection]
+        for connection, stream in enumerate(streams)
+        for event in stream
     )
     found = [(tagged.event.recv_ns, isinstance(tagged.event, Trade), int(tagged.venue)) for tagged in passed]
     assert found == wanted

@@ -37,9 +37,8 @@ def test_a_book_update_becomes_one_row_per_level_bids_first() -> None:
 
 
 def test_what_a_venue_did_not_say_is_null() -> None:
-    frame = frame_of(
-        MARK_PRICES, [Mark("X", 1, 2, 3.0, None, None, None, None), Mark("X", 2, 3, 3.0, 4.0, 0.1, 5, 6.0)]
-    )
+    marks = [Mark("X", 1, 2, 3.0, None, None, None, None), Mark("X", 2, 3, 3.0, 4.0, 0.1, 5, 6.0)]
+    frame = frame_of(MARK_PRICES, marks)
     check(MARK_PRICES, frame)
     assert frame.rows() == [(1, 2, 3.0, None, None, None, None), (2, 3, 3.0, 4.0, 0.1, 5, 6.0)]
 
@@ -93,9 +92,8 @@ def test_old_rows_are_written_even_if_they_are_few(tmp_path: Path) -> None:
 
 def test_gaps_are_a_table_of_their_own(tmp_path: Path) -> None:
     writer = TableWriter(tmp_path, 1000, 60.0)
-    writer.add(
-        "binance_um", [Gap("BTCUSDT", "trades", 5, 9, "lost", False), Gap("BTCUSDT", "trades", 1, 2, "lost", True)]
-    )
+    for from_ns in (5, 1):
+        writer.add("binance_um", [Gap("BTCUSDT", "trades", from_ns, 9, "lost", False)])
     writer.flush()
     rows = read(tmp_path, part("gaps"))
     check(GAPS, rows)

@@ -69,9 +69,8 @@ def test_requests_stay_within_the_venues_limits() -> None:
         for request in map(json.loads, plan.requests):
             assert len(request.get("params", [])) <= 100
             assert len(request.get("args", [])) <= 10
-        asked = [
-            name for request in map(json.loads, plan.requests) for name in request.get("params", request.get("args"))
-        ]
+        requests = map(json.loads, plan.requests)
+        asked = [name for request in requests for name in request.get("params", request.get("args"))]
         assert len(asked) == len(set(asked)) == len(plan.feeds)
 
 

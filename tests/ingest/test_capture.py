@@ -1,0 +1,189 @@
+"""The capture stage as a user runs it, on recorded frames served by the replay server."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from core.cli import run_stages
+from core.config import Config, Replay, load
+from core.errors import ConfigError, StageError
+from core.origin import Origin, read_origin, write_origin
+from core.run_record import RunRecord
+from core.schema import BOOK_DELTAS, TOP_OF_BOOK, TRADES
+from core.store import partitions, read
+from ingest import capture
+from ingest.raw import RawReader, RawWriter, raw_files
+
+ROOT = Path(__file__).resolve().parents[2]
+URL = "wss://fstream.binance.com/market/stream"
+MS = 1_000_000
+
+
+def trade(number: int) -> str:
+    data = {"e": "aggTrade", "E": number, "s": "BTCUSDT", "a": number, "p": "1.5", "q": "1", "T": number, "m": True}
+    return json.dumps({"stream": "btcusdt@aggTrade", "data": data}, separators=(",", ":"))
+
+
+def record(folder: Path, count: int, name: str = "a", url: str = URL) -> Path:
+    """A raw capture of `count` trades, 1 ms apart."""
+    with RawWriter(folder / f"{name}.jsonl.zst") as writer:
+        for number in range(1, count + 1):
+            writer.write(number * MS, url, trade(number))
+    return folder
+
+
+def replay(data: Path, folder: Path, *pairs: str) -> RunRecord:
+    config = load(pairs=[f"replay.path={folder}", *pairs], options={"source": "replay", "data_dir": str(data)})
+    return run_stages(config, {"capture": capture.run})
+
+
+def rows(data: Path, table: Any) -> int:
+    return sum(read(data, part).height for part in partitions(data, table))
+
+
+def test_a_recording_of_bybit_becomes_tables_of_as_many_rows(market_data: Path, tmp_path: Path) -> None:
+    report = replay(tmp_path, market_data / "raw" / "bybit_20260809").report()
+    assert report["data"]["bybit"]["mark_prices"]["rows"] == 758
+    assert report["data"]["bybit"]["trades"]["rows"] == rows(tmp_path, TRADES) == 327
+    assert report["symbols"] == ["bybit:BTCUSDT", "bybit:DOGEUSDT", "bybit:ETHUSDT", "bybit:SOLUSDT"]
+    assert report["capture"]["frames"] == 2_548
+    assert report["capture"]["undecoded"] == 0
+    snapshots = [read(tmp_path, part).filter("is_snapshot") for part in partitions(tmp_path, BOOK_DELTAS)]
+    assert all(frame.height for frame in snapshots)
+
+
+def test_chosen_symbols_of_a_recording_are_all_that_is_captured(market_data: Path, tmp_path: Path) -> None:
+    report = replay(tmp_path, market_data / "raw" / "bybit_20260809", "symbols=bybit:ETHUSDT").report()
+    assert report["symbols"] == ["bybit:ETHUSDT"]
+
+
+def test_the_same_recording_is_captured_once_and_another_takes_its_place(tmp_path: Path) -> None:
+    first, second = record(tmp_path / "one", 50), record(tmp_path / "two", 70)
+    data = tmp_path / "data"
+    assert not replay(data, first).stages[0]["reused"]
+    again = replay(data, first)
+    assert again.stages[0]["reused"]
+    assert again.report()["data"]["binance_um"]["trades"]["rows"] == 50
+    (data / "bars").mkdir()
+    (data / "models").mkdir()
+    assert not replay(data, second).stages[0]["reused"]
+    assert rows(data, TRADES) == 70
+    assert not (data / "bars").exists()
+    assert (data / "models").exists()
+
+
+def test_tables_that_were_deleted_are_captured_again(tmp_path: Path) -> None:
+    folder, data = record(tmp_path / "one", 50), tmp_path / "data"
+    replay(data, folder)
+    for part in partitions(data, TRADES):
+        for path in (data / part.path).iterdir():
+            path.unlink()
+    assert not replay(data, folder).stages[0]["reused"]
+    assert replay(data, folder).stages[0]["reused"]
+
+
+@pytest.mark.parametrize("source", ["live", "archive"])
+def test_what_cannot_be_made_again_is_never_replaced(tmp_path: Path, source: Any) -> None:
+    folder, data = record(tmp_path / "one", 50), tmp_path / "data"
+    replay(data, folder)
+    write_origin(Config(data_dir=str(data)), Origin(source, complete=True))
+    with pytest.raises(StageError, match="choose another --data-dir"):
+        replay(data, folder)
+    (data / "source.json").unlink()
+    with pytest.raises(StageError, match="unknown source"):
+        replay(data, folder)
+    assert rows(data, TRADES) == 50
+
+
+def test_a_cut_last_line_is_reported_and_not_fatal(tmp_path: Path) -> None:
+    lines = [json.dumps({"recv_ns": n * MS, "url": URL, "frame": trade(n)}) for n in range(1, 6)]
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.jsonl").write_text("\n".join(lines)[:-10])
+    report = replay(tmp_path / "data", tmp_path / "raw").report()
+    assert report["capture"]["cut_lines"] == ["a.jsonl:5"]
+    assert rows(tmp_path / "data", TRADES) == 4
+
+
+def test_a_broken_line_is_fatal_and_what_came_before_is_kept(tmp_path: Path) -> None:
+    lines = [json.dumps({"recv_ns": n * MS, "url": URL, "frame": trade(n)}) for n in range(1, 6)]
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.jsonl").write_text("\n".join([*lines[:3], "{broken", *lines[3:]]))
+    with pytest.raises(StageError, match=r"a\.jsonl:4: broken line"):
+        replay(tmp_path / "data", tmp_path / "raw")
+    assert rows(tmp_path / "data", TRADES) == 3
+    origin = read_origin(Config(data_dir=str(tmp_path / "data")))
+    assert origin is not None
+    assert not origin.complete
+
+
+def test_a_foreign_recording_is_refused_before_anything_is_removed(tmp_path: Path, market_data: Path) -> None:
+    folder, data = record(tmp_path / "one", 50), tmp_path / "data"
+    replay(data, folder)
+    with pytest.raises(StageError):
+        replay(data, market_data / "raw" / "wire_samples")
+    okx = record(tmp_path / "okx", 5, url="wss://ws.okx.com:8443/ws/v5/public")
+    with pytest.raises(StageError, match=r"a\.jsonl\.zst: no decoder for"):
+        replay(data, okx)
+    assert rows(data, TRADES) == 50
+
+
+def test_replay_without_a_path_is_a_configuration_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\$\.replay\.path"):
+        run_stages(Config(source="replay", data_dir=str(tmp_path)), {"capture": capture.run})
+    with pytest.raises(StageError, match="does not exist"):
+        replay(tmp_path, tmp_path / "nowhere")
+
+
+def test_kept_raw_frames_replay_to_the_same_tables(market_data: Path, tmp_path: Path) -> None:
+    source = market_data / "raw" / "bybit_20260809"
+    replay(tmp_path / "one", source, "capture.keep_raw=true")
+    raw = tmp_path / "one" / "raw"
+    (kept,), (original,) = raw_files(raw), raw_files(source)
+    assert list(RawReader(kept)) == list(RawReader(original))
+    replay(tmp_path / "two", raw)
+    for table in (TOP_OF_BOOK, TRADES, BOOK_DELTAS):
+        for part in partitions(tmp_path / "one", table):
+            assert read(tmp_path / "two", part).equals(read(tmp_path / "one", part))
+
+
+def test_frames_that_do_not_decode_are_counted_and_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "ROOT", tmp_path)
+    folder = record(tmp_path / "one", 5)
+    with RawWriter(folder / "b.jsonl.zst") as writer:
+        writer.write(1, URL, "no frame at all")
+        writer.write(2, URL, trade(77))
+    report = replay(tmp_path / "data", folder).report()
+    assert report["capture"]["undecoded"] == 1
+    (log,) = (tmp_path / "logs").iterdir()
+    assert json.loads(log.read_text())["frame"] == "no frame at all"
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_capture_leaves_whole_tables(tmp_path: Path, how: signal.Signals) -> None:
+    folder, data = record(tmp_path / "one", 60_000), tmp_path / "data"
+    command = [sys.executable, str(ROOT / "ingest" / "capture.py"), "--source", "replay", "--data-dir", str(data)]
+    pairs = ["--set", f"replay.path={folder}", "--set", "replay.speed=2"]
+    process = subprocess.Popen([*command, *pairs], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", text=True)
+    deadline = time.monotonic() + 30
+    while not (data / "source.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.5)
+    os.kill(process.pid, how)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    written = [read(data, part) for part in partitions(data, TRADES)]
+    assert 0 < pl.concat(written).height < 60_000
+    assert list(data.rglob("*.part")) == []
+    assert read_origin(Config(data_dir=str(data), replay=Replay(path=str(folder)))) == Origin(
+        "replay",
+        read_origin(Config(data_dir=str(data))).identity,  # type: ignore[union-attr]
+    )
