@@ -119,17 +119,21 @@ def _build_day(root: Path, clock: Clock, day: Partition, before: Arrays | None, 
 
 
 def _merged(root: Path, day: Partition) -> Iterator[Events]:
-    """The day's events in order, in slices of time."""
+    """The day's events in order, in slices of time. Raises StageError if the tables hold rows of another day."""
     parts = [(day.of(table), columns) for table, columns in _COLUMNS]
     gaps = _gaps(root, day)
-    slices = 1 + sum(store.rows(root, part) for part, _ in parts) // _SLICE_ROWS
+    left = sum(store.rows(root, part) for part, _ in parts)
+    slices = 1 + left // _SLICE_ROWS
     bounds_ns = [day.starts_ns + NS_PER_DAY * k // slices for k in range(slices + 1)]
     for from_ns, to_ns in pairwise(bounds_ns):
         quotes, trades, liquidations, marks = (
             store.read_between(root, part, columns, from_ns, to_ns) for part, columns in parts
         )
+        left -= sum(frame.height for frame in (quotes, trades, liquidations, marks))
         ended = gaps.filter(pl.col("to_ns").is_between(from_ns, to_ns, closed="left"))
         yield merge_events(quotes, trades, liquidations, marks, ended)
+    if left:
+        raise StageError(f"{day.instrument} {day.date}: {left} events are of another day: capture again")
 
 
 def _push(bars: Bars, events: Events, day: Partition) -> ClosedBars:

@@ -211,6 +211,28 @@ def test_midnight_closes_a_volume_bar_short() -> None:
     assert frame_of(closed).select("open_ns", "close_ns").rows() == [(0, NS_PER_DAY), (NS_PER_DAY, NS_PER_DAY + 6)]
 
 
+def test_the_first_volume_bar_of_a_day_opens_at_midnight() -> None:
+    before = NS_PER_DAY - NS_PER_MINUTE
+    events = events_of(
+        quote(before, 99.0, 5.0, 101.0, 4.0),
+        trade(before + 1, 1, 101.0, 3.0),  # closes the last bar of the day; nothing but a mark until midnight
+        (before + 2, MARK, 0, 1.0, 1.0, 1.0, 1.0),
+        trade(NS_PER_DAY + 7, 1, 101.0, 3.0),
+    )
+    frame = frame_of(run("volume_3", events, DAY_NS + NS_PER_DAY + 8))
+    assert frame.select("open_ns", "close_ns").rows() == [(before, before + 2), (NS_PER_DAY, NS_PER_DAY + 8)]
+    assert np.diff(frame["bar_index"]).tolist() == [1]
+
+
+def test_volume_bars_count_on_after_a_silence() -> None:
+    again = SILENCE_NS + NS_PER_MINUTE
+    once = [quote(0, 99.0, 5.0, 101.0, 4.0), trade(1, 1, 101.0, 3.0)]
+    twice = [(again + recv, *rest) for recv, *rest in once]
+    frame = frame_of(run("volume_3", events_of(*once, *twice), DAY_NS + again + 2))
+    assert np.diff(frame["bar_index"]).tolist() == [1]
+    assert frame["has_gap"].to_list() == [0.0, 1.0]
+
+
 def test_events_out_of_order_are_refused() -> None:
     bars = Bars(parse_clock("time_1s"))
     bars.push(events_of(quote(10, 99.0, 5.0, 101.0, 4.0)))
@@ -526,29 +548,31 @@ def decoded_by_symbol(path: Path) -> dict[str, list[Event]]:
 
 
 @pytest.mark.parametrize(
-    ("capture", "clock"),
+    ("capture", "clocks"),
     [
-        ("bybit_20260809/linear", "time_200ms"),
-        ("bybit_20260809/linear", "volume_0.5"),
-        ("binance_spot_nexousdt_20240723/spot_nexousdt", "time_1m"),
-        ("binance_spot_nexousdt_20240723/spot_nexousdt", "volume_500"),
+        ("bybit_20260809/linear", ("time_200ms", "volume_0.5")),
+        ("binance_spot_nexousdt_20240723/spot_nexousdt", ("time_1m", "volume_500")),
     ],
 )
-def test_bars_of_recorded_frames_add_up_to_the_events_in_them(market_data: Path, capture: str, clock: str) -> None:
-    for symbol, decoded in decoded_by_symbol(market_data / "raw" / f"{capture}.jsonl.zst").items():
-        events = as_events(decoded)
-        bars = Bars(parse_clock(clock))
-        closed = join_closed([bars.push(events), bars.advance(int(events["recv_ns"][-1]) + 1)])
-        inside = events[(events["recv_ns"] >= closed.open_ns[0]) & (events["recv_ns"] < closed.close_ns[-1])]
-        traded = inside[inside["kind"] == TRADE]
-        sums = dict(zip(BAR_COLUMNS, closed.values.sum(axis=0).tolist(), strict=True))
-        for side, name in ((1, "buy"), (-1, "sell")):
-            mine = traded[traded["side"] == side]
-            assert sums[f"{name}_count"] == mine.size > 0, symbol
-            assert sums[f"{name}_qty"] == pytest.approx(mine["b"].sum(), rel=1e-12)
-            assert sums[f"{name}_usd"] == pytest.approx((mine["a"] * mine["b"]).sum(), rel=1e-12)
-        quoted = inside[inside["kind"] == QUOTE]
-        assert sums["quote_count"] == (quoted["a"] < quoted["c"]).sum() > 0
-        assert (closed.close_ns[:-1] <= closed.open_ns[1:]).all()
-        closes, opens = (closed.values[:, BAR_COLUMNS.index(name)] for name in ("close_price", "open_price"))
-        assert (closes[:-1] == opens[1:])[closed.values[1:, -1] == 0.0].all()
+def test_bars_of_recorded_frames_add_up_to_the_events_in_them(
+    market_data: Path, capture: str, clocks: tuple[str, ...]
+) -> None:
+    for decoded in decoded_by_symbol(market_data / "raw" / f"{capture}.jsonl.zst").values():
+        for clock in clocks:
+            events = as_events(decoded)
+            assert_adds_up(events, run(clock, events, int(events["recv_ns"][-1]) + 1))
+
+
+def assert_adds_up(events: np.ndarray, closed: ClosedBars) -> None:
+    inside = events[(events["recv_ns"] >= closed.open_ns[0]) & (events["recv_ns"] < closed.close_ns[-1])]
+    sums = dict(zip(BAR_COLUMNS, closed.values.sum(axis=0).tolist(), strict=True))
+    for side, name in ((1, "buy"), (-1, "sell")):
+        mine = inside[(inside["kind"] == TRADE) & (inside["side"] == side)]
+        assert sums[f"{name}_count"] == mine.size > 0
+        assert sums[f"{name}_qty"] == pytest.approx(mine["b"].sum(), rel=1e-12)
+        assert sums[f"{name}_usd"] == pytest.approx((mine["a"] * mine["b"]).sum(), rel=1e-12)
+    quoted = inside[inside["kind"] == QUOTE]
+    assert sums["quote_count"] == (quoted["a"] < quoted["c"]).sum() > 0
+    assert (closed.close_ns[:-1] <= closed.open_ns[1:]).all()
+    closes, opens = (closed.values[:, BAR_COLUMNS.index(name)] for name in ("close_price", "open_price"))
+    assert (closes[:-1] == opens[1:])[closed.values[1:, -1] == 0.0].all()

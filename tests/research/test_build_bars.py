@@ -233,6 +233,12 @@ def test_a_decision_inside_a_bar_is_refused(tmp_path: Path) -> None:
         build(tmp_path, "time_2s", decision="1s")
 
 
+def test_rows_of_another_day_are_an_error_and_not_lost(tmp_path: Path) -> None:
+    store.write(tmp_path, Partition("top_of_book", "bybit", "BTCUSDT", DAY), over_midnight()[0])
+    with pytest.raises(StageError, match="are of another day"):
+        build(tmp_path)
+
+
 def test_several_symbols_do_not_touch_each_other(tmp_path: Path) -> None:
     for symbol, seed in (("BTCUSDT", 1), ("ETHUSDT", 2), ("SOLUSDT", 3)):
         top, traded = over_midnight(seed)
