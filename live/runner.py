@@ -89,9 +89,9 @@ class Runner:
         The caller vouches that nothing received before `now_ns` will follow. `in_hand_ns` is when, on the monotonic
         clock, the newest frame was in hand: latency counts from there.
         """
-        for name, arrived in events.items():
-            self._take(self.instruments[name], arrived, in_hand_ns)
-        for instrument in self.instruments.values():
+        for name, instrument in self.instruments.items():
+            if name in events:
+                self._take(instrument, events[name], in_hand_ns)
             if now_ns >= instrument.next_close_ns:
                 self._close(instrument, now_ns, in_hand_ns)
         if self._account is not None:
@@ -119,6 +119,8 @@ class Runner:
             self._on_bars(instrument, closed, in_hand_ns)
 
     def _on_bars(self, instrument: _Instrument, closed: ClosedBars, in_hand_ns: int) -> None:
+        if not len(closed):
+            return
         decides = is_decision(closed.close_ns, self._step_ns)
         rows = feature_rows(closed.values, closed.close_ns)
         times = zip(closed.open_ns.tolist(), closed.close_ns.tolist(), closed.bar_index.tolist(), strict=True)
