@@ -56,11 +56,15 @@ async def listed(address: str) -> list[dict[str, Any]]:
     return found
 
 
+def client_of(address: str, number: int) -> connect:
+    url = f"ws://{address}/replay/{number}"
+    return connect(url, subprotocols=[VIRTUAL_CLOCK], compression=None, max_size=None)
+
+
 async def play(address: str, number: int, ready: asyncio.Barrier) -> tuple[Told, str]:
     """Frames of one recording with their times, and how it ended: `code reason`."""
     told: Told = []
-    url = f"ws://{address}/replay/{number}"
-    async with connect(url, subprotocols=[VIRTUAL_CLOCK], compression=None, max_size=None) as client:
+    async with client_of(address, number) as client:
         await ready.wait()
         await client.send(json.dumps({"clock": NEVER_NS}))
         try:
@@ -132,6 +136,20 @@ def test_batches_and_recordings_of_unequal_density_lose_nothing(
     for (name, stamps), (told, end) in zip(times.items(), played(tmp_path), strict=True):
         assert told == [(stamp, f"{name} {place}") for place, stamp in enumerate(stamps)]
         assert end == "1000 end of stream"
+
+
+def test_no_frame_comes_after_a_watermark_beyond_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay_server, "BATCH_LINES", 3)
+    write(tmp_path / "a.jsonl", [line(stamp) for stamp in [130] * 8 + [131, 131]])
+
+    async def work() -> None:
+        async with replay_of(tmp_path) as address, client_of(address, 0) as client:
+            await client.send(json.dumps({"clock": NEVER_NS}))
+            stamps = [int(str(message).partition(" ")[0]) async for message in client]
+            assert len(stamps) > 10
+            assert stamps == sorted(stamps)
+
+    run(work())
 
 
 def test_a_last_line_cut_short_is_reported_and_not_fatal(tmp_path: Path) -> None:
