@@ -6,6 +6,7 @@ Single-row inference is measured on an ensemble of the default size (120 trees o
 runner on the same ensemble over the whole catalogue, fed with made-up quotes and prints at 12 a second and instrument.
 """
 
+import os
 import platform
 import sys
 import tempfile
@@ -138,16 +139,14 @@ def bench_runner(bundle: Bundle, folder: Path) -> None:
     p50, p99 = np.percentile(runner.latencies_ns, [50, 99]) / NS_PER_US
     parity = compare(journal.read(folder), bundle)
     print(f"events to decision, {len(NAMES)} instruments at once   p50 {p50:7.1f} us   p99 {p99:7.1f} us")
-    print(
-        f"{MINUTES} min of {len(NAMES)} instruments in {seconds:.2f} s: {len(stream) / seconds:,.0f} events/s, journal on"
-    )
+    rate = f"{len(stream) / seconds:,.0f} events/s"
+    print(f"{MINUTES} min of {len(NAMES)} instruments in {seconds:.2f} s, journal on: {rate}")
     print(f"parity over {parity.bars_compared:,} bars: {'holds' if parity.holds else 'DOES NOT HOLD'}")
 
 
 def main() -> None:
-    print(
-        f"{datetime.now(UTC):%Y-%m-%d} | {platform.processor() or platform.machine()} | Python {sys.version.split()[0]}"
-    )
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    print(f"{datetime.now(UTC):%Y-%m-%d} | {machine} | Python {sys.version.split()[0]}")
     print(f"onnxruntime {onnxruntime.__version__} | numpy {np.__version__} | {TREES} trees of depth {DEPTH}")
     with tempfile.TemporaryDirectory() as folder:
         bundle = bundle_in(Path(folder, "bundle"))

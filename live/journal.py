@@ -43,6 +43,7 @@ STREAMS: Final = ("events", "bars", "features", "decisions", "fills")
 """The files in the order in which they are flushed: causes before effects."""
 
 Row = NDArray[np.float64]
+Ints = NDArray[np.int64]
 Records = NDArray[Any]
 State = dict[str, NDArray[Any]]
 
@@ -132,8 +133,10 @@ class Journal:
     def event(self, instrument: int, kind: int, side: int, recv_ns: int, exch_ns: int, values: Sequence[float]) -> None:
         self._add("events", (instrument, kind, side, recv_ns, exch_ns), values)
 
-    def bar(self, instrument: int, open_ns: int, close_ns: int, bar_index: int, values: Row) -> None:
-        self._add_row("bars", (instrument, open_ns, close_ns, bar_index), values)
+    def bars(self, instrument: int, open_ns: Ints, close_ns: Ints, bar_index: Ints, values: Row) -> None:
+        """Closed bars: times and indices (n,), values (n, columns)."""
+        for at in zip(open_ns.tolist(), close_ns.tolist(), bar_index.tolist(), values, strict=True):
+            self._add_row("bars", (instrument, *at[:3]), at[3])
 
     def feature(self, instrument: int, decision_ns: int, values: Row) -> None:
         self._add_row("features", (instrument, decision_ns), values)

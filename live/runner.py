@@ -121,14 +121,11 @@ class Runner:
     def _on_bars(self, instrument: _Instrument, closed: ClosedBars, in_hand_ns: int) -> None:
         if not len(closed):
             return
-        decides = is_decision(closed.close_ns, self._step_ns)
-        rows = feature_rows(closed.values, closed.close_ns)
-        times = zip(closed.open_ns.tolist(), closed.close_ns.tolist(), closed.bar_index.tolist(), strict=True)
-        for k, (open_ns, close_ns, bar_index) in enumerate(times):
-            self._journal.bar(instrument.number, open_ns, close_ns, bar_index, closed.values[k])
-            row = instrument.features.step(rows[k], bar_index)
-            if decides[k]:
-                self._decide(instrument, close_ns, row, in_hand_ns)
+        self._journal.bars(instrument.number, closed.open_ns, closed.close_ns, closed.bar_index, closed.values)
+        decides = np.flatnonzero(is_decision(closed.close_ns, self._step_ns))
+        rows = _features(instrument.features, closed, decides)
+        for row, decision_ns in zip(rows, closed.close_ns[decides].tolist(), strict=True):
+            self._decide(instrument, decision_ns, row, in_hand_ns)
 
     def _decide(self, instrument: _Instrument, decision_ns: int, row: NDArray[np.float64], in_hand_ns: int) -> None:
         """Score a warm row and act on it."""
@@ -154,6 +151,14 @@ class Runner:
             return Outcome.SHADOW
         placed = self._account.place(instrument.number, decision_ns, side)
         return Outcome.ORDERED if placed else Outcome.LIMITED
+
+
+def _features(stream: Stream, closed: ClosedBars, decides: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Features (m, features) of the bars that are decisions. One bar takes the short way: 5 us against 20."""
+    rows = feature_rows(closed.values, closed.close_ns)
+    if len(closed) > 1:
+        return stream.run(rows, closed.bar_index, decides)
+    return stream.step(rows[0], int(closed.bar_index[0]))[None][: decides.size]
 
 
 def _is_of_bars(event: Event) -> bool:

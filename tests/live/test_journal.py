@@ -35,7 +35,8 @@ def header(start: dict[str, journal.State] = START) -> Header:
 
 def write_one_of_each(writer: Journal, number: int) -> None:
     writer.event(0, 1, -1, number, number - 5, (number + 0.1, float("nan"), 0.0, -0.0))
-    writer.bar(0, number, number + 1, number, np.array([number + 0.2, np.nan]))
+    times = (np.array([number + late]) for late in (0, 1, 0))
+    writer.bars(0, *times, np.array([[number + 0.2, np.nan]]))
     writer.feature(0, number + 1, np.array([number + 0.3]))
     writer.decision(0, number + 1, 1, 2, 12_345, number + 0.4)
     writer.fill(0, number + 1, -1, 0, number + 4, 1.0, 2.0, 6.0)
