@@ -13,15 +13,18 @@ from typing import Any, Final, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from core.units import NS_PER_S
 from research import models
 from research.decision import Calibration, fit_calibration
 from research.models import FAMILIES, Settings
 from research.purged_cv import Rows, Split, Times, holdout, k_fold, thinned, walk_forward
+from research.screening import block_s
 from research.trees import TreeEnsemble
 
 WORKERS: Final = 2  # fits are independent and release the GIL; the result does not depend on their number
 MIN_TRAIN_ROWS: Final = 200  # below this a tree ensemble is noise
 LOUD_SHARE: Final = 0.25  # of a fit's rows: those on which earlier models spoke up
+Floats = NDArray[np.float64]
 T = TypeVar("T")
 
 
@@ -86,6 +89,7 @@ def plan(
 
 def walk(
     x: NDArray[np.float32],
+    start_ns: Times,
     targets: dict[float, NDArray[np.float64]],
     families: Iterable[str],
     made: Plan,
@@ -95,10 +99,11 @@ def walk(
 ) -> dict[tuple[str, float], Score]:
     """Scores per (family, horizon). x (n, k) float32; `targets` horizon -> mid returns (n,) in bps."""
 
-    def fitted(
-        family: str, horizon_s: float, settings: Settings, rows: Rows, weights: NDArray[np.float64]
-    ) -> TreeEnsemble:
-        return models.fit(FAMILIES[family], x[rows], targets[horizon_s][rows], weights, settings, rounds, seed)
+    blocks = {horizon_s: start_ns // round(block_s(horizon_s) * NS_PER_S) for horizon_s in targets}
+
+    def fitted(family: str, horizon_s: float, settings: Settings, rows: Rows, weights: Floats) -> TreeEnsemble:
+        target, block = targets[horizon_s][rows], blocks[horizon_s][rows]
+        return models.fit(FAMILIES[family], x[rows], target, weights, block, settings, rounds, seed)
 
     def predicted(job: tuple[str, float, Settings, Split]) -> NDArray[np.float64]:
         family, horizon_s, settings, split = job

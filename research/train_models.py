@@ -55,7 +55,7 @@ def run(cfg: Config, stage: Stage) -> None:
     stage.rows_in = data.n_rows
     x = dataset.feature_matrix(data, cfg.root / "train" / "features.f32")
     targets = {horizon_s: dataset.returns_bps(data, horizon_s) for horizon_s in horizons_s}
-    scores = walk(x, targets, cfg.train.families, made, cfg.train.max_rows, cfg.train.rounds, cfg.seed)
+    scores = walk(x, data.start_ns, targets, cfg.train.families, made, cfg.train.max_rows, cfg.train.rounds, cfg.seed)
     case = judge_candidates(cfg, stage, data, made, scores)
     report_models(cfg, stage, data, made, scores, targets)
     explain(stage, data, made, scores, case.winner, x, targets)

@@ -73,6 +73,11 @@ class TreeEnsemble:
         _fill_splits(self.feature, self.left, self.right, value, cover)
         return replace(self, cover=cover, value=value)
 
+    def over(self, columns: NDArray[np.int64], n_features: int) -> "TreeEnsemble":
+        """The same trees, fitted on some `columns`, as trees over all `n_features`."""
+        feature = np.where(self.feature >= 0, columns[np.maximum(self.feature, 0)], LEAF).astype(np.int32)
+        return replace(self, feature=feature, n_features=n_features)
+
     def save(self, path: Path) -> None:
         """Write as .npz, atomically."""
         buffer = io.BytesIO()
