@@ -15,6 +15,7 @@ if not __package__:
 
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -167,20 +168,22 @@ def report_models(
         rows = list(training.grid_rows(data, made, scores, best, cells, read, cfg.train, cfg.labels))
         stage.put(kind, rows)
         for text in grid_lines(kind, rows):
-            stage.quote(text)
+            (stage.quote if text.startswith("[") else stage.say)(text)
 
 
 def grid_lines(kind: str, rows: list[dict[str, Any]]) -> list[str]:
-    """The rows with fills enough to be read, under a heading per cell; the report holds the others as well."""
-    lines, heading = [], ""
+    """The rows to read: with fills enough, and other orders than the row before (an edge can be idle beside a
+    threshold), under a heading per cell. The report holds them all."""
+    lines, heading, before = [], "", ()
     for row in rows:
-        if row["n"] < _PRINTED_MIN_FILLS:
+        figures = row["n_orders"], row["n"], row["avg_net_bps"]
+        if row["n"] < _PRINTED_MIN_FILLS or figures == before:
             continue
+        before = figures
         delta = "" if kind == "taker" else f" δ={row['delta_bps']:g} bps"
         now = f"{kind} T={seconds_label(row['horizon_s'])} s{delta}, {row['family']}, walk-forward"
-        if now != heading:
-            lines.append(now)
-            heading = now
+        lines += [now] if now != heading else []
+        heading = now
         lines.append(metrics.line(row))
     return lines
 
@@ -213,8 +216,7 @@ def explain(
 def report_verdict(stage: Stage, case: Judged) -> None:
     """Say who won and what the verdict is."""
     candidate = case.winner
-    policy = {name: getattr(candidate, name) for name in candidate.__struct_fields__}
-    stage.put("winner", {"candidate": policy, "held_s": case.held_s, "model": candidate.model})
+    stage.put("winner", {"candidate": msgspec.to_builtins(candidate), "held_s": case.held_s, "model": candidate.model})
     offset = "" if candidate.delta_bps is None else f" δ={candidate.delta_bps:g} bps"
     rule = f"threshold {candidate.threshold:.2f}, edge {candidate.edge_bps:.2f} bps"
     stage.say(f"winner: {candidate.kind} {candidate.model}{offset}, {rule}")

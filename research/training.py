@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -90,10 +91,22 @@ def find(
     )
 
 
+def traded(found: Search, block: int) -> bool:
+    """Whether the choice for a walk-forward block is traded: not trading is a candidate too, with a t of 0.
+
+    Only the winner is used whatever its t, since a model is exported in any case, and the verdict says what it is worth.
+    """
+    index = found.chosen[block]
+    return index is not None and found.t[index, block] > 0.0
+
+
 def walk_forward_orders(data: Dataset, made: Plan, scores: Scores, found: Search, outcomes_of: OutcomesOf) -> Orders:
-    """Orders of blocks 1, 2, …: each block with the policy that was chosen before it opened, none where none was."""
+    """Orders of blocks 1, 2, …: each block with the policy chosen before it opened, none where none had paid so far."""
     past = int(made.final.test[0])
-    choices = [None if index is None else found.candidates[index] for index in found.chosen[:-1]]
+    choices = [
+        found.candidates[index] if index is not None and traded(found, block) else None
+        for block, index in enumerate(found.chosen[:-1])
+    ]
     pieces = []
     for choice in dict.fromkeys(choice for choice in choices if choice is not None):
         rows = np.concatenate([split.test for split, taken in zip(made.walk, choices, strict=True) if taken == choice])
@@ -174,12 +187,17 @@ def _per_order(orders: Orders, held: float) -> dict[str, Any]:
 def _choice(found: Search, block: int) -> dict[str, Any]:
     """What was chosen for block `block + 1` (the last: for the hold-out), and how good it looked by then."""
     index = found.chosen[block]
-    name = "hold-out" if block == len(found.chosen) - 1 else f"block {block + 1}"
+    last = block == len(found.chosen) - 1
+    name = "hold-out" if last else f"block {block + 1}"
     if index is None:
-        return {"for": name, "candidate": None, "t": None, "fills": None}
-    candidate = found.candidates[index]
-    facts = {field: getattr(candidate, field) for field in candidate.__struct_fields__}
-    return {"for": name, "candidate": facts, "t": float(found.t[index, block]), "fills": int(found.fills[index, block])}
+        return {"for": name, "candidate": None, "t": None, "fills": None, "traded": False}
+    return {
+        "for": name,
+        "candidate": msgspec.to_builtins(found.candidates[index]),
+        "t": float(found.t[index, block]),
+        "fills": int(found.fills[index, block]),
+        "traded": last or traded(found, block),
+    }
 
 
 def model_rows(scores: Scores, targets: Mapping[float, NDArray[np.float64]], made: Plan) -> list[dict[str, Any]]:

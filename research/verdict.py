@@ -76,8 +76,10 @@ def _enough(walk_forward: Stretch, holdout: Stretch, held_s: float) -> Criterion
 
 def hours_needed(walk_forward: Stretch, holdout: Stretch, held_s: float) -> str:
     """How long a capture the same policies would need for criterion (a) and a printed interval, as text."""
-    if walk_forward.n == 0 or holdout.n == 0:
-        return "needs more than can be said: no round trips in one of the two stretches"
+    if walk_forward.n == 0:
+        return "no candidate had a net t above 0 on its past in any block, so walk-forward traded nothing"
+    if holdout.n == 0:
+        return "needs more than can be said: the winner made no round trip in the hold-out"
     factor = max(
         MIN_WALK_FORWARD / walk_forward.n,
         MIN_HOLDOUT / holdout.n,
