@@ -195,8 +195,9 @@ def _each_second(flow: Flow, state: FlowState) -> None:
     level[PREMIUM_BPS] = keep * level[PREMIUM_BPS] + _PREMIUM_BPS * math.sqrt(1.0 - keep * keep) * normal(random)
     if state.clock[SECOND] % 60 == 0:
         kept = math.exp(-60.0 / _TURNOVER_S)
-        state.longs[:] *= kept
-        state.shorts[:] *= kept
+        for bin_ in range(POSITION_BINS):  # a loop: array expressions take seconds to compile
+            state.longs[bin_] *= kept
+            state.shorts[bin_] *= kept
         level[OPEN_INTEREST] *= kept
 
 
