@@ -37,7 +37,7 @@ from labels.venue_events import BREAKS, VenueDay, load, neighbours, next_start, 
 
 READS, WRITES = (BARS, TOP_OF_BOOK, TRADES, MARK_PRICES, GAPS), (LABELS,)
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Raise it when the same inputs give other labels."""
 WORKERS: Final = 2
 CAPTURED_ONLY: Final = frozenset({"binance_cm"})
@@ -223,11 +223,14 @@ def _read_tally(root: Path, bars: Partition) -> Tally:
 
 def _drop_lines(summed: Tally) -> list[str]:
     lines = [f"labels: dropped {count:,} decisions: {reason}" for reason, count in summed.dropped.items()]
-    lines += [f"labels: not labelled, {key}: {count:,} decision x cells" for key, count in summed.unlabelled.items()]
+    for hold, counts in sorted(summed.unlabelled.items(), key=lambda item: float(item[0])):
+        by_reason = ", ".join(f"{reason} {count:,}" for reason, count in counts.items())
+        if by_reason:
+            lines.append(f"labels: T={hold} s, decision x cells not labelled: {by_reason}")
     labelled = {cell.horizon_s for cell in summed.cells if cell.n}
     for horizon_s in sorted({cell.horizon_s for cell in summed.cells} - labelled):
         cells = sum(cell.horizon_s == horizon_s for cell in summed.cells)
-        lines.append(f"labels: T = {seconds_label(horizon_s)} s fits nowhere in the data: {cells} cells are empty")
+        lines.append(f"labels: T={seconds_label(horizon_s)} s fits nowhere in the data: {cells} cells are empty")
     if not summed.rows:
         lines.append("labels: no decision can be labelled: the data end before the shortest horizon, capture more")
     return lines
@@ -239,11 +242,13 @@ def _cell_lines(cells: list[CellSums]) -> list[str]:
     for cell in cells:
         if cell.rule == THROUGH:
             groups.setdefault(f"maker {delta_label(cell.delta_bps or 0.0)}", []).append(cell)
-    return [_cell_line(name, group) for name, group in groups.items() if any(cell.n for cell in group)]
+    return [_cell_line(name, group) for name, group in groups.items() if any(cell.n + cell.merged for cell in group)]
 
 
 def _cell_line(name: str, group: list[CellSums]) -> str:
     orders, fills = sum(cell.n for cell in group), sum(cell.fills for cell in group)
+    if not orders:
+        return f"  {name}: at this tick the price of the cell before it, counted there"
     by_hold: dict[float, list[CellSums]] = {}
     for cell in group:
         by_hold.setdefault(cell.horizon_s, []).append(cell)

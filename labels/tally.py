@@ -56,12 +56,12 @@ class CellSums(msgspec.Struct):
 
 
 class Tally(msgspec.Struct):
-    """`decisions` asked for, `dropped` decisions by reason, `unlabelled` decision x cells by "T=10 s: reason"."""
+    """`decisions` asked for, `dropped` decisions by reason, `unlabelled` decision x cells by hold ("10") and reason."""
 
     decisions: int
     rows: int
     dropped: dict[str, int]
-    unlabelled: dict[str, int]
+    unlabelled: dict[str, dict[str, int]]
     cells: list[CellSums]
 
 
@@ -72,7 +72,8 @@ def total(tallies: Iterable[Tally]) -> Tally:
         summed.decisions += tally.decisions
         summed.rows += tally.rows
         _add_counts(summed.dropped, tally.dropped)
-        _add_counts(summed.unlabelled, tally.unlabelled)
+        for hold, counts in tally.unlabelled.items():
+            _add_counts(summed.unlabelled.setdefault(hold, {}), counts)
         if not summed.cells:
             summed.cells = [msgspec.structs.replace(cell) for cell in tally.cells]
         else:
@@ -124,13 +125,12 @@ def _sum(values: NDArray[np.float32]) -> float:
     return float(np.nansum(values, dtype=np.float64))
 
 
-def _unlabelled(grid: Grid, terms: Terms) -> dict[str, int]:
-    counts: dict[str, int] = {}
+def _unlabelled(grid: Grid, terms: Terms) -> dict[str, dict[str, int]]:
+    counts: dict[str, dict[str, int]] = {}
     for kind, holds in enumerate((terms.taker_holds_ns, terms.maker_holds_ns)):
         for h, hold_ns in enumerate(holds):
-            for reason in range(END_OF_DATA + 1):
-                key = f"T={seconds_label(hold_ns / NS_PER_S)} s: {REASONS[reason]}"
-                _add_counts(counts, {key: int(grid.drops[kind, h, reason])})
+            mine = counts.setdefault(seconds_label(hold_ns / NS_PER_S), {})
+            _add_counts(mine, {REASONS[k]: int(grid.drops[kind, h, k]) for k in range(END_OF_DATA + 1)})
     return counts
 
 

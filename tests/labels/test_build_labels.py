@@ -95,8 +95,8 @@ def test_the_report_has_a_row_per_cell_and_says_what_was_dropped(tmp_path: Path)
     touched = next(row for row in rows if (row["rule"], row["delta_bps"], row["horizon_s"]) == (TOUCH, 0.0, 10.0))
     assert 0.0 < touched["fill_rate"] <= 1.0
     text = (record.folder / "report.txt").read_text()
-    assert "T = 900 s fits nowhere in the data" in text
-    assert "end of data" in text
+    assert "T=900 s fits nowhere in the data" in text
+    assert "T=60 s, decision x cells not labelled: end of data" in text
     assert "net bps per order" in text
     assert "SIMULATED" in text
 
