@@ -7,7 +7,7 @@ lines are restored from `<data>/stages/<name>.json`.
 
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, track
 
 from core.config import ROOT, Config, hash_config
 from core.store import write_atomic
@@ -74,6 +74,14 @@ class Stage:
         """Iterate with a progress bar (on a terminal; silent elsewhere)."""
         console = self._record.console
         yield from track(items, what, total, console=console, transient=True, disable=not console.is_terminal)
+
+    @contextmanager
+    def progress(self, what: str, total: float | None) -> Iterator[Callable[[float], None]]:
+        """A progress bar for work that is no loop: call what this yields with how much is done, of `total`."""
+        console = self._record.console
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda done: bar.update(task, completed=done)
 
     def stamp(self) -> dict[str, Any]:
         return {

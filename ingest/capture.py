@@ -33,7 +33,7 @@ from core.run_record import Stage
 from core.schema import BOOK_DELTAS, EVENTS, GAPS, LIQUIDATIONS, MARK_PRICES, TOP_OF_BOOK, TRADES, Table
 from core.servers import hosts, simulate_directly
 from core.store import Partition, files, hash_of, partitions
-from core.units import NS_PER_S
+from core.units import NS_PER_HOUR, NS_PER_S
 from ingest.events import Event
 from ingest.feed import Feed
 from ingest.feeds import make_feeds, opened
@@ -111,7 +111,7 @@ async def _read(cfg: Config, origin: Origin, where: Any, writer: TableWriter, fe
 
     async with opened(feeds):
         tasks = [asyncio.create_task(feed.run(sink)) for feed in feeds]
-        flushing = asyncio.create_task(_flush_now_and_then(writer))
+        flushing = asyncio.create_task(_tend(cfg, writer, feeds, stage))
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(cfg.capture.duration_s if cfg.source == "live" else None):
@@ -132,10 +132,17 @@ async def _all_of(tasks: Sequence[asyncio.Task[None]], grace_s: float) -> None:
         task.result()
 
 
-async def _flush_now_and_then(writer: TableWriter) -> None:
-    while True:
-        await asyncio.sleep(_TICK_S)
-        writer.flush_old()
+async def _tend(cfg: Config, writer: TableWriter, feeds: Sequence[Feed], stage: Stage) -> None:
+    """Now and then: rows that have waited long go to disk, and the progress bar moves with the feeds' own time."""
+    total_s = {"sim": cfg.sim.hours * NS_PER_HOUR / NS_PER_S, "live": cfg.capture.duration_s}.get(cfg.source)
+    with stage.progress("capture", total_s) as done:
+        first_ns = 0
+        while True:
+            await asyncio.sleep(_TICK_S)
+            writer.flush_old()
+            now_ns = min(feed.now_ns for feed in feeds)
+            first_ns = first_ns or now_ns
+            done((now_ns - first_ns) / NS_PER_S)
 
 
 def _raw_path(cfg: Config, origin: Origin, venue: str, number: int) -> Path:

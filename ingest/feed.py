@@ -162,6 +162,7 @@ class Feed:
         socket = self._socket = await open_socket(self.plan.url, options.connect_timeout_s, options.virtual)
         self._is_virtual = socket.subprotocol == VIRTUAL_CLOCK
         self._heard_s = time.monotonic()
+        self.decoder.refused.clear()
         try:
             await send_requests(socket, self.plan.requests, 0.0 if options.virtual else self.plan.requests_per_s)
             async with asyncio.timeout(options.connect_timeout_s):

@@ -18,7 +18,6 @@ from core.errors import StageError
 from ingest.events import Event
 from ingest.feed import Feed, FeedOptions
 from ingest.merge import Merger, Tagged
-from ingest.raw import RawWriter
 from ingest.receive_clock import ReceiveClock
 from ingest.rest import fetch
 from ingest.transport import NEVER_NS
@@ -30,12 +29,10 @@ async def make_feeds(
     hosts: Hosts,
     symbols: Sequence[str],
     say: Callable[[str], None] = print,
-    raw: Callable[[str, str], RawWriter] | None = None,
 ) -> list[Feed]:
     """The feeds of a run, not yet open: what the replay server holds, or the subscriptions for `symbols`.
 
-    `symbols` (`venue:SYMBOL`) may be empty in replay: whatever the frames hold. `raw` makes a writer from a venue and
-    a label where raw frames are to be kept.
+    `symbols` (`venue:SYMBOL`) may be empty in replay: whatever the frames hold.
     """
     capture = config.capture
     is_replay = config.source == "replay"
@@ -51,11 +48,7 @@ async def make_feeds(
         wanted = await replay_plans(hosts)
     else:
         wanted = [(plan, plan.url) for plan in plans(symbols, capture, hosts)]
-    feeds = [Feed(plan, options, url) for plan, url in wanted]
-    if raw is not None:
-        for number, feed in enumerate(feeds):
-            feed.keep_raw(raw(feed.venue, str(number)))
-    return feeds
+    return [Feed(plan, options, url) for plan, url in wanted]
 
 
 class _Recording(msgspec.Struct, frozen=True):

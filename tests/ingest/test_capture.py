@@ -1,24 +1,31 @@
 """The capture stage as a user runs it, on recorded frames served by the replay server."""
 
+import asyncio
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
 
 from core.cli import run_stages
-from core.config import Config, Replay, load
+from core.config import Capture, Config, Hosts, Replay, load
 from core.errors import ConfigError, StageError
 from core.origin import Origin, read_origin, write_origin
 from core.run_record import RunRecord
 from core.schema import BOOK_DELTAS, TOP_OF_BOOK, TRADES
+from core.servers import local_hosts
 from core.store import partitions, read
+from core.units import NS_PER_S
 from ingest import capture
 from ingest.raw import RawReader, RawWriter, raw_files
 
@@ -90,13 +97,13 @@ def test_tables_that_were_deleted_are_captured_again(tmp_path: Path) -> None:
     assert replay(data, folder).stages[0]["reused"]
 
 
-@pytest.mark.parametrize("source", ["live", "archive"])
-def test_what_cannot_be_made_again_is_never_replaced(tmp_path: Path, source: Any) -> None:
+def test_what_cannot_be_made_again_is_never_replaced(tmp_path: Path) -> None:
     folder, data = record(tmp_path / "one", 50), tmp_path / "data"
     replay(data, folder)
-    write_origin(Config(data_dir=str(data)), Origin(source, complete=True))
-    with pytest.raises(StageError, match="choose another --data-dir"):
-        replay(data, folder)
+    for source in ("live", "archive"):
+        write_origin(Config(data_dir=str(data)), Origin(source, complete=True))  # type: ignore[arg-type]
+        with pytest.raises(StageError, match="choose another --data-dir"):
+            replay(data, folder)
     (data / "source.json").unlink()
     with pytest.raises(StageError, match="unknown source"):
         replay(data, folder)
@@ -164,6 +171,49 @@ def test_frames_that_do_not_decode_are_counted_and_logged(tmp_path: Path, monkey
     assert report["capture"]["undecoded"] == 1
     (log,) = (tmp_path / "logs").iterdir()
     assert json.loads(log.read_text())["frame"] == "no frame at all"
+
+
+def test_live_captures_append_and_never_run_longer_than_they_are_told(tmp_path: Path, venue: Hosts) -> None:
+    settings = Capture(duration_s=1.0, depth="off", hosts=venue, keep_raw=True)
+    config = Config(source="live", symbols=("binance_um:BTCUSDT",), capture=settings, data_dir=str(tmp_path))
+    seen = []
+    for _ in range(2):
+        report = run_stages(config, {"capture": capture.run}).report()
+        seen.append(report["data"]["binance_um"]["trades"]["rows"])
+        assert not report["stages"][0]["reused"]
+    assert 0 < seen[0] < seen[1]
+    times = [read(tmp_path, part)["recv_ns"] for part in partitions(tmp_path, TRADES)]
+    assert all(times[0].diff().drop_nulls() > 0)
+    assert abs(times[0][-1] - time.time_ns()) < 60 * NS_PER_S
+    assert len(raw_files(tmp_path / "raw")) >= 2  # the captures may fall into one second
+    with pytest.raises(StageError, match="choose another --data-dir"):
+        replay(tmp_path, record(tmp_path / "one", 5))
+
+
+@pytest.fixture
+def venue() -> Iterator[Hosts]:
+    """A venue on loopback, in real time: acknowledges and sends a trade every 10 ms, ids rising over connections."""
+    numbers, ready, stop = itertools.count(1), threading.Event(), threading.Event()
+    found: list[str] = []
+
+    async def handler(socket: ServerConnection) -> None:
+        await socket.send('{"result":null,"id":1}')
+        while True:
+            await socket.send(trade(next(numbers)))
+            await asyncio.sleep(0.01)
+
+    async def work() -> None:
+        async with serve(handler, "127.0.0.1", 0) as running:
+            found.append(f"127.0.0.1:{running.sockets[0].getsockname()[1]}")
+            ready.set()
+            await asyncio.to_thread(stop.wait)
+
+    thread = threading.Thread(target=lambda: asyncio.run(work()))
+    thread.start()
+    ready.wait()
+    yield local_hosts(found[0])
+    stop.set()
+    thread.join()
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
