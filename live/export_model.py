@@ -57,7 +57,7 @@ def run(cfg: Config, stage: Stage) -> None:
     ensemble = read_ensemble(cfg.root, winner)
     parts = store.require(cfg.root, schema.FEATURES, cfg.symbols or (), winner.bars)
     key = store.hash_of(VERSION, winner, ensemble_digest(ensemble), cfg.fees, store.fingerprint(cfg.root, parts))
-    if (models_folder(cfg.root) / EXPORTED).exists() and stage.reuse(key):
+    if stage.reuse(key, whole=is_exported(cfg.root)):
         return
     rows = held_out_rows(cfg.root, parts, winner)
     model = to_onnx(ensemble, features_metadata(winner.features))
@@ -132,6 +132,12 @@ def describe(cfg: Config, winner: Winner, model: bytes, parity: ExportParity) ->
         data_fingerprint=winner.data_fingerprint,
         git_sha=git_sha(),
     )
+
+
+def is_exported(root: Path) -> bool:
+    """Is the last exported bundle still there?"""
+    pointer = models_folder(root) / EXPORTED
+    return pointer.exists() and (pointer.parent / pointer.read_text().strip() / "manifest.json").exists()
 
 
 def point_at(root: Path, manifest: Manifest) -> None:

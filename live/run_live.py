@@ -59,9 +59,10 @@ def run(cfg: Config, stage: Stage) -> None:
         return
     bundle = load_bundle(model_folder(cfg))
     starts = start_states(cfg, bundle)
-    if cfg.source != "live" and stage.reuse(session_key(cfg, bundle, starts)):
-        return
     folder = session_folder(cfg, bundle)
+    if cfg.source != "live" and stage.reuse(session_key(cfg, bundle, starts), whole=folder.exists()):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
     runner, captured = follow_market(cfg, bundle, starts, folder)
     session = journal.read(folder)
     report(stage, cfg, bundle, session, runner, compare(session, bundle), against_capture(session, captured))
@@ -92,12 +93,9 @@ def session_key(cfg: Config, bundle: Bundle, starts: Mapping[str, State]) -> str
 
 
 def session_folder(cfg: Config, bundle: Bundle) -> Path:
-    """An empty folder for the journal. What can be had again replaces what was; a live session keeps its own."""
-    folder = cfg.root / "live" / bundle.manifest.model_id
-    if cfg.source == "live":
-        return folder / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    shutil.rmtree(folder / cfg.source, ignore_errors=True)
-    return folder / cfg.source
+    """Where the journal goes. A session that can be had again replaces the one before; a live one keeps its own."""
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    return cfg.root / "live" / bundle.manifest.model_id / (now if cfg.source == "live" else cfg.source)
 
 
 def follow_market(cfg: Config, bundle: Bundle, starts: dict[str, State], folder: Path) -> tuple[Runner, CapturedBars]:

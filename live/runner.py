@@ -99,15 +99,14 @@ class Runner:
                 self._journal.fill(*fill)
 
     def _take(self, instrument: _Instrument, arrived: list[Event], in_hand_ns: int) -> None:
-        seen = [event for event in arrived if _is_of_bars(event)]
+        seen = sorted(filter(_is_of_bars, arrived), key=received_ns)
         rows = as_events(seen)
         np.maximum(rows["recv_ns"], instrument.now_ns, out=rows["recv_ns"])
-        exch_ns = exchange_times(seen)
-        for (recv_ns, kind, side, *values), venue_ns in zip(rows.tolist(), exch_ns.tolist(), strict=True):
-            self._journal.event(instrument.number, kind, side, recv_ns, venue_ns, values)
         if self._account is not None:
             self._account.observe(instrument.number, seen)
         self._on_bars(instrument, instrument.bars.push(rows), in_hand_ns)
+        for (recv_ns, kind, side, *values), venue_ns in zip(rows.tolist(), exchange_times(seen), strict=True):
+            self._journal.event(instrument.number, kind, side, recv_ns, venue_ns, values)
 
     def _close(self, instrument: _Instrument, now_ns: int, in_hand_ns: int) -> None:
         """Let the instrument's clock reach `now_ns`; written down only where it closed a bar."""
@@ -121,11 +120,11 @@ class Runner:
     def _on_bars(self, instrument: _Instrument, closed: ClosedBars, in_hand_ns: int) -> None:
         if not len(closed):
             return
-        self._journal.bars(instrument.number, closed.open_ns, closed.close_ns, closed.bar_index, closed.values)
         decides = np.flatnonzero(is_decision(closed.close_ns, self._step_ns))
         rows = _features(instrument.features, closed, decides)
         for row, decision_ns in zip(rows, closed.close_ns[decides].tolist(), strict=True):
             self._decide(instrument, decision_ns, row, in_hand_ns)
+        self._journal.bars(instrument.number, closed.open_ns, closed.close_ns, closed.bar_index, closed.values)
 
     def _decide(self, instrument: _Instrument, decision_ns: int, row: NDArray[np.float64], in_hand_ns: int) -> None:
         """Score a warm row and act on it."""
@@ -166,9 +165,14 @@ def _is_of_bars(event: Event) -> bool:
     return not isinstance(event, BookUpdate) and getattr(event, "stream", "") != BOOK_DELTAS.name
 
 
-def exchange_times(events: Iterable[Event]) -> NDArray[np.int64]:
-    """The venue's times (n,) of events; a gap has none and gets the time at which it became known."""
-    return np.array([event.to_ns if isinstance(event, Gap) else event.exch_ns for event in events], np.int64)
+def received_ns(event: Event) -> int:
+    """When an event became known."""
+    return event.to_ns if isinstance(event, Gap) else event.recv_ns
+
+
+def exchange_times(events: Iterable[Event]) -> list[int]:
+    """The venue's times of events; a gap has none and gets the time at which it became known."""
+    return [event.to_ns if isinstance(event, Gap) else event.exch_ns for event in events]
 
 
 def header(bundle: Bundle, mode: str, starts: Mapping[str, State]) -> Header:

@@ -6,20 +6,20 @@ server is the witness: its events become bars by one batch push, to compare with
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from typing import Any
 
 import numpy as np
 
 from core.config import Config, Hosts
-from ingest.events import Event, Gap
+from ingest.events import Event
 from ingest.feed import Feed
 from ingest.feeds import Step, make_feeds, merged, opened
 from ingest.merge import Tagged
 from live.journal import Journal, State
 from live.parity import CapturedBars
-from live.runner import BARS, Runner, part_of
+from live.runner import BARS, Runner, part_of, received_ns
 from research.bars import Bars, Events, as_events
 from research.clocks import Clock
 
@@ -102,20 +102,23 @@ def close_after(event: Event, bar_ns: int) -> int:
     return at_ns - at_ns % bar_ns + bar_ns if bar_ns else at_ns + 1
 
 
-def received_ns(event: Event) -> int:
-    """When an event became known."""
-    return event.to_ns if isinstance(event, Gap) else event.recv_ns
+async def _steps(feeds: Sequence[Feed]) -> AsyncGenerator[Step, None]:
+    """`merged`, as a generator that can be closed: a session that is cut short stops reading at once."""
+    async for step in merged(feeds):
+        yield step
 
 
 async def _run(feeds: Sequence[Feed], runner: Runner, journal: Journal) -> None:
-    async for step in merged(feeds):
-        for part in slices(step, runner.bar_ns):
-            in_hand_ns = time.perf_counter_ns()
-            runner.feed(by_instrument(part.events, runner.instruments), part.now_ns, in_hand_ns)
-        journal.flush()
+    async with aclosing(_steps(feeds)) as steps:
+        async for step in steps:
+            for part in slices(step, runner.bar_ns):
+                in_hand_ns = time.perf_counter_ns()
+                runner.feed(by_instrument(part.events, runner.instruments), part.now_ns, in_hand_ns)
+            journal.flush()
 
 
 async def _watch(feeds: Sequence[Feed], witness: Witness | None) -> None:
     if witness is not None:
-        async for step in merged(feeds):
-            witness.take(step)
+        async with aclosing(_steps(feeds)) as steps:
+            async for step in steps:
+                witness.take(step)

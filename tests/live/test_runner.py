@@ -20,8 +20,8 @@ from live.journal import Journal, Recording
 from live.manifest import Bundle, load_bundle
 from live.paper import PaperAccount
 from live.parity import against_capture, compare
-from live.runner import Outcome, Runner, header
-from live.session import Witness, by_instrument, received_ns, slices
+from live.runner import Outcome, Runner, header, received_ns
+from live.session import Witness, by_instrument, slices
 from live.start import cold_start
 from research.bars import TRADE
 from research.clocks import parse_clock

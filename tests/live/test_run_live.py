@@ -1,0 +1,95 @@
+"""The live stage: what it refuses, what it skips, what it reports."""
+
+import io
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from core.config import Config, Live
+from core.errors import StageError
+from core.run_record import RunRecord
+from live.journal import Journal, read
+from live.manifest import load_bundle
+from live.run_live import mode_of, model_folder, percentiles_us, run, trading_figures
+from live.runner import Outcome, header
+from live.start import cold_start, start_states
+from tests.live.synthetic import BEGIN_NS, NAMES, write
+
+
+def ran(cfg: Config) -> tuple[RunRecord, str]:
+    out = io.StringIO()
+    record = RunRecord(cfg, Console(file=out, width=200))
+    with record.stage("live") as stage:
+        run(cfg, stage)
+    return record, out.getvalue()
+
+
+@pytest.mark.parametrize("source", ["live", "archive"])
+def test_the_venue_is_left_alone_unless_asked_for(source: Literal["live", "archive"], tmp_path: Path) -> None:
+    record, said = ran(Config(source=source, data_dir=str(tmp_path)))
+    assert "skipped" in said
+    assert record.report()["live"] is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_an_export_the_stage_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"exported.txt does not exist: run `python run_pipeline\.py export`"):
+        ran(Config(data_dir=str(tmp_path)))
+
+
+def test_the_model_is_the_last_exported_the_one_in_use_or_the_one_named(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "exported.txt").write_text("challenger\n")
+    (folder / "current.txt").write_text("champion\n")
+    for asked, expected in (("", "challenger"), ("current", "champion"), ("other", "other")):
+        assert model_folder(Config(data_dir=str(tmp_path), live=Live(model=asked))) == folder / expected
+
+
+def test_a_model_without_an_edge_runs_in_shadow_whatever_is_asked(tmp_path: Path) -> None:
+    edge, none = load_bundle(write(tmp_path / "a")), load_bundle(write(tmp_path / "b", verdict="no edge"))
+    assert mode_of(Config(), edge) == "paper"
+    assert mode_of(Config(live=Live(mode="shadow")), edge) == "shadow"
+    assert mode_of(Config(), none) == "shadow"
+
+
+def test_what_was_not_captured_begins_cold(tmp_path: Path) -> None:
+    bundle = load_bundle(write(tmp_path / "bundle"))
+    starts = start_states(Config(data_dir=str(tmp_path), symbols=(*NAMES, "binance_cm:BTCUSD_PERP")), bundle)
+    assert list(starts) == sorted(NAMES)
+    cold = cold_start(bundle)
+    for state in starts.values():
+        assert all(np.array_equal(state[name], cold[name], equal_nan=cold[name].dtype.kind == "f") for name in cold)
+
+
+def test_figures_count_an_unfilled_order_as_nothing(tmp_path: Path) -> None:
+    bundle = load_bundle(write(tmp_path / "bundle"))
+    starts = {NAMES[0]: cold_start(bundle)}
+    log = Journal.create(tmp_path / "session", header(bundle, "paper", starts), starts)
+    for k, outcome in enumerate([Outcome.ORDERED, Outcome.ORDERED, Outcome.ORDERED, Outcome.LIMITED, Outcome.NO_SIDE]):
+        log.decision(0, BEGIN_NS + k, 0 if outcome is Outcome.NO_SIDE else 1, outcome, 5_000, 1.0)
+    log.fill(0, BEGIN_NS, 1, BEGIN_NS + 1, BEGIN_NS + 2, 100.0, 4.0, -3.0)
+    log.fill(0, BEGIN_NS + 1, 1, 0, BEGIN_NS + 2, 100.0, 0.0, 0.0)
+    log.close()
+    figures = trading_figures(read(tmp_path / "session"), order_usd=1_000.0)
+    assert figures == {
+        "decisions": 5,
+        "sides": 4,
+        "orders": 3,
+        "limited": 1,
+        "fills": 1,
+        "unsettled": 1,
+        "fill_rate": 0.5,
+        "gross_bps": 4.0,
+        "net_bps": -3.0,
+        "net_bps_per_order": -1.5,
+        "net_usd": pytest.approx(-0.3),
+    }
+
+
+def test_latencies_are_null_without_a_decision() -> None:
+    assert percentiles_us([]) == {"p50": None, "p99": None}
+    assert percentiles_us([1_000, 2_000, 3_000]) == {"p50": 2.0, "p99": 3.0}
