@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.schema import MARK_PRICES
@@ -21,6 +21,7 @@ def test_a_round_trip_computed_by_hand() -> None:
     )
 
 
+@settings(deadline=None)  # the first example compiles
 @given(st.sampled_from([1, -1]), price, price, price, st.floats(0.0, 10.0), bps, bps, bps, st.booleans())
 def test_net_is_the_sum_of_its_parts_and_the_cash_that_changed_hands(
     side: int, mid: float, entry: float, bid: float, spread: float, maker: float, taker: float, slip: float, takes: bool
@@ -49,6 +50,7 @@ def test_prices_off_the_tables_tick_win_over_the_table() -> None:
     assert rules_of("binance_um", "XYZUSDT", "2026-01-05", np.array([0.0123, 0.0125]), np.array([3.0])).tick == 0.0001
 
 
+@settings(deadline=None)  # the first example compiles
 @given(st.integers(0, 7), st.sampled_from([1, 2, 5]), st.lists(st.integers(1, 10**6), min_size=1, max_size=60))
 def test_an_inferred_step_holds_every_value_and_is_no_finer_than_it_was(
     decimals: int, multiple: int, units: list[int]

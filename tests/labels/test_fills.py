@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labels.fills import (
@@ -42,6 +42,7 @@ def test_a_limit_is_rounded_away_from_the_market(
     assert limit_price(side, touch, delta_bps, tick) == pytest.approx(limit, rel=1e-12)
 
 
+@settings(deadline=None)  # the first example compiles
 @given(st.sampled_from([1, -1]), st.integers(1, 10**7), st.floats(0, 50), st.sampled_from([0.1, 0.01, 1e-5, 0.5]))
 def test_a_limit_is_never_nearer_than_delta_nor_a_tick_farther(
     side: int, units: int, delta_bps: float, tick: float
@@ -72,6 +73,7 @@ prints = st.lists(
 )
 
 
+@settings(deadline=None)  # the first example compiles
 @given(prints, st.sampled_from([1, -1]), st.sampled_from([TOUCH, THROUGH, GATE]), st.sampled_from([0.0, 1500.0]))
 def test_steps_fill_where_scans_do(
     rows: list[tuple[int, int, float, int]], side: int, rule: int, gate_usd: float
@@ -94,6 +96,7 @@ def test_steps_fill_where_scans_do(
         assert one["fill_recv_ns"][0] == at[hit] + 5
 
 
+@settings(deadline=None)  # the first example compiles
 @given(st.lists(st.tuples(st.integers(0, 110), st.integers(1_996, 2_004)), max_size=20), st.sampled_from([1, -1]))
 def test_a_quote_fills_under_through_where_the_opposite_best_reaches_the_limit(
     rows: list[tuple[int, int]], side: int

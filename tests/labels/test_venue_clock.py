@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.units import NS_PER_MS, NS_PER_S
@@ -35,6 +35,7 @@ def obvious(streams: list[tuple[np.ndarray, np.ndarray]], times: list[int]) -> l
     return found
 
 
+@settings(deadline=None)  # the first example compiles
 @given(receipts, receipts, st.lists(st.integers(0, 200_000), min_size=1, max_size=10))
 def test_d_is_the_least_trailing_percentile_of_the_streams(
     one: list[tuple[int, int]], two: list[tuple[int, int]], at: list[int]
@@ -43,6 +44,7 @@ def test_d_is_the_least_trailing_percentile_of_the_streams(
     assert skew_ns(streams, np.array(times)).tolist() == obvious(streams, times)
 
 
+@settings(deadline=None)  # the first example compiles
 @given(receipts, receipts, st.lists(st.integers(0, 200_000), min_size=1, max_size=10))
 def test_one_receipt_at_a_time_gives_the_same_d(
     one: list[tuple[int, int]], two: list[tuple[int, int]], at: list[int]
