@@ -124,6 +124,8 @@ def test_no_bar_closes_before_the_first_best_price() -> None:
             run(clock, np.concatenate([events, events_of(trade(4 * NS_PER_S, 1, 1.0, 1.0))]), DAY_NS + NS_PER_HOUR)
         )
         assert frame["open_ns"][0] == opens_ns
+        if clock == "volume_1":
+            assert frame["bar_index"][0] == 20_000_000_000  # a bar that was dropped has no number
     assert len(run("time_1s", events[:1], DAY_NS + NS_PER_HOUR)) == 0
 
 
