@@ -174,7 +174,8 @@ def report_models(
 def grid_lines(kind: str, rows: list[dict[str, Any]]) -> list[str]:
     """The rows to read: with fills enough, and other orders than the row before (an edge can be idle beside a
     threshold), under a heading per cell. The report holds them all."""
-    lines, heading, before = [], "", ()
+    lines: list[str] = []
+    heading, before = "", (0, 0, 0.0)
     for row in rows:
         figures = row["n_orders"], row["n"], row["avg_net_bps"]
         if row["n"] < _PRINTED_MIN_FILLS or figures == before:

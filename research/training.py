@@ -94,10 +94,10 @@ def find(
 def traded(found: Search, block: int) -> bool:
     """Whether the choice for a walk-forward block is traded: not trading is a candidate too, with a t of 0.
 
-    Only the winner is used whatever its t, since a model is exported in any case, and the verdict says what it is worth.
+    Only the winner is used whatever its t: a model is exported in any case, and the verdict says what it is worth.
     """
     index = found.chosen[block]
-    return index is not None and found.t[index, block] > 0.0
+    return index is not None and bool(found.t[index, block] > 0.0)
 
 
 def walk_forward_orders(data: Dataset, made: Plan, scores: Scores, found: Search, outcomes_of: OutcomesOf) -> Orders:
