@@ -68,9 +68,8 @@ def run(cfg: Config, stage: Stage) -> None:
     bars = store.require(cfg.root, BARS, cfg.symbols or (), cfg.bars)
     meaning = hash_of(VERSION, step_ns, program.bar, program.names, program.expressions)
     days = [day.of(FEATURES, cfg.bars) for day in bars]
-    if all(store.built_from(cfg.root, day) for day in days) and stage.reuse(
-        hash_of(meaning, store.fingerprint(cfg.root, bars))
-    ):
+    key = hash_of(meaning, store.fingerprint(cfg.root, bars))
+    if stage.reuse(key, whole=all(store.built_from(cfg.root, day) for day in days)):
         return
 
     def build(day: Partition) -> DayCount:

@@ -52,6 +52,7 @@ LAG, DELTA, SUM, MEAN, STD, ZSCORE, MIN, MAX = range(50, 58)
 # State of a rolling window: running sums of this block, its shift and that of the block before, then the values of this
 # block (w) and one or two arrays (w) over the suffixes of the block before.
 _ACC, _ACC2, _SHIFT, _OLD_SHIFT, _HEAD = range(5)
+_ROUNDING = 1e-13  # a window that varies by less of its mean is constant but for rounding: its z-scores would be noise
 
 
 def state_size(opcode: int, window: int) -> int:
@@ -335,7 +336,9 @@ def _spread(op, x, to, memory, window, offset, mean, m2):  # type: ignore[no-unt
             to[i] = math.sqrt(m2[i] / window) if not m2[i] <= 0.0 else 0.0
     else:
         for i in range(rows):
-            to[i] = (x[i] - shift - mean[i]) / math.sqrt(m2[i] / window) if not m2[i] <= 0.0 else 0.0
+            level = _ROUNDING * (shift + mean[i])
+            is_flat = m2[i] <= level * level * window
+            to[i] = (x[i] - shift - mean[i]) / math.sqrt(m2[i] / window) if not is_flat else 0.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

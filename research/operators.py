@@ -87,7 +87,8 @@ OPERATORS: Final = {
         Operator("mean", _X, machine.MEAN, "mean over w bars", "of x", "w", source=VAN_HERK),
         Operator("std", _X, machine.STD, "standard deviation over w bars, divided by w", "of x", "w", source=CHAN),
         Operator(
-            "zscore", _X, machine.ZSCORE, "(x - mean_w) / std_w; 0 in a constant window", "none", "w", source=CHAN
+            "zscore", _X, machine.ZSCORE, "(x - mean_w) / std_w; 0 where std_w <= 1e-13 |mean_w|: a constant window",
+            "none", "w", source=CHAN,
         ),
         Operator("min", _X, machine.MIN, "minimum over w bars", "of x", "w", source=VAN_HERK),
         Operator("max", _X, machine.MAX, "maximum over w bars", "of x", "w", source=VAN_HERK),

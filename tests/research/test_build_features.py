@@ -1,8 +1,9 @@
-"""The stage on a small synthetic market of two days: decisions, midnight, staleness, quiet stretches, user's features."""
+"""The stage on a small made-up market: decisions, midnight, what is built again, quiet and short stretches."""
 
 import io
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -12,14 +13,16 @@ from core import store
 from core.config import Config, Features
 from core.errors import ConfigError, StageError
 from core.run_record import RunRecord, Stage
-from core.schema import BARS, FEATURES
+from core.schema import BARS
 from core.store import Partition
-from core.units import NS_PER_DAY, NS_PER_S
+from core.units import NS_PER_S
 from research.bars import BAR_COLUMNS
 from research.build_features import bars_since_restart, run
+from research.catalogue import SETS
 
 STEP_NS = NS_PER_S // 5
 DAYS = ("2026-01-05", "2026-01-06")
+FOLDER = "features/exchange=binance_um/symbol=BTCUSDT/date={}/bars=time_200ms"
 
 
 def make_bars(first_ns: int, n: int, seed: int, quiet: bool = False) -> pl.DataFrame:
@@ -34,9 +37,8 @@ def make_bars(first_ns: int, n: int, seed: int, quiet: bool = False) -> pl.DataF
         "ask_qty": 1.0 + flow[:, 1],
     }
     prices |= {"open_price": mid, "high_price": mid, "low_price": mid, "close_price": mid}
-    names = "buy_qty sell_qty buy_usd sell_usd buy_count sell_count ofi_qty quote_count liq_long_usd liq_short_usd liq_count"
-    flows = {name: flow[:, k] for k, name in enumerate(names.split())}
-    unknown = dict.fromkeys(("mark_price", "index_price", "funding_rate", "open_interest"), np.full(n, np.nan))
+    flows = {name: flow[:, k] for k, name in enumerate(BAR_COLUMNS[8:19])}
+    unknown = dict.fromkeys(BAR_COLUMNS[19:23], np.full(n, np.nan))
     marks = {"is_empty": np.full(n, float(quiet)), "has_gap": np.zeros(n)}
     open_ns = first_ns + STEP_NS * np.arange(n)
     times = {"open_ns": open_ns, "close_ns": open_ns + STEP_NS, "bar_index": open_ns // STEP_NS}
@@ -77,13 +79,14 @@ def test_rows_stand_at_the_decisions_once_the_windows_are_full(cfg: Config) -> N
     stage, record, printed = run_stage(cfg)
     first, second = (features_of(cfg, date) for date in DAYS)
     assert (first["decision_ns"] % NS_PER_S == 0).all()
-    assert first["decision_ns"][0] == store.day_start_ns(DAYS[1]) - 1499 * STEP_NS + 4 * STEP_NS - 0
+    assert (
+        first["decision_ns"][0] == store.day_start_ns(DAYS[1]) - 1495 * STEP_NS
+    )  # 1500 bars fill, then the next second
     assert second.height == 600
-    assert stage.rows_in == 6000
-    assert stage.rows_out == first.height + second.height
-    assert record.sections["features"]["count"] == len(first.columns) - 1
-    assert record.sections["features"]["names"] == first.columns[1:]
-    assert "300 while windows filled, 0 not finite" in printed
+    assert (stage.rows_in, stage.rows_out) == (6000, first.height + second.height)
+    section = record.sections["features"]
+    assert (section["count"], section["names"]) == (len(first.columns) - 1, first.columns[1:])
+    assert "900 of 1,200 decisions have all features; dropped: 300 while windows filled, 0 not finite" in printed
 
 
 def test_midnight_leaves_no_seam(cfg: Config, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -93,3 +96,79 @@ def test_midnight_leaves_no_seam(cfg: Config, tmp_path_factory: pytest.TempPathF
     put_bars(whole.root, DAYS[0], both)
     run_stage(whole)
     assert pl.concat([features_of(cfg, date) for date in DAYS]).equals(features_of(whole, DAYS[0]))
+
+
+def modified_ns(cfg: Config) -> dict[str, int]:
+    return {date: (cfg.root / FOLDER.format(date) / "data.parquet").stat().st_mtime_ns for date in DAYS}
+
+
+def test_what_did_not_change_is_not_built_again(cfg: Config) -> None:
+    _, record, printed = run_stage(cfg)
+    built = modified_ns(cfg)
+    stage, again, repeated = run_stage(cfg)
+    assert stage.reused
+    assert modified_ns(cfg) == built
+    assert again.sections == record.sections
+    assert printed.splitlines()[1] in repeated
+    (cfg.root / FOLDER.format(DAYS[1]) / "data.parquet").unlink()
+    assert not run_stage(cfg)[0].reused
+    assert modified_ns(cfg)[DAYS[0]] == built[DAYS[0]]
+    put_bars(cfg.root, DAYS[1], make_bars(store.day_start_ns(DAYS[1]), 3000, seed=2))
+    run_stage(cfg)
+    assert modified_ns(cfg)[DAYS[0]] == built[DAYS[0]]
+    assert modified_ns(cfg)[DAYS[1]] > built[DAYS[1]]
+
+
+def test_a_change_of_the_day_before_or_of_the_features_builds_again(cfg: Config) -> None:
+    run_stage(cfg)
+    built = modified_ns(cfg)
+    put_bars(cfg.root, DAYS[0], make_bars(store.day_start_ns(DAYS[0]), 3000, seed=2))
+    run_stage(cfg)
+    rebuilt = modified_ns(cfg)
+    assert all(rebuilt[date] > built[date] for date in DAYS)
+    run_stage(msgspec.structs.replace(cfg, features=Features(sets=("tob",))))
+    assert features_of(cfg, DAYS[0]).columns[1:] == list(SETS["tob"])
+
+
+def test_a_quiet_market_loses_no_row_once_the_windows_are_full(tmp_path: Path) -> None:
+    put_bars(tmp_path, DAYS[0], make_bars(store.day_start_ns(DAYS[0]), 3000, seed=1, quiet=True))
+    cfg = Config(data_dir=str(tmp_path))
+    stage, _, _ = run_stage(cfg)
+    frame = features_of(cfg, DAYS[0])
+    assert stage.rows_out == frame.height == 300
+    assert frame.select(pl.col(pl.Float64).is_finite().all()).row(0) == (True,) * (frame.width - 1)
+
+
+def test_a_stretch_shorter_than_the_windows_says_so(tmp_path: Path) -> None:
+    put_bars(tmp_path, DAYS[0], make_bars(store.day_start_ns(DAYS[0]), 1000, seed=1))
+    stage, _, printed = run_stage(Config(data_dir=str(tmp_path)))
+    assert stage.rows_out == features_of(Config(data_dir=str(tmp_path)), DAYS[0]).height == 0
+    assert "0 of 200 decisions have all features" in printed
+    assert "the stretch is shorter than the windows, capture more" in printed
+
+
+def test_a_feature_that_is_often_unknown_is_named(cfg: Config) -> None:
+    own = msgspec.structs.replace(cfg, features=Features(sets=("time",), mine={"half": "(log (delta_1 close_price))"}))
+    stage, record, printed = run_stage(own)
+    row = record.sections["features"]["rows"][0]
+    assert list(row["blame"]) == ["half"]
+    assert row["unknown"] == row["blame"]["half"] > 300
+    assert stage.rows_out == row["decisions"] - row["unknown"] - row["filling"]
+    assert f"half was not finite in {row['unknown']:,} decisions" in printed
+
+
+def test_without_bars_the_message_names_the_stage_to_run(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"run_pipeline\.py bars"):
+        run_stage(Config(data_dir=str(tmp_path)))
+
+
+def test_a_broken_feature_is_an_error_of_the_configuration(cfg: Config) -> None:
+    with pytest.raises(ConfigError, match=r"features\.mine\.bad"):
+        run_stage(msgspec.structs.replace(cfg, features=Features(mine={"bad": "(sub imbalance"})))
+
+
+def test_bars_are_counted_since_the_last_restart() -> None:
+    index = np.array([7, 8, 9, 12, 13, 14, 15])
+    has_gap = np.array([False, False, False, False, False, True, False])
+    np.testing.assert_array_equal(bars_since_restart(index, has_gap), [0, 1, 2, 0, 1, -1, 0])
+    assert bars_since_restart(index[:0], has_gap[:0]).size == 0

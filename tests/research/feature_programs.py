@@ -1,0 +1,45 @@
+"""Random expressions, random rows and bitwise comparison: shared by the tests of the feature language."""
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from research.expression import Node, node
+from research.operators import OPERATORS
+
+Floats = NDArray[np.float64]
+COLUMNS = ("a", "b")
+
+
+def _call(operands: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
+    def build(name: str) -> st.SearchStrategy[Node]:
+        operator = OPERATORS[name]
+        windows = st.integers(1, 12).map(str) if operator.window else st.just("")
+        args = st.lists(operands, min_size=operator.arity, max_size=operator.arity)
+        return st.builds(lambda parts, window: node(name, parts, window), args, windows)
+
+    return st.sampled_from(sorted(OPERATORS)).flatmap(build)
+
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False).map(node)
+LEAVES = st.one_of(st.sampled_from([node(name) for name in COLUMNS]), NUMBERS)
+EXPRESSIONS = st.recursive(LEAVES, _call, max_leaves=8)
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def random_rows(seed: int, n: int) -> Floats:
+    """Rows (n, 2): a coarse random walk with ties, zeros and constant runs, and noise with some NaN in it."""
+    rng = np.random.default_rng(seed)
+    walk = np.round(np.cumsum(rng.normal(0.0, 0.4, n) * (rng.random(n) < 0.7)), 1)
+    noise = np.where(rng.random(n) < 0.03, np.nan, rng.lognormal(0.0, 2.0, n))
+    return np.column_stack([walk, noise])
+
+
+def assert_same_bits(got: Floats, wanted: Floats) -> None:
+    """Equal shape, NaN at the same places, and the same 64 bits everywhere else (so -0.0 is not 0.0)."""
+    assert got.shape == wanted.shape
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(wanted))
+    bits = [
+        np.where(np.isnan(y), 0.0, y).view(np.int64) for y in (np.ascontiguousarray(got), np.ascontiguousarray(wanted))
+    ]
+    np.testing.assert_array_equal(*bits)

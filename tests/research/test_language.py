@@ -1,0 +1,120 @@
+"""From text to program: names, definitions, windows on a clock, sharing, errors."""
+
+import numpy as np
+import pytest
+
+from research.expression import parse, show
+from research.language import compile_features, expand, window_bars
+
+
+def test_the_example_of_the_documentation() -> None:
+    features = {"ofi_z": "(zscore_300 ofi)", "wide": "(if_gt spread_bps (mean_5s spread_bps) 1.0 0.0)"}
+    program = compile_features(features, columns=["ofi", "spread_bps"], bar="200ms")
+    x = np.random.default_rng(7).normal(size=(1000, 2))
+    y = program.evaluate(x)
+    live = program.start()
+    np.testing.assert_array_equal([live.step(row) for row in x], y)
+    mean = np.convolve(x[:, 1], np.full(25, 1 / 25), "valid")
+    np.testing.assert_array_equal(y[24:, 1], x[24:, 1] > mean)
+    window = x[600:900, 0]
+    assert y[899, 0] == pytest.approx((window[-1] - window.mean()) / window.std(), rel=1e-12)
+    assert (program.names, program.nodes, program.warmup_bars) == (("ofi_z", "wide"), 3, 299)
+
+
+def test_common_parts_are_computed_once() -> None:
+    program = compile_features(
+        {"f": "(add (mean_5 a) (mean_5 a))", "g": "(neg (mean_5 a))", "h": "(mean_1s a)"}, ["a"], "200ms"
+    )
+    assert program.nodes == 3
+    assert program.expressions[2] == "(mean_1s a)"
+
+
+def test_registers_are_handed_on_after_the_last_use() -> None:
+    deep = "(add a " * 50 + "a" + ")" * 50
+    assert compile_features({"f": deep}, ["a"]).registers <= 6
+
+
+@pytest.mark.parametrize(
+    ("window", "bar", "bars"),
+    [("20", "200ms", 20), ("20", "volume_10", 20), ("20", "", 20), ("5s", "200ms", 25), ("5s", "time_200ms", 25),
+     ("1m", "time_1s", 60), ("1h", "1m", 60), ("1s", "1s", 1)],
+)  # fmt: skip
+def test_windows_count_bars_or_time(window: str, bar: str, bars: int) -> None:
+    assert window_bars(window, bar) == bars
+
+
+@pytest.mark.parametrize(
+    ("text", "bar", "message"),
+    [
+        ("(mean_5s a)", "volume_10", "needs bars of time, these are volume_10: count bars instead"),
+        ("(mean_5s a)", "", "needs bars of time, no clock was given: count bars instead"),
+        ("(mean_300ms a)", "200ms", "300ms is not a whole number of bars of 200ms"),
+        ("(mean_100ms a)", "time_200ms", "100ms is not a whole number of bars of 200ms"),
+        ("(mean_99999999 a)", "200ms", "a window holds 1 to 10000000 bars"),
+        ("(mean_99d a)", "200ms", "a window holds 1 to 10000000 bars"),
+    ],
+)
+def test_windows_that_do_not_fit_the_clock_are_pointed_at(text: str, bar: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        compile_features({"f": f"(neg {text})"}, ["a"], bar)
+    assert str(caught.value).startswith("feature f: ")
+    assert str(caught.value).endswith(f"\n  (neg {text})\n        ^")
+
+
+def test_unknown_names_are_pointed_at_with_a_hint() -> None:
+    with pytest.raises(ValueError, match="unknown name") as caught:
+        compile_features({"mine": "(sub imbalance (mean_5 imbalanc))"}, ["imbalance", "ofi"])
+    assert str(caught.value) == (
+        "feature mine: unknown name imbalanc, did you mean imbalance?\n"
+        "  (sub imbalance (mean_5 imbalanc))\n"
+        "                         ^"
+    )
+
+
+def test_definitions_stand_for_their_expressions() -> None:
+    definitions = {"mid": "(mul 0.5 (add bid ask))", "move": "(delta_1 mid)", "a": "(neg bid)"}
+    tree = expand("(sub move a)", ["bid", "ask", "a"], definitions)
+    assert show(tree) == "(sub (delta_1 (mul 0.5 (add bid ask))) a)"  # a column comes before a definition
+    program = compile_features({"f": "(sub move a)"}, ["bid", "ask", "a"], "", definitions)
+    assert program.expressions == (show(tree),)
+    assert parse(program.expressions[0]) is tree
+
+
+@pytest.mark.parametrize(
+    ("definitions", "message"),
+    [
+        ({"x": "(neg x)"}, "in the definition of x: x is defined by itself\n  (neg x)\n       ^"),
+        ({"x": "(neg y)", "y": "(abs x)"}, "in the definition of y: x is defined by itself\n  (abs x)\n       ^"),
+        ({"x": "(neg z)"}, "in the definition of x: unknown name z\n  (neg z)\n       ^"),
+        ({"x": "(mean z)"}, "in the definition of x: (mean_w x) needs a window"),
+    ],
+)
+def test_errors_in_definitions_point_into_them(definitions: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match="feature f: ") as caught:
+        compile_features({"f": "(add x 1)"}, ["a"], "", definitions)
+    assert message in str(caught.value)
+
+
+def test_an_error_does_not_spoil_what_is_compiled_next() -> None:
+    definitions = {"bad": "(neg nothing)", "good": "(neg a)"}
+    with pytest.raises(ValueError, match="nothing"):
+        compile_features({"f": "bad"}, ["a"], "", definitions)
+    assert compile_features({"f": "good"}, ["a"], "", definitions).expressions == ("(neg a)",)
+
+
+def test_a_window_of_a_definition_is_pointed_at_in_the_whole_expression() -> None:
+    with pytest.raises(ValueError, match="needs bars of time") as caught:
+        compile_features({"f": "(add slow 1)"}, ["a"], "volume_1", {"slow": "(mean_5s a)"})
+    assert str(caught.value).endswith("\n  (add (mean_5s a) 1.0)\n        ^")
+
+
+def test_no_features_and_repeated_columns_are_refused() -> None:
+    with pytest.raises(ValueError, match="needs a feature"):
+        compile_features({}, ["a"])
+    with pytest.raises(ValueError, match="distinct columns"):
+        compile_features({"f": "a"}, ["a", "a"])
+
+
+def test_numbers_columns_and_features_given_twice_are_features_too() -> None:
+    program = compile_features({"one": "1", "a": "a", "again": "a", "tree": parse("(neg a)")}, ["a"])
+    np.testing.assert_array_equal(program.evaluate(np.array([[2.0], [3.0]])), [[1, 2, 2, -2], [1, 3, 3, -3]])

@@ -1,0 +1,161 @@
+"""Each operator against a slow twin that is plain numpy over one window at a time."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from research.language import compile_features
+from research.operators import OPERATORS
+from tests.research.feature_programs import SEEDS, Floats, assert_same_bits, random_rows
+
+NAN = np.nan
+Twin = Callable[..., float]
+
+
+def known(twin: Callable[..., Any]) -> Twin:
+    """NaN where any operand is, else what `twin` says."""
+    return lambda *values: NAN if np.isnan(values).any() else float(twin(*values))
+
+
+EXACT: dict[str, Twin] = {
+    "add": known(lambda a, b: a + b),
+    "sub": known(lambda a, b: a - b),
+    "mul": known(lambda a, b: a * b),
+    "div": known(lambda a, b: a / b if b != 0 else NAN),
+    "ratio": known(lambda a, b: a / b if b != 0 else 0 * a),
+    "neg": known(lambda x: -x),
+    "abs": known(abs),
+    "sign": known(lambda x: x if x == 0 else np.sign(x)),
+    "sqrt": known(lambda x: np.sqrt(x) if x >= 0 else NAN),
+    "min2": known(lambda a, b: a if a < b else b),
+    "max2": known(lambda a, b: a if a > b else b),
+    "clip": known(lambda x, low, high: min(max(x, low), high)),
+    "coalesce": lambda a, b: b if np.isnan(a) else a,
+    "gt": known(lambda a, b: a > b),
+    "ge": known(lambda a, b: a >= b),
+    "lt": known(lambda a, b: a < b),
+    "le": known(lambda a, b: a <= b),
+    "eq": known(lambda a, b: a == b),
+    "ne": known(lambda a, b: a != b),
+    "if_gt": lambda a, b, then, other: NAN if np.isnan([a, b]).any() else (then if a > b else other),
+}
+"""Operators without memory whose bits are IEEE 754's."""
+
+NEARLY: dict[str, Twin] = {
+    "log": known(lambda x: np.log(x) if x > 0 else NAN),
+    "log1p": known(lambda x: np.log1p(x) if x > -1 else NAN),
+    "exp": known(np.exp),
+}
+"""Operators without memory that call the mathematics library."""
+
+WINDOWED: dict[str, Callable[[Floats], float]] = {
+    "lag": lambda values: values[0],
+    "delta": lambda values: values[-1] - values[0],
+    "sum": np.sum,
+    "mean": np.mean,
+    "std": np.std,
+    "zscore": lambda values: 0.0 if np.ptp(values) == 0 else (values[-1] - np.mean(values)) / np.std(values),
+    "min": np.min,
+    "max": np.max,
+}
+"""Of the values in the window, oldest first (for lag and delta those of k + 1 bars)."""
+
+
+def test_every_operator_has_a_twin() -> None:
+    assert {*EXACT, *NEARLY, *WINDOWED} == set(OPERATORS)
+
+
+def operands(seed: int, arity: int) -> Floats:
+    """Rows (200, arity) with ties, zeros of both signs, NaN and values of all sizes."""
+    columns = [random_rows(seed + k, 200)[:, k % 2] for k in range(arity)]
+    columns[0][:4] = 0.0, -0.0, np.inf, -3.0
+    return np.column_stack(columns)
+
+
+def evaluate(name: str, x: Floats, window: str = "") -> Floats:
+    columns = [f"x{k}" for k in range(x.shape[1])]
+    return compile_features({"f": f"({name}{window} {' '.join(columns)})"}, columns).evaluate(x)[:, 0]
+
+
+@pytest.mark.parametrize("name", sorted({**EXACT, **NEARLY}))
+@given(SEEDS)
+@settings(max_examples=10, deadline=None)
+def test_operators_without_memory_equal_their_twin(name: str, seed: int) -> None:
+    x = operands(seed, OPERATORS[name].arity)
+    with np.errstate(over="ignore", invalid="ignore"):
+        wanted = np.array([{**EXACT, **NEARLY}[name](*row) for row in x])
+    got = evaluate(name, x)
+    if name in EXACT:
+        assert_same_bits(got, wanted)
+    else:
+        np.testing.assert_allclose(got, wanted, rtol=4e-16)
+
+
+@pytest.mark.parametrize("name", sorted(WINDOWED))
+@given(SEEDS, st.integers(1, 30))
+@settings(max_examples=15, deadline=None)
+def test_operators_with_memory_equal_their_twin(name: str, seed: int, window: int) -> None:
+    x = random_rows(seed, 120)
+    reach = window + 1 if name in ("lag", "delta") else window
+    for column in x.T:
+        wanted = np.full(120, NAN)
+        for end in range(reach, 121):
+            values = column[end - reach : end]
+            if not np.isnan(values).any() or name == "lag":
+                wanted[end - 1] = WINDOWED[name](values)
+        if name == "delta":
+            wanted[reach - 1 :] = column[reach - 1 :] - column[: 121 - reach]
+        got = evaluate(name, column[:, None], f"_{window}")
+        np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-12 * np.nanmax(np.abs(column)))
+
+
+def test_the_z_score_of_rounding_errors_is_zero() -> None:
+    x = np.random.default_rng(1).uniform(0.9, 1.1, 100)
+    nearly_one = x / 49.0 * 49.0 / x
+    assert np.ptp(nearly_one) > 0.0
+    np.testing.assert_array_equal(evaluate("zscore", nearly_one[:, None], "_20")[19:], 0.0)
+
+
+@given(SEEDS, st.integers(1, 40))
+@settings(max_examples=20, deadline=None)
+def test_rolling_operators_equal_those_of_polars(seed: int, window: int) -> None:
+    x = np.random.default_rng(seed).normal(size=300)
+    series = pl.Series(x)
+    theirs = {
+        "sum": series.rolling_sum(window),
+        "mean": series.rolling_mean(window),
+        "std": series.rolling_std(window, ddof=0),
+        "min": series.rolling_min(window),
+        "max": series.rolling_max(window),
+        "lag": series.shift(window),
+        "delta": series.diff(window),
+    }
+    for name, wanted in theirs.items():
+        np.testing.assert_allclose(evaluate(name, x[:, None], f"_{window}"), wanted.to_numpy(), rtol=0, atol=1e-7)
+
+
+def test_the_other_branch_of_a_choice_may_be_unknown() -> None:
+    x = np.array([[2.0, 1.0, 5.0, NAN], [0.0, 1.0, NAN, 6.0], [2.0, 1.0, NAN, 6.0], [NAN, 1.0, 5.0, 6.0]])
+    np.testing.assert_array_equal(evaluate("if_gt", x), [5.0, 6.0, NAN, NAN])
+
+
+def test_a_share_of_nothing_is_none_but_a_division_by_it_is_unknown() -> None:
+    x = np.array([[0.0, 0.0], [3.0, 0.0], [NAN, 0.0], [3.0, NAN], [3.0, -2.0]])
+    np.testing.assert_array_equal(evaluate("ratio", x), [0.0, 0.0, NAN, NAN, -1.5])
+    np.testing.assert_array_equal(evaluate("div", x), [NAN, NAN, NAN, NAN, -1.5])
+
+
+@pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS.keys())
+def test_the_table_says_how_each_operator_is_written_and_warms_up(operator: Any) -> None:
+    window = "_5" if operator.window else ""
+    args = " ".join(["a"] * operator.arity)
+    program = compile_features({"f": f"({operator.name}{window} {args})"}, ["a"])
+    assert operator.form.startswith(f"({operator.name}")
+    assert program.warmup_bars == operator.warmup_bars(5) == {"0": 0, "k": 5, "w - 1": 4}[operator.warmup]
+    assert operator.doc
+    assert operator.units
