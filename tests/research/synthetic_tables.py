@@ -41,7 +41,7 @@ def write_market(
 
 
 def _market(rng: np.random.Generator, n: int, edge_bps: float, per_hour: float) -> tuple[np.ndarray, np.ndarray]:
-    """(mid in bps at each second and 120 s beyond; signals (n, 3) of bursts one second old, one to three, two and three)."""
+    """Mid in bps at each second and 120 s beyond, and signals (n, 3) of bursts aged 1, 1 to 3, and 2 to 3 s."""
     seconds = n + 120
     path = np.cumsum(rng.normal(0.0, 1.5, seconds))
     signal = np.zeros((seconds, 3))

@@ -1,0 +1,57 @@
+"""The four criteria, one by one, each able to fail the verdict."""
+
+import pytest
+from scipy.stats import norm
+
+from research.inference import Ratio
+from research.verdict import Stretch, judge, look_z
+
+GOOD = Ratio(1.0, 5.0, 0.6, 1.4, 60)
+WALK = Stretch(400, 8.4, 1.0, GOOD)
+HELD_OUT = Stretch(100, 2.4, 1.2, Ratio(1.2, 3.0, 0.4, 2.0, 14))
+
+
+def verdict(walk: Stretch = WALK, held_out: Stretch = HELD_OUT, deflated: float | None = 0.99, look: int = 1):
+    return judge(walk, held_out, deflated, look, held_s=10.0)
+
+
+def test_all_four_make_an_edge() -> None:
+    found = verdict()
+    assert (found.verdict, found.reasons) == ("edge", [])
+    assert [criterion["passed"] for criterion in found.criteria] == [True] * 4
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"walk": WALK._replace(n=99)}, "insufficient data: needs 11 h"),
+        ({"held_out": HELD_OUT._replace(n=29)}, "insufficient data: needs 12 h"),
+        ({"held_out": HELD_OUT._replace(hours=0.08)}, "insufficient data"),
+        ({"walk": WALK._replace(n=0, ratio=None, mean_net_bps=None)}, "walk-forward traded nothing"),
+        ({"held_out": HELD_OUT._replace(ratio=None)}, "joint z unknown"),
+        ({"walk": WALK._replace(ratio=GOOD._replace(t=0.5))}, "joint z is 1."),
+        ({"held_out": HELD_OUT._replace(mean_net_bps=-0.01)}, "hold-out mean is -0.01"),
+        ({"held_out": HELD_OUT._replace(n=0, mean_net_bps=None, ratio=None)}, "no trades in the hold-out"),
+        ({"deflated": 0.94}, "deflated Sharpe is 0.940"),
+        ({"deflated": None}, "deflated Sharpe unknown"),
+    ],
+)
+def test_each_criterion_can_fail_alone_and_says_why(changed, reason: str) -> None:
+    found = verdict(**changed)
+    assert found.verdict == "no edge"
+    assert any(reason in each for each in found.reasons), found.reasons
+
+
+def test_every_look_needs_more_and_all_looks_together_spend_less_than_two_percent() -> None:
+    assert look_z(1) == pytest.approx(2.33)
+    assert look_z(1) < look_z(2) < look_z(20)
+    assert sum(norm.sf(look_z(k)) for k in range(1, 2_000)) < 0.0165
+
+
+def test_a_repeated_look_can_turn_an_edge_down() -> None:
+    weak = {
+        "walk": WALK._replace(ratio=GOOD._replace(t=2.2)),
+        "held_out": HELD_OUT._replace(ratio=GOOD._replace(t=1.3)),
+    }
+    assert verdict(**weak).verdict == "edge"
+    assert verdict(**weak, look=2).verdict == "no edge"
