@@ -31,10 +31,8 @@ def test_the_threshold_itself_passes() -> None:
 
 
 def test_a_biased_calibration_needs_more_on_one_side() -> None:
-    bullish = Calibration(0.5, 1.0)
-    np.testing.assert_array_equal(
-        decide(np.array([0.2, -0.2, -1.0]), bullish, 0.6, 0.0), [1, 0, -1 if 0.5 < 0.595 else 0]
-    )
+    bullish, scores = Calibration(0.5, 1.0), np.array([0.2, -0.2, -0.9, -1.0])  # log odds of 0.6 are 0.405
+    np.testing.assert_array_equal(decide(scores, bullish, 0.6, 0.0), [1, 0, 0, -1])
 
 
 @pytest.mark.parametrize(("threshold", "edge"), [(0.49, 0.0), (1.0, 0.0), (0.5, -0.1), (float("nan"), 0.0)])

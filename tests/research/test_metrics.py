@@ -10,7 +10,9 @@ from research.selection import Orders
 def orders(net: list[float], gross: list[float], filled: list[bool]) -> Orders:
     n = len(net)
     start = np.arange(n, dtype=np.int64) * 700 * 10**9
-    return Orders(np.arange(n), np.ones(n, np.int8), start, start, np.array(gross), np.array(net), np.array(filled))
+    return Orders(
+        np.arange(n), np.ones(n, np.int8), start, start, np.array(gross), np.array(net), np.array(filled, np.bool_)
+    )
 
 
 def test_averages_are_per_fill_and_rates_have_their_denominators() -> None:
@@ -23,12 +25,7 @@ def test_averages_are_per_fill_and_rates_have_their_denominators() -> None:
 
 def test_no_orders_and_no_fills_are_unknown_and_not_nan() -> None:
     nothing = metrics.summary(orders([], [], []), 30, 10.0)
-    assert (nothing["hit"], nothing["trade_rate"], nothing["fill_rate"], nothing["avg_net_bps"]) == (
-        None,
-        0.0,
-        None,
-        None,
-    )
+    assert [nothing[name] for name in ("hit", "trade_rate", "fill_rate", "avg_net_bps")] == [None, 0.0, None, None]
     unfilled = metrics.summary(orders([0.0], [0.0], [False]), 30, 10.0)
     assert (unfilled["hit"], unfilled["fill_rate"], unfilled["net_bps_per_order"]) == (None, 0.0, 0.0)
 

@@ -49,9 +49,6 @@ def test_every_look_needs_more_and_all_looks_together_spend_less_than_two_percen
 
 
 def test_a_repeated_look_can_turn_an_edge_down() -> None:
-    weak = {
-        "walk": WALK._replace(ratio=GOOD._replace(t=2.2)),
-        "held_out": HELD_OUT._replace(ratio=GOOD._replace(t=1.3)),
-    }
-    assert verdict(**weak).verdict == "edge"
-    assert verdict(**weak, look=2).verdict == "no edge"
+    walk, held_out = WALK._replace(ratio=GOOD._replace(t=2.2)), HELD_OUT._replace(ratio=GOOD._replace(t=1.3))
+    assert verdict(walk, held_out).verdict == "edge"
+    assert verdict(walk, held_out, look=2).verdict == "no edge"
