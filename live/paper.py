@@ -1,8 +1,8 @@
 """Paper trading: what orders would have become, by the rules that labels and backtest use.
 
 An order is settled by labelling its decision (`labels/grid.py`) over the events that the runner has taken: the arrival,
-fill, cancel, exit and costs of training. It is settled once the events cover its end on the venue's clock; until then
-it holds its place in the limits, which are the backtest's.
+fill, cancel, exit and costs of training. It is settled when all that the venue published up to its end must have been
+received; until then it holds its place in the limits, which are the backtest's.
 """
 
 from collections import deque
@@ -29,8 +29,7 @@ from labels.venue_clock import UNKNOWN, WINDOW_NS, SkewWindow
 from labels.venue_events import Books, Quotes, Trades, quotes_of
 from research.candidates import Candidate
 
-_MARGIN_NS: Final = 250 * NS_PER_MS  # most feeds are no later than this; where one is, the order is tried again
-_RETRY_NS: Final = NS_PER_S
+_MARGIN_NS: Final = 250 * NS_PER_MS  # beyond the least delay of the feed, for what was published before an order's end
 _FOREVER: Final = np.iinfo(np.int64).max
 _NO_FUNDING: Final = Funding(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
 _SIDES: Final = {1: 0, -1: 1}  # the first axis of labels
@@ -118,7 +117,7 @@ class PaperAccount:
     def place(self, instrument: int, decision_ns: int, side: int) -> bool:
         """Send an order at the decision, unless a limit or an unknown book forbids it."""
         tape = self._tapes[instrument]
-        self._settle(instrument, [order for order in tape.orders if order.due_ns - _MARGIN_NS <= decision_ns])
+        self._settle(instrument, decision_ns)
         quote, skew_ns = _last_sound(tape.quotes, decision_ns), _skew_at(tape, decision_ns)
         if quote is None or skew_ns == UNKNOWN:
             return False
@@ -134,10 +133,8 @@ class PaperAccount:
         """Orders that have come to their end by `now_ns`, in order of their decisions."""
         for instrument, tape in enumerate(self._tapes):
             _skew_at(tape, now_ns)
-            due = [order for order in tape.orders if order.due_ns <= now_ns]
-            if due:
-                self._settle(instrument, due)
-            elif not tape.orders:
+            self._settle(instrument, now_ns)
+            if not tape.orders:
                 _forget(tape, now_ns - WINDOW_NS)
         done, self._done = sorted(self._done, key=lambda fill: (fill.decision_ns, fill.instrument)), []
         return done
@@ -161,13 +158,14 @@ class PaperAccount:
         exposure = (len(open_), 0.0, float(working_usd), notional_usd)
         return bool(refusal(side, *exposure, limits.max_position, limits.max_inventory_usd) == ALLOWED)
 
-    def _settle(self, instrument: int, due: list[_Order]) -> None:
-        """Settle those of the due orders whose end the events cover; the others are tried again later."""
+    def _settle(self, instrument: int, now_ns: int) -> None:
+        """Settle the orders that are due. A maker that turns out to be filled is due again at its exit."""
         tape = self._tapes[instrument]
-        if not due or not tape.quotes:
+        due = [order for order in tape.orders if order.due_ns <= now_ns]
+        if not due:
             return
         quotes, trades = _quotes(tape), _trades(tape)
-        covered_ns = int(max(quotes.exch_ns[-1], trades.exch_ns[-1] if trades.exch_ns.size else 0))
+        covered_ns = now_ns - max(order.skew_ns for order in due) - _MARGIN_NS
         terms = self._terms(tape, covered_ns)
         funding = _funding(tape.marks, min(order.decision_ns for order in due), covered_ns)
         grid = label(_decisions(due), quotes, trades, funding, terms)
@@ -178,11 +176,10 @@ class PaperAccount:
                 tape.ended.append((order, fill.end_ns))
                 self._done.append(fill)
             else:
-                filled_until_ns = fill.fill_ns + self._hold_ns + self._latency_ns + _MARGIN_NS if fill.fill_ns else 0
-                order.due_ns = max(filled_until_ns, order.due_ns + _RETRY_NS)
+                order.due_ns = max(order.due_ns + 1, fill.fill_ns + self._hold_ns + self._latency_ns + _MARGIN_NS)
 
     def _fill(self, instrument: int, order: _Order, k: int, grid: Grid, quotes: Quotes, terms: Terms) -> Fill:
-        """Order k of a labelled batch; `end_ns` is 0 where the events do not cover its end."""
+        """Order k of a labelled batch; `end_ns` is 0 where its end has not come."""
         side = _SIDES[order.side]
         where = (instrument, order.decision_ns, order.side)
         if self._candidate.kind == "taker":
@@ -201,6 +198,7 @@ class PaperAccount:
         """The one cell of the policy; R is that of the whole grid, as in training."""
         assert tape.rules is not None  # an order was placed
         terms = grid_terms(self._cfg.labels, costs_of(self._cfg, tape.venue), tape.rules.tick, covered_ns)
+        terms = terms._replace(settle_early=True)  # the outcome as soon as it is known; training waits for all alike
         hold, none = np.array([self._hold_ns], np.int64), np.zeros(0)
         if self._candidate.kind == "taker":
             return terms._replace(deltas_bps=none, gates_usd=none, taker_holds_ns=hold, maker_holds_ns=hold[:0])
@@ -211,9 +209,7 @@ class PaperAccount:
         """From arrival to the first moment at which the order can be settled: a taker's exit, a maker's cancel."""
         if self._candidate.kind == "taker":
             return self._hold_ns
-        labels = self._cfg.labels
-        makers = [horizon_s for horizon_s in labels.horizons_s if horizon_s >= labels.min_maker_horizon_s]
-        return round(min(labels.max_rest_s, *makers) * NS_PER_S)
+        return round(self._cfg.labels.rest_s * NS_PER_S)
 
 
 def _rules(tape: _Tape, quote: Quote, at_ns: int) -> Rules:

@@ -83,10 +83,15 @@ def test_every_order_is_settled_and_none_twice() -> None:
     assert len(set(keys)) == len(keys)
 
 
-def test_an_order_whose_end_the_events_do_not_cover_stays_open() -> None:
-    events = [event for event in market(20) if isinstance(event, Quote | Trade)]
-    account, fills = traded(events, [BEGIN_NS + 15 * NS_PER_S], TAKER)
-    assert (account.open_orders, fills) == (2, [])
+def test_an_order_is_settled_at_its_end_and_not_before_though_the_market_be_silent() -> None:
+    t_ns = BEGIN_NS + NS_PER_S
+    account = PaperAccount(CFG, TAKER, [NAME])
+    account.observe(0, [quote(t_ns - 1, 99.9, 100.1)])
+    assert account.place(0, t_ns, 1)
+    assert account.settle(t_ns + 10 * NS_PER_S) == []
+    (fill,) = account.settle(t_ns + 11 * NS_PER_S)
+    assert fill.gross_bps == 0.0
+    assert account.open_orders == 0
 
 
 def quote(at_ns: int, bid: float, ask: float) -> Quote:
