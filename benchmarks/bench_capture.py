@@ -30,7 +30,7 @@ from core.servers import local_hosts
 from core.units import NS_PER_MS, NS_PER_S
 from ingest.events import Event
 from ingest.feed import Feed
-from ingest.feeds import make_feeds, opened
+from ingest.feeds import make_feeds, opened, rare_collections
 from ingest.rows import TableWriter
 from ingest.transport import VIRTUAL_CLOCK
 
@@ -181,9 +181,10 @@ async def capture(port: int, folder: Path) -> tuple[int, int, float, float]:
             writer.add(feed.venue, events)
 
     began_s, began_cpu_s = time.perf_counter(), time.process_time()
-    async with opened(feeds):
-        await asyncio.gather(*(feed.run(sink) for feed in feeds))
-    writer.flush()
+    with rare_collections():
+        async with opened(feeds):
+            await asyncio.gather(*(feed.run(sink) for feed in feeds))
+        writer.flush()
     seconds, cpu_seconds = time.perf_counter() - began_s, time.process_time() - began_cpu_s
     assert not any(feed.counts.undecoded for feed in feeds)
     return sum(feed.counts.frames for feed in feeds), sum(writer.rows.values()), seconds, cpu_seconds

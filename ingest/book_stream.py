@@ -38,12 +38,14 @@ class BookStream:
         """A depth message: a closed gap, a best price, or nothing to tell."""
         if self._began_ns is None:
             self._began_ns = recv_ns
-        if self.native_quotes and not self._keep_levels:
-            change = change._replace(bids=(), asks=())  # the sequence is all that is still asked of the book
-        self._note(self.book.apply(change))
+        if self.native_quotes and not self._keep_levels:  # the sequence is all that is still asked of the book
+            change = Change(change.first_id, change.last_id, change.prev_id, (), ())
+        reason = self.book.apply(change)
+        if reason is not None and self._open is None:
+            self._open = self._last_ns, reason
         if self._open is None and self.book.update_id is not None:
             self._last_ns = recv_ns
-        return self._quote(exch_ns, recv_ns)
+        return [] if self.native_quotes else self._quote(exch_ns, recv_ns)
 
     def snapshot(self, update_id: int, bids: list[Level], asks: list[Level], exch_ns: int, recv_ns: int) -> list[Event]:
         """A snapshot of this stream, or by REST: ends an open gap unless what was held back does not follow it."""
@@ -68,10 +70,6 @@ class BookStream:
         if self._open is None and self.wants_snapshot and self._began_ns is not None:
             self._open = self._began_ns, NO_SNAPSHOT
         return self._close(recv_ns, mended=False)
-
-    def _note(self, reason: str | None) -> None:
-        if reason is not None and self._open is None:
-            self._open = self._last_ns, reason
 
     def _close(self, to_ns: int, mended: bool) -> list[Event]:
         if self._open is None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
-from ingest.book import Book, Change, bybit_rule
+from ingest.book import Change, Ladder, bybit_rule
 from ingest.book_stream import BookStream
 from ingest.events import (
     BookUpdate,
@@ -121,8 +121,7 @@ class BybitDecoder:
         self._symbols = Symbols()
         self._routes: dict[bytes, Route] = {}
         self._depth_of: dict[str, str] = {}
-        self._tops: dict[str, Book] = {}
-        self._best: dict[str, tuple[float, float, float, float]] = {}
+        self._tops: dict[str, _BookData] = {}
         self._tickers: dict[str, _TickerData] = {}
 
     def decode(self, frame: str | bytes, recv_ns: int) -> list[Event]:
@@ -143,13 +142,11 @@ class BybitDecoder:
     @property
     def wants_snapshot(self) -> list[str]:
         """Symbols whose topic must be subscribed to again: a delta did not follow, and only that brings a snapshot."""
-        broken = [symbol for symbol, top in self._tops.items() if top.update_id is None]
-        return broken + [symbol for symbol, book in self.books.items() if book.wants_snapshot]
+        return [symbol for symbol, book in self.books.items() if book.wants_snapshot]
 
     def interrupted(self, recv_ns: int) -> list[Event]:
         """The connection was lost at `recv_ns`: books and tickers start over with the topics' snapshots."""
         self._tops.clear()
-        self._best.clear()
         self._tickers.clear()
         return [gap for book in self.books.values() for gap in book.interrupted(recv_ns)]
 
@@ -197,26 +194,22 @@ class BybitDecoder:
     def _top(self, decode: Callable[[bytes], _OrderBook], frame: bytes, recv_ns: int) -> list[Event]:
         """Depth 1. Today only snapshots, the same one again after 3 s without a change; deltas until 2023."""
         w = decode(frame)
-        symbol = w.data.s
-        top = self._tops.get(symbol)
-        if top is None:
-            top = self._admit_top(symbol)
-        if w.type == "snapshot":
-            if w.data.u == top.update_id:
-                return self._ignore("repeated orderbook.1", frame, recv_ns)
-            top.snapshot(w.data.u, w.data.b, w.data.a)
-        else:
-            top.apply(Change(w.data.u, w.data.u, 0, w.data.b, w.data.a))
-        best = top.best()
-        if best is None:
+        top, before = w.data, self._tops.get(w.data.s)
+        if before is None:
+            self._admit_top(top.s)
+        elif w.type == "delta":
+            top = _moved(before, top)
+        elif top.u == before.u:
+            return self._ignore("repeated orderbook.1", frame, recv_ns)
+        self._tops[top.s] = top
+        if not (top.b and top.a):
             return self._ignore("one-sided orderbook.1", frame, recv_ns)
-        return [Quote(symbol, epoch_ns(w.cts or w.ts), recv_ns, w.data.u, *best)]
+        return [Quote(top.s, epoch_ns(w.cts or w.ts), recv_ns, top.u, *top.b[0], *top.a[0])]
 
-    def _admit_top(self, symbol: str) -> Book:
-        top = self._tops[self._symbols.admit(symbol)] = Book(bybit_rule, holds_back=False)
+    def _admit_top(self, symbol: str) -> None:
+        self._symbols.admit(symbol)
         if symbol in self.books:
             self.books[symbol].native_quotes = True
-        return top
 
     def _book(self, decode: Callable[[bytes], _OrderBook], topic: str, frame: bytes, recv_ns: int) -> list[Event]:
         """A snapshot may come at any time and replaces the book; so does `u` = 1, sent after a restart of theirs."""
@@ -265,6 +258,17 @@ class BybitDecoder:
             liquidated: Liquidated = "long" if w.S == "Buy" else "short"
             events.append(Liquidation(self._symbols.admit(w.s), epoch_ns(w.T), recv_ns, liquidated, w.p, w.v))
         return events
+
+
+def _moved(top: _BookData, change: _BookData) -> _BookData:
+    """Depth 1 after a delta: at most one level per side stays."""
+    sides = []
+    for levels, changed in ((top.b, change.b), (top.a, change.a)):
+        ladder = Ladder()
+        ladder.reset(levels)
+        ladder.put(changed)
+        sides.append([(price, ladder.qty_at[price]) for price in ladder.prices])
+    return _BookData(change.s, sides[0][::-1], sides[1], change.u)
 
 
 _KINDS: Final = ("orderbook", "publicTrade", "tickers", "allLiquidation")

@@ -13,7 +13,6 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import asyncio
-import gc
 import signal
 import time
 from collections import Counter
@@ -36,7 +35,7 @@ from core.store import Partition, files, hash_of, partitions
 from core.units import NS_PER_HOUR, NS_PER_S
 from ingest.events import Event
 from ingest.feed import Feed
-from ingest.feeds import make_feeds, opened
+from ingest.feeds import make_feeds, opened, rare_collections
 from ingest.ownership import identity_of, is_captured, make_room, raw_folder, raw_prefix
 from ingest.raw import RawWriter
 from ingest.rows import TableWriter
@@ -80,14 +79,12 @@ def _capture(cfg: Config, origin: Origin, stage: Stage) -> None:
     writer = TableWriter(cfg.root, cfg.capture.flush_rows, cfg.capture.flush_s)
     feeds: list[Feed] = []
     began_s = time.perf_counter()
-    gc.freeze()  # what was imported lives on anyway: looking through it again and again costs 5 % of a capture
     try:
-        with hosts(cfg) as where:
+        with hosts(cfg) as where, rare_collections():
             asyncio.run(_read(cfg, origin, where, writer, feeds, stage))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     finally:
-        gc.unfreeze()
         writer.flush()
         if feeds:
             _tell(feeds, time.perf_counter() - began_s, stage)

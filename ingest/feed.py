@@ -42,6 +42,7 @@ _TICK_S: Final = 0.25
 _RESYNC_S: Final = (1.0, 60.0)  # between two snapshots of one symbol: first, and at most
 _BOOK_PATIENCE_S: Final = 5.0  # until a book that only a new subscription can mend costs one
 _SETTLED_S: Final = 30.0  # a session shorter than this is followed by a longer wait
+_NOTHING: Final[list[Event]] = []
 _REST: Final = b"h"  # a recorded REST answer begins with its URL, a frame with a bracket
 _MAX_SAMPLES: Final = 20  # undecodable frames kept per connection
 
@@ -91,10 +92,12 @@ class Feed:
         self.plan = plan
         self.url = recorded_url or plan.url
         self.venue, self.decoder = decoder_for(self.url)
+        self._decode = self.decoder.decode
         self.counts = Counts()
         self.farewell = ""
         self.now_ns = 0
         self._options = options
+        self._only = options.only
         self._raw: RawWriter | None = None
         self._socket: ClientConnection | None = None
         self._is_virtual = options.virtual
@@ -206,10 +209,12 @@ class Feed:
 
     async def _read(self, sink: Sink) -> None:
         assert self._socket is not None
-        recv, receive = self._socket.recv, self._receive_stamped if self._is_virtual else self._receive_now
+        recv = self._socket.recv
+        receive = self._receive_stamped if self._is_virtual else self._receive_now
         try:
             while True:
-                sink(self, *receive(await recv(decode=False)))
+                recv_ns, events = receive(await recv(decode=False))
+                sink(self, recv_ns, events)
         except ConnectionClosed as error:
             raise closing(error, self._is_virtual) from error
 
@@ -220,7 +225,7 @@ class Feed:
             self.now_ns = recv_ns = int(stamp)
         except ValueError as error:
             raise StageError(f"{self.plan.url} broke the virtual clock's protocol: {message[:80]!r}") from error
-        return recv_ns, self._take(frame, recv_ns) if frame else []
+        return recv_ns, self._take(frame, recv_ns) if frame else _NOTHING
 
     def _receive_now(self, message: bytes) -> tuple[int, list[Event]]:
         """A venue's frame: it is stamped now, and tells that its streams are alive."""
@@ -240,19 +245,19 @@ class Feed:
         self.counts.frames += 1
         url, body = self.url, frame
         try:
-            if frame[:1] == _REST:
+            if frame[:1] != _REST:
+                events = self._decode(frame, recv_ns)
+            else:
                 head, _, body = frame.partition(b" ")
                 url = head.decode()
                 events = self.decoder.decode_rest(url, body, recv_ns)
-            else:
-                events = self.decoder.decode(frame, recv_ns)
         except (DecodeError, UnicodeDecodeError) as error:
             self._sample(recv_ns, url, str(error), body)
             events = []
         if self._raw is not None:
             self._raw.write(recv_ns, url, body)
-        if self._options.only is not None:
-            events = [event for event in events if f"{self.venue}:{event.symbol}" in self._options.only]
+        if self._only is not None:
+            events = [event for event in events if f"{self.venue}:{event.symbol}" in self._only]
         return events
 
     def _sample(self, recv_ns: int, url: str, why: str, frame: bytes) -> None:

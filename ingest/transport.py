@@ -31,7 +31,6 @@ _LONGEST_BACKOFF_S: Final = 30.0
 _CLOSE_TIMEOUT_S: Final = 2.0
 _NORMAL, _BROKEN_DATA = 1000, 1011
 _MAX_FRAME_BYTES: Final = 1 << 24
-_MAX_QUEUE: Final = 4096  # frames that wait in a connection's queue before it stops reading from its socket
 _PASSING_STATUS: Final = (408, 429)
 
 
@@ -63,7 +62,7 @@ async def open_socket(url: str, timeout_s: float, offers_virtual: bool) -> Clien
         close_timeout=_CLOSE_TIMEOUT_S,
         ping_interval=None if offers_virtual else 20.0,
         max_size=None if offers_virtual else _MAX_FRAME_BYTES,  # a recorded list of all instruments is one frame
-        max_queue=_MAX_QUEUE,
+        max_queue=None,  # a feed empties the queue each time it is woken: it holds one read of the socket, 256 KB
         proxy=None if offers_virtual else True,
     )
 
