@@ -5,9 +5,8 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from core.errors import StageError
@@ -22,6 +21,7 @@ from ingest.transport import (
     VIRTUAL_CLOCK,
     EndOfStream,
     Interrupted,
+    PushSocket,
     clock_message,
     closing,
     open_socket,
@@ -42,6 +42,7 @@ _TICK_S: Final = 0.25
 _RESYNC_S: Final = (1.0, 60.0)  # between two snapshots of one symbol: first, and at most
 _BOOK_PATIENCE_S: Final = 5.0  # until a book that only a new subscription can mend costs one
 _SETTLED_S: Final = 30.0  # a session shorter than this is followed by a longer wait
+
 _NOTHING: Final[list[Event]] = []
 _REST: Final = b"h"  # a recorded REST answer begins with its URL, a frame with a bracket
 _MAX_SAMPLES: Final = 20  # undecodable frames kept per connection
@@ -99,7 +100,7 @@ class Feed:
         self._options = options
         self._only = options.only
         self._raw: RawWriter | None = None
-        self._socket: ClientConnection | None = None
+        self._socket: PushSocket | None = None
         self._is_virtual = options.virtual
         self._early: list[tuple[int, list[Event]]] = []
         self._released = False
@@ -174,7 +175,7 @@ class Feed:
             await socket.close()
             raise
 
-    async def _until_acknowledged(self, socket: ClientConnection, requests: int) -> None:
+    async def _until_acknowledged(self, socket: PushSocket, requests: int) -> None:
         """Read until the venue has answered all requests; market frames in between are kept for `run`."""
         ignored, before = self.decoder.ignored, self.decoder.ignored["ack"]
         receive = self._receive_stamped if self._is_virtual else self._receive_now
@@ -208,15 +209,37 @@ class Feed:
             task.result()
 
     async def _read(self, sink: Sink) -> None:
-        assert self._socket is not None
-        recv = self._socket.recv
+        """Take messages as the socket parses them, those that were queued before first. Ends by an exception."""
+        socket = self._socket
+        assert socket is not None
         receive = self._receive_stamped if self._is_virtual else self._receive_now
+        failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def take(message: bytes) -> None:
+            if not failed.done():
+                try:
+                    recv_ns, events = receive(message)
+                    sink(self, recv_ns, events)
+                except Exception as error:  # we are called by the socket's parser: whoever runs this feed gets it
+                    failed.set_exception(error)
+
+        newer: list[bytes] = []
+        socket.hand_over(newer.append)
+        for message in (*await socket.queued(), *newer):
+            take(message)
+        socket.hand_over(take)
+        closed: asyncio.Future[Any] = asyncio.ensure_future(socket.recv(decode=False))
+        ends = [failed, closed]
         try:
-            while True:
-                recv_ns, events = receive(await recv(decode=False))
-                sink(self, recv_ns, events)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            next(end for end in ends if end.done()).result()
         except ConnectionClosed as error:
             raise closing(error, self._is_virtual) from error
+        finally:
+            socket.hand_over(lambda message: None)
+            for end in ends:
+                end.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
 
     def _receive_stamped(self, message: bytes) -> tuple[int, list[Event]]:
         """(receive time, events) of a frame with its time, or of a watermark."""

@@ -7,6 +7,7 @@ client lets the market go on.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -20,6 +21,8 @@ from tenacity import (
 )
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
+from websockets.frames import DATA_OPCODES, Frame
+from websockets.protocol import Event
 from websockets.typing import Subprotocol
 
 from core.errors import StageError
@@ -42,6 +45,42 @@ class EndOfStream(Exception):
     """The server has sent everything. The text is what it said about it."""
 
 
+class PushSocket(ClientConnection):
+    """A client connection that can hand messages over as they are parsed.
+
+    It spares the queue between parser and `recv()`: 2.8 us a frame instead of 4.1, of the 10 that capture has. Nothing
+    waits in memory then but one read of the socket (256 KB). What came before `hand_over` is still in the queue.
+    """
+
+    _take: Callable[[bytes], None] | None = None
+
+    def hand_over(self, take: Callable[[bytes], None]) -> None:
+        """Call `take` with each message from here on. It must not raise."""
+        self._fragments: list[bytes] = []
+        self._take = take
+
+    def process_event(self, event: Event) -> None:
+        if self._take is None or not isinstance(event, Frame) or event.opcode not in DATA_OPCODES:
+            super().process_event(event)
+        elif event.fin and not self._fragments:
+            self._take(bytes(event.data))
+        else:
+            self._fragments.append(bytes(event.data))
+            if event.fin:
+                whole = b"".join(self._fragments)
+                self._fragments.clear()
+                self._take(whole)
+
+    async def queued(self) -> list[bytes]:
+        """The messages that wait in the queue; does not wait for more."""
+        found: list[bytes] = []
+        with suppress(TimeoutError, ConnectionClosed):
+            async with asyncio.timeout(0):
+                while True:
+                    found.append(await self.recv(decode=False))
+        return found
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether connecting again may help. A refusal (HTTP 451, 403, a wrong path) stays one."""
     if isinstance(error, InvalidStatus):
@@ -50,21 +89,23 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, (OSError, EOFError, InvalidHandshake, ConnectionClosed, Interrupted))
 
 
-async def open_socket(url: str, timeout_s: float, offers_virtual: bool) -> ClientConnection:
+async def open_socket(url: str, timeout_s: float, offers_virtual: bool) -> PushSocket:
     """One attempt to connect. Our own servers are asked for the virtual clock, and are never pinged: a busy client
     must not pass for a dead one. Compression is off: it costs more time than loopback or a data centre saves.
     """
-    return await connect(
+    socket = await connect(
         url,
+        create_connection=PushSocket,
         subprotocols=[VIRTUAL_CLOCK] if offers_virtual else None,
         compression=None,
         open_timeout=timeout_s,
         close_timeout=_CLOSE_TIMEOUT_S,
         ping_interval=None if offers_virtual else 20.0,
         max_size=None if offers_virtual else _MAX_FRAME_BYTES,  # a recorded list of all instruments is one frame
-        max_queue=None,  # a feed empties the queue each time it is woken: it holds one read of the socket, 256 KB
         proxy=None if offers_virtual else True,
     )
+    assert isinstance(socket, PushSocket)
+    return socket
 
 
 async def persistently(
