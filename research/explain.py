@@ -4,14 +4,19 @@ Path-dependent TreeSHAP on the array form, so one code explains all three famili
 one that is exported.
 """
 
+import warnings
 from typing import Any, Final
 
 import numpy as np
-import shap
 from numpy.typing import NDArray
 
 from research.purged_cv import thinned
 from research.trees import TreeEnsemble
+
+with warnings.catch_warnings():
+    # shap 0.51 draws its colour maps with a call that matplotlib 3.11 means to retire.
+    warnings.simplefilter("ignore", PendingDeprecationWarning)
+    import shap
 
 MAX_ROWS: Final = 10_000  # that covers are counted on
 EXPLAINED_ROWS: Final = 1_000  # the ranking settles well before; SHAP costs rows x leaves x depth²

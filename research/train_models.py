@@ -39,7 +39,7 @@ from research.purged_cv import thinned
 from research.training import Judged, Scores
 
 READS, WRITES = (schema.FEATURES, schema.LABELS), (schema.SCORES,)
-VERSION: Final = 1
+VERSION: Final = 2
 COIN_MARGINED: Final = "binance_cm"
 HOLD_OUT: Final = -1
 _DRIFT_ROWS: Final = 20_000
@@ -50,7 +50,7 @@ def run(cfg: Config, stage: Stage) -> None:
     """Fit, choose and judge. Raises StageError where the data are too short for any horizon."""
     parts = feature_parts(cfg, stage)
     key = inputs_key(cfg, parts)
-    if winner_path(cfg.root).exists() and stage.reuse(key):
+    if stage.reuse(key, whole=winner_path(cfg.root).exists()):
         return
     data, made, horizons_s = fitting(cfg, parts, stage)
     stage.rows_in = data.n_rows
@@ -201,7 +201,7 @@ def explain(
     """Importance, calibration and drift of the winner's model."""
     score, held_out = scores[winner.family, winner.horizon_s], made.final.test
     ranked = importance(score.ensemble, x[thinned(made.final.train, MAX_ROWS)], data.feature_names)
-    stage.put("features", {"count": len(ranked), "names": data.feature_names, "importance": ranked})
+    stage.put("features", {"importance": ranked})
     chance = probability_up(score.scores[held_out], score.calibration)
     stage.put("calibration", metrics.calibration_rows(chance, targets[winner.horizon_s][held_out]))
     before, after = x[thinned(made.final.train, _DRIFT_ROWS)], x[thinned(held_out, _DRIFT_ROWS)]

@@ -1,0 +1,151 @@
+"""The stage on made-up markets: it finds what was planted, finds nothing in a null, and repeats itself."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import polars as pl
+import pytest
+from rich.console import Console
+
+from core import schema, store
+from core.config import Config, Features, Labels, Train
+from core.errors import StageError
+from core.run_record import RunRecord
+from research import catalogue, train_models, trees
+from research.candidates import model_path, read_winner
+from tests.research.synthetic_tables import write_market
+
+FEATURES = Features(sets=("ofi",))
+NAMES = list(catalogue.choose(FEATURES.sets, {}, "200ms"))
+QUICK = Train(families=("lightgbm",), horizons_s=(10.0,), thresholds=(0.5, 0.6, 0.7), rounds=25, max_rows=12_000)
+CELLS = Labels(horizons_s=(1.0, 10.0), deltas_bps=(0.0, 5.0), gates_usd=(50.0,))
+
+
+def settings(folder: Path, **changes: object) -> Config:
+    symbols = ("binance_um:BTCUSDT", "binance_um:ETHUSDT")
+    made = Config(data_dir=str(folder), symbols=symbols, features=FEATURES, labels=CELLS, train=QUICK)
+    return msgspec.structs.replace(made, **changes)
+
+
+def trained(cfg: Config) -> dict[str, object]:
+    """The report's sections after the stage."""
+    record = RunRecord(cfg, Console(quiet=True))
+    with record.stage("train") as stage:
+        train_models.run(cfg, stage)
+    return record.report()
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, dict]:
+    cfg = settings(tmp_path_factory.mktemp("planted"))
+    write_market(cfg, hours=9.0, edge_bps=20.0, seed=3, names=NAMES, bursts_per_hour=40.0)
+    return cfg, trained(cfg)
+
+
+def test_a_planted_edge_is_found_and_said_with_its_evidence(planted) -> None:
+    _, report = planted
+    chosen = report["selection"]
+    assert chosen["verdict"] == "edge", chosen["reasons"]
+    assert chosen["reasons"] == []
+    assert chosen["ci95"][0] < chosen["mean_net_bps"] < chosen["ci95"][1]
+    assert chosen["z"] > chosen["z_needed"]
+    assert 0.95 <= chosen["deflated_sharpe"] <= 1.0
+    assert chosen["n_walk_forward"] >= 100
+    assert chosen["trials"] == 3 * 9 * 3
+    top = [row["name"] for row in report["features"]["importance"][:3]]
+    assert set(top) & set(NAMES[:3])
+
+
+def test_the_winner_can_be_run_from_its_files_alone(planted) -> None:
+    cfg, _ = planted
+    winner = read_winner(cfg.root)
+    assert winner.tradeable
+    assert [name for name, _ in winner.features] == NAMES
+    assert winner.train_window[1] < winner.holdout_window[0]
+    ensemble = trees.load(model_path(cfg.root, winner.candidate.model))
+    part = store.require(cfg.root, schema.SCORES, cfg.symbols or ())[0]
+    scores = store.read(cfg.root, part).filter(pl.col("fold") == -1)
+    features = store.read(cfg.root, part.of(schema.FEATURES, cfg.bars)).join(scores, on="decision_ns", how="semi")
+    x = features.select(NAMES).to_numpy().astype(np.float32)
+    np.testing.assert_array_equal(ensemble.predict(x), scores[f"score_{winner.candidate.model}"])
+
+
+def test_scores_are_of_past_models_only_and_folds_stand_in_order(planted) -> None:
+    cfg, _ = planted
+    for part in store.require(cfg.root, schema.SCORES, cfg.symbols or ()):
+        fold = store.read(cfg.root, part)["fold"].to_numpy()
+        assert set(fold) == {-1, *range(8)}
+        assert (np.diff(np.where(fold < 0, 8, fold)) >= 0).all()
+
+
+def test_the_report_holds_every_row_and_no_nan(planted) -> None:
+    _, report = planted
+    assert len(report["taker"]) == 3 * 4
+    assert len(report["maker"]) == 2 * 2 * 3 * 4
+    assert {row["fill_usd"] for row in report["maker"]} == {None, 50.0}
+    assert "NaN" not in json.dumps(report)
+    assert [row["name"] for row in report["models"]] == ["lightgbm_10"]
+
+
+def test_the_same_inputs_give_the_same_bytes_and_an_unchanged_stage_is_kept(planted) -> None:
+    cfg, report = planted
+    kept = trained(cfg)
+    assert kept["stages"][0]["reused"]
+    assert kept["selection"] == report["selection"]
+    files = [*sorted((cfg.root / "train").iterdir()), cfg.root / "ledger.json"]
+    before = [path.read_bytes() for path in files]
+    (cfg.root / "stages" / "train.json").unlink()
+    again = trained(cfg)
+    assert not again["stages"][0]["reused"]
+    assert [path.read_bytes() for path in files] == before
+    varies = {"run_id", "stages"}
+    assert {name: again[name] for name in again.keys() - varies} == {
+        name: report[name] for name in report.keys() - varies
+    }
+
+
+def test_a_null_market_has_no_edge_and_still_a_winner(tmp_path: Path) -> None:
+    cfg = settings(tmp_path)
+    write_market(cfg, hours=9.0, edge_bps=0.0, seed=4, names=NAMES)
+    chosen = trained(cfg)["selection"]
+    assert chosen["verdict"] == "no edge"
+    assert chosen["reasons"]
+    winner = read_winner(cfg.root)
+    assert not winner.tradeable
+    assert winner.reasons == chosen["reasons"]
+
+
+def test_another_configuration_is_another_look_at_the_hold_out(tmp_path: Path) -> None:
+    cfg = settings(tmp_path)
+    write_market(cfg, hours=1.5, edge_bps=0.0, seed=5, names=NAMES)
+    other = msgspec.structs.replace(cfg, train=msgspec.structs.replace(QUICK, rounds=10))
+    looks = [trained(each)["selection"]["holdout_looks"] for each in (cfg, other, cfg)]
+    assert looks == [1, 2, 1]
+
+
+def test_horizons_that_do_not_fit_are_dropped_and_where_none_fits_the_stage_fails(tmp_path: Path) -> None:
+    cfg = settings(tmp_path, train=msgspec.structs.replace(QUICK, horizons_s=(1.0, 10.0), min_fills_per_fold=1))
+    write_market(cfg, hours=0.45, edge_bps=0.0, seed=6, names=NAMES)
+    report = trained(cfg)
+    assert [row["cell"]["horizon_s"] for row in report["models"]] == [1.0]
+    with pytest.raises(StageError, match="no horizon"):
+        trained(settings(tmp_path))  # T = 10 s alone
+
+
+def test_one_symbol_and_a_constant_price_are_no_edge_without_a_nan(tmp_path: Path) -> None:
+    cfg = settings(tmp_path, symbols=("binance_um:BTCUSDT",))
+    write_market(cfg, hours=2.0, edge_bps=0.0, seed=7, names=NAMES)
+    for part in store.require(cfg.root, schema.LABELS):
+        flat = store.read(cfg.root, part).with_columns(
+            pl.col("^tk_.*_ret_bps$") * 0.0, pl.col("^.*_net_bps$") * 0.0 - 10.0
+        )
+        store.write(cfg.root, part, flat)
+    with pytest.raises(StageError, match="fills"):
+        trained(cfg)  # a constant price gives a score of 0, and a score of 0 is no order
+
+
+def test_a_missing_table_names_the_stage_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"run `python run_pipeline\.py features` first"):
+        trained(settings(tmp_path))
