@@ -41,6 +41,9 @@ OP, OUT, A, B, C, D, ARG, STATE, STATE_END, CODE_WIDTH = range(10)
 LAST, GAP_ROW, IS_BLANK, CLOCK_SIZE = range(4)
 NO_BAR = -(2**62)
 SCRATCH = 2  # the first registers are for the kernels' own use
+SHORT = 12
+"""Windows of so many bars or fewer are added up anew at each row: their blocks would be all beginnings and ends. Also
+how much longer than a tile the registers are, for the rows before it."""
 
 LOAD, EMIT = range(2)
 NEG, ABS, SIGN, LOG, LOG1P, EXP, SQRT = range(10, 17)
@@ -59,9 +62,9 @@ def state_size(opcode: int, window: int) -> int:
     """How many doubles of state an instruction keeps."""
     if opcode in (LAG, DELTA):
         return window
-    if opcode in (SUM, MEAN, MIN, MAX):
-        return _HEAD + 2 * window
-    return _HEAD + 3 * window if opcode in (STD, ZSCORE) else 0
+    if opcode < LAG or window <= SHORT:
+        return max(window - 1, 0)
+    return _HEAD + (3 if opcode in (STD, ZSCORE) else 2) * window
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -79,13 +82,13 @@ def walk(
 ) -> int:
     """Evaluate rows in order, going on from the state that the rows before left.
 
-    `code` (instructions, CODE_WIDTH); `state`, `clock` and `registers` (registers, tile) change in place; `x`
+    `code` (instructions, CODE_WIDTH); `state`, `clock` and `registers` (registers, tile + SHORT) change in place; `x`
     (columns, n) and `bar_index` (n,) are the rows, numbered from `first_row`; `take` (m,), ascending, holds the numbers
     of the rows whose features go to `out` (features, m), of which `taken` are done. Returns how many are done then.
     The caller vouches for the code and the shapes: `Program` and `Stream` are the only ones.
     """
     registers, state = _borrowed(registers), _borrowed(state)
-    n, tile = bar_index.size, registers.shape[1]
+    n, tile = bar_index.size, registers.shape[1] - SHORT
     begin = np.int64(0)  # not a literal, which would compile everything below once more
     while begin < n:
         has_gap = clock[GAP_ROW] >= 0 and x[clock[GAP_ROW], begin] != 0.0
@@ -153,7 +156,10 @@ def _run_tile(code, state, registers, x, begin, end, first_index, first_row, tak
             _choose(op, a, b, registers[code[line, C]], registers[code[line, D]], to, rows)
         else:
             memory = state[code[line, STATE] : code[line, STATE_END]]
-            _remember(op, a, to, rows, memory, arg, first_index % arg, registers[0], registers[1])
+            if op >= SUM and arg <= SHORT:
+                _short(op, a, to, rows, memory, arg, registers[0])
+            else:
+                _remember(op, a, to, rows, memory, arg, first_index % arg, registers[0], registers[1])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -240,7 +246,10 @@ def _choose(op, a, b, c, d, to, n):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, error_model="numpy", inline="always")
 def _remember(op, x, to, n, memory, window, offset, mean, m2):  # type: ignore[no-untyped-def]
-    """Operators with memory over n rows, block by block. `offset` is the place of the first row in its block."""
+    """Operators with memory over n rows, block by block. `offset` is the place of the first row in its block.
+
+    `mean` and `m2` are scratch.
+    """
     begin = np.int64(0)
     while begin < n:
         end = min(n, begin + window - offset)
@@ -261,6 +270,49 @@ def _remember(op, x, to, n, memory, window, offset, mean, m2):  # type: ignore[n
             if is_whole:
                 _extreme_suffixes(memory, window)
         begin, offset = end, 0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _short(op, x, to, n, memory, window, line):  # type: ignore[no-untyped-def]
+    """Rolling operators over few bars. Memory holds the last window - 1 values, oldest first; `line` is scratch."""
+    reach = window - 1
+    for i in range(reach):
+        line[i] = memory[i]
+    for i in range(n):
+        line[reach + i] = x[i]
+    for i in range(reach):
+        memory[i] = line[n + i]
+    if op <= ZSCORE:
+        for i in range(n):
+            total = square = x[i] - x[i]  # 0, or NaN if x is not finite
+            for k in range(i, i + reach):
+                away = line[k] - x[i]
+                total += away
+                square += away * away
+            if op == SUM:
+                to[i] = window * x[i] + total
+            elif op == MEAN:
+                to[i] = x[i] + total / window
+            else:
+                mean = total / window
+                to[i] = _standard(op, -mean, square - total * mean, x[i] + mean, window)
+    else:
+        sign = 1.0 if op == MAX else -1.0
+        for i in range(n):
+            best = sign * x[i]
+            for k in range(i, i + reach):
+                value = sign * line[k]
+                best = value if value > best or value != value else best
+            to[i] = sign * best
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _standard(op, away, m2, mean, window):  # type: ignore[no-untyped-def]
+    """Deviation or z-score of a value `away` from the mean, where m2 is the sum of squares about the mean."""
+    if op == STD:
+        return math.sqrt(m2 / window) if not m2 <= 0.0 else 0.0
+    level = _ROUNDING * mean
+    return away / math.sqrt(m2 / window) if not m2 <= level * level * window else 0.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -331,14 +383,8 @@ def _spread(op, x, to, memory, window, offset, mean, m2):  # type: ignore[no-unt
         share = (left - i) / window
         mean[i] += apart * share
         m2[i] += suffix_m2[i + 1] + apart * apart * share * (offset + i + 1)
-    if op == STD:
-        for i in range(rows):
-            to[i] = math.sqrt(m2[i] / window) if not m2[i] <= 0.0 else 0.0
-    else:
-        for i in range(rows):
-            level = _ROUNDING * (shift + mean[i])
-            is_flat = m2[i] <= level * level * window
-            to[i] = (x[i] - shift - mean[i]) / math.sqrt(m2[i] / window) if not is_flat else 0.0
+    for i in range(rows):
+        to[i] = _standard(op, x[i] - shift - mean[i], m2[i], shift + mean[i], window)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from research.interpreter import CLOCK_SIZE, GAP_ROW, IS_BLANK, LAST, NO_BAR, SCRATCH, TILE, walk
+from research.interpreter import CLOCK_SIZE, GAP_ROW, IS_BLANK, LAST, NO_BAR, SCRATCH, SHORT, TILE, walk
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
@@ -71,7 +71,7 @@ class Stream:
         self._clock[[LAST, IS_BLANK]] = NO_BAR, 1
         columns = program.columns
         self._clock[GAP_ROW] = columns.index(GAP_COLUMN) if GAP_COLUMN in columns else -1
-        self._registers = np.zeros((program.registers, tile))
+        self._registers = np.zeros((program.registers, tile + SHORT))
         constants = slice(SCRATCH, SCRATCH + program.constants.size)
         self._registers[constants] = program.constants[:, None]
         self._row = np.zeros((len(columns), 1))

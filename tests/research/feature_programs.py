@@ -5,16 +5,19 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from research.expression import Node, node
+from research.interpreter import SHORT
 from research.operators import OPERATORS
 
 Floats = NDArray[np.float64]
 COLUMNS = ("a", "b")
+WINDOWS = st.one_of(st.integers(1, 4), st.integers(SHORT - 1, SHORT + 8)).map(str)
+"""Some on either side of where the scheme changes."""
 
 
 def _call(operands: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
     def build(name: str) -> st.SearchStrategy[Node]:
         operator = OPERATORS[name]
-        windows = st.integers(1, 12).map(str) if operator.window else st.just("")
+        windows = WINDOWS if operator.window else st.just("")
         args = st.lists(operands, min_size=operator.arity, max_size=operator.arity)
         return st.builds(lambda parts, window: node(name, parts, window), args, windows)
 
