@@ -195,10 +195,13 @@ class BybitDecoder:
         """Depth 1. Today only snapshots, the same one again after 3 s without a change; deltas until 2023."""
         w = decode(frame)
         top, before = w.data, self._tops.get(w.data.s)
-        if before is None:
-            self._admit_top(top.s)
-        elif w.type == "delta":
+        if w.type == "delta":
+            if before is None or top.u != before.u + 1:
+                self._tops.pop(top.s, None)
+                return self._ignore("orderbook.1 delta that does not follow", frame, recv_ns)
             top = _moved(before, top)
+        elif before is None:
+            self._admit_top(top.s)
         elif top.u == before.u:
             return self._ignore("repeated orderbook.1", frame, recv_ns)
         self._tops[top.s] = top

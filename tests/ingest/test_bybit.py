@@ -42,6 +42,8 @@ def test_depth_one_gives_best_prices_and_its_repeats_none() -> None:
     assert decoder.ignored == {"repeated orderbook.1": 1}
     (quote,) = decoder.decode(book(8, [["1.5", "0"], ["1.4", "9"]], [], "delta", depth=1), 11)  # until 2023
     assert quote == Quote("BTCUSDT", 4 * MS, 11, 8, 1.4, 9.0, 1.6, 3.0)
+    assert decoder.decode(book(10, [["1.4", "8"]], [], "delta", depth=1), 12) == []  # 9 was lost
+    assert decoder.decode(book(11, [["1.4", "8"]], [], "delta", depth=1), 13) == []
 
 
 def test_a_second_book_depth_is_left_out() -> None:
