@@ -51,7 +51,9 @@ def run(config: Config, names: list[str], console: Console | None = None) -> Run
         return run_stages(config, stage_runs(names), console)
     finally:
         folder = render_latest(config.root)
-        print(f"report: {folder / 'report.html' if folder else 'none'}")
+        (console or Console(highlight=False, soft_wrap=True)).print(
+            f"report: {folder / 'report.html' if folder else '-'}"
+        )
 
 
 def nightly(config: Config) -> None:
