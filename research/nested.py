@@ -118,7 +118,8 @@ def walk(
         for split in made.splits:
             rows, weights = sample(split.train, scores, max_rows)
             ensemble = fitted(family, horizon_s, settings, rows, weights)
-            calibration = fit_calibration(scores[split.train], target[split.train])
+            known = thinned(split.train, max_rows)
+            calibration = fit_calibration(scores[known], target[known])
             scores[split.test] = ensemble.predict(x[split.test])
             odds[split.test] = _odds(scores[split.test], calibration)
             sampled.append(rows.size)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 CLIP_SDS: Final = 8.0
 MIN_BLOCK_S: Final = 120.0
+_CONSTANT: Final = 1e-6  # a float32 column that spreads less than this share of its mean holds rounding only
 
 
 def block_s(horizon_s: float) -> float:
@@ -27,16 +28,18 @@ def covariance_t(
 
     Features are standardised and clipped; a constant one, and one with NaN, gets 0.
     """
-    total = weights.sum()
-    mean = weights @ x / total
-    centred = x - mean
-    spread = np.sqrt(weights @ centred**2 / total)
-    moves = np.isfinite(spread) & (spread > 0.0)
-    scaled = np.where(moves, np.clip(centred / np.where(moves, spread, 1.0), -CLIP_SDS, CLIP_SDS), 0.0)
+    share = (weights / weights.sum()).astype(np.float32)
+    mean = share @ x
+    scaled = x - mean
+    spread = np.sqrt(share @ np.square(scaled))
+    scaled /= np.where(spread > _CONSTANT * np.abs(mean), spread, np.float32(np.inf))
+    np.clip(scaled, -CLIP_SDS, CLIP_SDS, out=scaled)
+    scaled *= (weights * (y - share @ y)).astype(np.float32)[:, None]
     first = np.flatnonzero(np.r_[True, block[1:] != block[:-1]])
-    sums = np.add.reduceat(scaled * (weights * (y - weights @ y / total))[:, None], first, axis=0)
+    sums = np.add.reduceat(scaled, first, axis=0).astype(np.float64)
     power = np.sqrt(np.sum(sums**2, axis=0))
-    return np.where(power > 0.0, sums.sum(axis=0) / np.where(power > 0.0, power, 1.0), 0.0)
+    t: NDArray[np.float64] = np.nan_to_num(sums.sum(axis=0) / np.where(power > 0.0, power, 1.0), nan=0.0)
+    return t
 
 
 def screened(
