@@ -72,9 +72,9 @@ def test_a_run_goes_on_from_saved_state_as_if_it_had_not_stopped(trees: list[Nod
     program, x = program_of(trees), random_rows(seed, 60)
     stream = program.start()
     before = stream.run(x[:cut], bars(60)[:cut])
-    other = program.start()
-    other.restore(stream.save())
+    saved, other = stream.save(), program.start()
     stream.run(x[:cut])  # what the first stream does next must not reach what was saved
+    other.restore(saved)
     after = other.run(x[cut:], bars(60)[cut:])
     assert_same_bits(np.concatenate([before, after]), program.evaluate(x, bars(60)))
 
