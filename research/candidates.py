@@ -99,14 +99,9 @@ def read_winner(root: Path) -> Winner:
         raise StageError(f"{winner_path(root)} cannot be read ({error}): run `train` again") from error
 
 
-def rest_s(horizon_s: float, labels: Labels) -> float:
-    """R: how long a maker order rests, min(T, labels.max_rest_s)."""
-    return min(horizon_s, labels.max_rest_s)
-
-
 def held_s(cell: TakerCell | MakerCell, labels: Labels) -> float:
     """R + T of a cell: how long one decision can bind a position. R = 0 for takers."""
-    resting = rest_s(cell.horizon_s, labels) if isinstance(cell, MakerCell) else 0.0
+    resting = labels.rest_s if isinstance(cell, MakerCell) else 0.0
     return resting + cell.horizon_s
 
 
