@@ -116,12 +116,15 @@ def _t_of_ratio(sums: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
     return float(mean * counts.sum() / np.sqrt(n / (n - 1) * spread))
 
 
-def choose(t: NDArray[np.float64], fills: NDArray[np.int64], min_fills: int) -> int | None:
-    """The index of the best t among candidates with `min_fills` fills; the first of equals, None if there is none.
+def choose(t: NDArray[np.float64], fills: NDArray[np.int64], min_fills_per_block: int) -> int | None:
+    """The index of the best t (n,) among candidates with fills (n, blocks) enough: the first of equals, None if none.
 
+    `fills` counts those known when each past block was over. Enough is `min_fills_per_block` on average, and half of
+    that in the last one: a policy whose threshold only the first models reached trades no more, however well it did.
     A best t below 0 is still the best: the verdict will say that there is no edge.
     """
-    usable = np.isfinite(t) & (fills >= min_fills)
+    last = np.diff(fills, axis=1, prepend=0)[:, -1]
+    usable = np.isfinite(t) & (fills[:, -1] >= min_fills_per_block * fills.shape[1]) & (2 * last >= min_fills_per_block)
     if not usable.any():
         return None
     return int(np.argmax(np.where(usable, t, -np.inf)))
@@ -168,8 +171,8 @@ def search(
 ) -> Search:
     """Every policy of every model and cell, judged on the rows given: those before the hold-out.
 
-    `opens_ns`: openings of blocks 1, 2, … and of the hold-out; the choice at the k-th needs k times
-    `min_fills_per_block` fills. `cells`: each candidate cell with its outcomes (longer arrays are cut) and its R + T.
+    `opens_ns`: openings of blocks 1, 2, … and of the hold-out. `cells`: each candidate cell with its outcomes (longer
+    arrays are cut) and its R + T.
     """
     candidates: list[Candidate] = []
     judged: list[tuple[NDArray[np.float64], NDArray[np.int64]]] = []
@@ -182,7 +185,7 @@ def search(
                 candidates.append(policy)
                 judged.append(known_t(place(start_ns, symbol, decided, outcomes), opens_ns, block_s))
     t, fills = (np.stack(column) for column in zip(*judged, strict=True))
-    chosen = [choose(t[:, block], fills[:, block], min_fills_per_block * (block + 1)) for block in range(opens_ns.size)]
+    chosen = [choose(t[:, block], fills[:, : block + 1], min_fills_per_block) for block in range(opens_ns.size)]
     return Search(candidates, t, fills, chosen)
 
 

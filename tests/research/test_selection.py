@@ -95,8 +95,13 @@ def test_the_t_of_choices_is_that_of_the_inference_on_what_was_known(seed: int) 
 
 def test_the_best_t_needs_fills_and_ties_go_to_the_first() -> None:
     t = np.array([9.0, -2.0, -1.0, -1.0, np.nan])
-    assert choose(t, np.array([5, 50, 50, 50, 50]), 30) == 2
-    assert choose(t, np.array([5, 5, 5, 5, 50]), 30) is None
+    assert choose(t, np.array([[5], [50], [50], [50], [50]]), 30) == 2
+    assert choose(t, np.array([[5], [5], [5], [5], [50]]), 30) is None
+
+
+def test_a_policy_that_trades_no_more_is_not_chosen() -> None:
+    assert choose(np.array([9.0, 1.0]), np.array([[80, 94], [40, 60]]), 30) == 1
+    assert choose(np.array([9.0, 1.0]), np.array([[80, 95], [40, 60]]), 30) == 0
 
 
 def test_patched_rows_follow_their_own_block() -> None:

@@ -100,7 +100,7 @@ def test_the_same_inputs_give_the_same_bytes_and_an_unchanged_stage_is_kept(plan
     again = trained(cfg)
     assert not again["stages"][0]["reused"]
     assert [path.read_bytes() for path in files] == before
-    varies = {"run_id", "stages"}
+    varies = {"run_id", "stages", "git_sha"}
     assert {name: again[name] for name in again.keys() - varies} == {
         name: report[name] for name in report.keys() - varies
     }
