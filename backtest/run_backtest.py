@@ -57,7 +57,7 @@ def run(cfg: Config, stage: Stage) -> None:
     """Trade the hold-out of every symbol under the winner's rule and the limits."""
     parts = store.require(cfg.root, SCORES, cfg.symbols or ())
     winner = read_winner(cfg.root)
-    if stage.reuse(_key(cfg, parts)):
+    if stage.reuse(_key(cfg, parts), whole=bool(store.partitions(cfg.root, FILLS))):
         return
     instruments = [list(days) for _, days in groupby(parts, key=lambda part: part.instrument)]
     with ThreadPoolExecutor(WORKERS) as pool:

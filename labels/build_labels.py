@@ -51,9 +51,9 @@ def run(cfg: Config, stage: Stage) -> None:
     """Bars and events to labels, one symbol-day at a time; only those whose inputs changed."""
     bars = _labelled_symbols(cfg, stage, store.require(cfg.root, BARS, cfg.symbols or (), cfg.bars))
     keys = {part: _inputs_hash(cfg, part) for part in bars}
-    if stage.reuse(store.hash_of(*keys.values())):
-        return
     stale = [part for part, key in keys.items() if _is_stale(cfg.root, part, key)]
+    if stage.reuse(store.hash_of(*keys.values()), whole=not stale):
+        return
     with ThreadPoolExecutor(WORKERS) as pool:
         for _ in stage.track(pool.map(lambda part: _build(cfg, part, keys[part]), stale), "labels", len(stale)):
             pass
