@@ -153,8 +153,8 @@ class Market:
 def market_chunks(config: Config, stretch: Literal["history", "fresh"]) -> Iterator[list[Tape]]:
     """The tapes of a run, chunk by chunk: the first `sim.hours`, or the `sim.live_minutes` that follow them.
 
-    The history's truth is written to `<data>/truth` after the last chunk: whoever reads the tapes may first have cleared
-    away another market's. The fresh stretch is the same market continued, so its history is simulated again and let go.
+    The history's truth is written to `<data>/truth` after the last chunk: whoever reads the tapes may first have put
+    another market's away. The fresh stretch is the same market continued, so its history is simulated again and let go.
     """
     sim = config.sim
     market = Market(sim, config.symbols or DEFAULT_SYMBOLS, config.seed)
