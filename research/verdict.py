@@ -71,13 +71,13 @@ def _enough(walk_forward: Stretch, holdout: Stretch, held_s: float) -> Criterion
     passed = walk_forward.n >= MIN_WALK_FORWARD and holdout.n >= MIN_HOLDOUT and holdout.hours >= span
     if passed:
         return Criterion("enough data", True, facts)
+    if walk_forward.n == 0:
+        return Criterion("enough data", False, f"no candidate had a net t above 0 on its past in any block; {facts}")
     return Criterion("enough data", False, f"insufficient data: {hours_needed(walk_forward, holdout, held_s)}; {facts}")
 
 
 def hours_needed(walk_forward: Stretch, holdout: Stretch, held_s: float) -> str:
     """How long a capture the same policies would need for criterion (a) and a printed interval, as text."""
-    if walk_forward.n == 0:
-        return "no candidate had a net t above 0 on its past in any block, so walk-forward traded nothing"
     if holdout.n == 0:
         return "needs more than can be said: the winner made no round trip in the hold-out"
     factor = max(

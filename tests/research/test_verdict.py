@@ -27,7 +27,7 @@ def test_all_four_make_an_edge() -> None:
         ({"walk": WALK._replace(n=99)}, "insufficient data: needs 11 h"),
         ({"held_out": HELD_OUT._replace(n=29)}, "insufficient data: needs 12 h"),
         ({"held_out": HELD_OUT._replace(hours=0.08)}, "insufficient data"),
-        ({"walk": WALK._replace(n=0, ratio=None, mean_net_bps=None)}, "walk-forward traded nothing"),
+        ({"walk": WALK._replace(n=0, ratio=None, mean_net_bps=None)}, "no candidate had a net t above 0 on its past"),
         ({"held_out": HELD_OUT._replace(ratio=None)}, "joint z unknown"),
         ({"walk": WALK._replace(ratio=GOOD._replace(t=0.5))}, "joint z is 1."),
         ({"held_out": HELD_OUT._replace(mean_net_bps=-0.01)}, "hold-out mean is -0.01"),
