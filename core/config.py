@@ -125,7 +125,7 @@ class Train(Section, frozen=True):
     inner_folds: Annotated[int, Meta(ge=2)] = 4  # purged K-fold that tunes on the first block
     embargo_s: float | None = None  # None: the longest R + T among the candidates
     max_rows: Count = 20_000  # per fit: a quarter where earlier models spoke up, the rest thinned evenly in time
-    rounds: Count = 60  # at the rates of research/models.py; more rounds fit noise: the signal is in few features
+    rounds: Count = 40  # at the rates of research/models.py; more rounds fit noise: the signal is in few features
     min_fills_per_fold: Count = 30  # a maker cell with fewer is reported, not a candidate
 
 

@@ -157,8 +157,8 @@ def _decoded(coded: TreeEnsemble, borders: list[NDArray[np.float32]]) -> TreeEns
 
 
 _LEAFWISE: Final = (
-    {"leaves": 4, "min_rows": 100, "rate": 0.05},
-    {"leaves": 8, "min_rows": 60, "rate": 0.08},
+    {"leaves": 4, "min_rows": 100, "rate": 0.08},
+    {"leaves": 8, "min_rows": 60, "rate": 0.12},
 )
 FAMILIES: Final = {
     family.name: family
@@ -167,7 +167,7 @@ FAMILIES: Final = {
         Family("lightgbm", _LEAFWISE, _fit_lightgbm),
         Family(
             "catboost",
-            ({"depth": 2, "min_rows": 100, "rate": 0.08}, {"depth": 4, "min_rows": 60, "rate": 0.12}),
+            ({"depth": 2, "min_rows": 100, "rate": 0.12}, {"depth": 4, "min_rows": 60, "rate": 0.18}),
             _fit_catboost,
         ),
     )
