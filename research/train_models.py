@@ -281,7 +281,7 @@ def write_scores(root: Path, data: Dataset, made: Plan, scores: Scores, key: str
 
 def expressions(cfg: Config, names: list[str]) -> list[tuple[str, str]]:
     """Name and S-expression of each feature, in the order of the table's columns."""
-    chosen = catalogue.choose(cfg.features.sets, cfg.features.mine, cfg.bars.partition("_")[2])
+    chosen = catalogue.choose(cfg.features.sets, cfg.features.mine, cfg.bars)
     if set(names) != set(chosen):
         odd = ", ".join(sorted(set(names) ^ set(chosen))[:3])
         raise StageError(f"table `features` was built with other settings ({odd} differ): run `features` again")
