@@ -29,7 +29,7 @@ def test_makers_start_at_their_shortest_horizon_and_rest_on_through() -> None:
 def test_a_maker_binds_a_position_for_rest_and_hold() -> None:
     assert held_s(TakerCell(60.0), Labels()) == 60.0
     assert held_s(MakerCell(0.0, 10.0), Labels()) == 20.0
-    assert held_s(MakerCell(0.0, 60.0), Labels()) == 90.0
+    assert held_s(MakerCell(0.0, 60.0), Labels()) == 70.0  # the fill time is shared by all T, so R is too
 
 
 def test_edges_get_rungs_at_shares_of_the_round_trip() -> None:
