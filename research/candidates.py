@@ -17,7 +17,7 @@ from core.store import write_atomic
 from core.units import seconds_label
 from research.decision import Calibration
 
-COST_RUNGS: Final = (0.25, 0.5, 0.75, 1.0, 1.25)
+COST_RUNGS: Final = (0.6, 0.7, 0.8, 0.9, 1.0)
 """Edges as shares of a round trip's cost. Taking costs 10 to 11 bps in fees alone, far above the configured grid of 0
 to 2 bps, so the grid gets rungs at which a prediction pays for its own trade. Shares below 1, since a squared-loss
 model shrinks what it predicts from rare bursts."""

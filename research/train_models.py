@@ -39,7 +39,7 @@ from research.purged_cv import thinned
 from research.training import Judged, Scores
 
 READS, WRITES = (schema.FEATURES, schema.LABELS), (schema.SCORES,)
-VERSION: Final = 2
+VERSION: Final = 3
 COIN_MARGINED: Final = "binance_cm"
 HOLD_OUT: Final = -1
 _DRIFT_ROWS: Final = 20_000

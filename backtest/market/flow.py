@@ -91,10 +91,10 @@ class Flow(NamedTuple):
     activity_std: float = 0.35
     half_spread_bps: float = 0.1
     burst_rate: float = 20.0 / 3600.0
-    # 30 trades within a few tenths of a second: plain to see at the next decision and gone at the one after, so that a
-    # rule can tell a fresh burst from a spent one. (50 a second dying out in 0.5 s: a third of the bursts stood out.)
-    cluster_rate: float = 300.0
-    cluster_decay_s: float = 0.1
+    # 35 trades within a fifth of a second: plain to see at the next decision and gone at the one after, so that a rule
+    # can tell a fresh burst from a spent one. (At 50 a second dying out in 0.5 s a third of the bursts stood out.)
+    cluster_rate: float = 700.0
+    cluster_decay_s: float = 0.05
     cluster_rho: float = 0.95
     drift_bps: float = 0.0
     drift_decay_s: float = 3.0

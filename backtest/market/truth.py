@@ -22,7 +22,7 @@ from core.config import Config, Sim
 from core.store import write_atomic
 from core.units import NS_PER_S
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Of the simulator: raise it with any change that changes a tape."""
 GRID_S: Final = 1.0
 HOLD_S: Final = 10.0

@@ -34,7 +34,7 @@ def test_a_maker_binds_a_position_for_rest_and_hold() -> None:
 
 def test_edges_get_rungs_at_shares_of_the_round_trip() -> None:
     train = Train(edges_bps=(0.0, 2.0))
-    assert edge_grid(train, 10.0) == [0.0, 2.0, 2.5, 5.0, 7.5, 10.0, 12.5]
+    assert edge_grid(train, 10.0) == [0.0, 2.0, 6.0, 7.0, 8.0, 9.0, 10.0]
     assert edge_grid(train, 0.0) == [0.0, 2.0]
     assert edge_grid(train, -1.0) == [0.0, 2.0]
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from sklearn.ensemble import HistGradientBoostingRegressor
 
 from research import models
 from research.models import FAMILIES
@@ -39,23 +38,26 @@ def test_a_weight_of_two_is_two_rows(name: str) -> None:
     assert np.corrcoef(weighed.predict(unseen), repeated.predict(unseen))[0, 1] > 0.95
 
 
-def test_hgb_on_codes_routes_as_scikit_learn_does(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", FAMILIES)
+def test_thresholds_on_values_route_as_codes_did(name: str) -> None:
     x, y = sample()
     x[::7, 2] = np.nan
-    kept = {}
-    fit = HistGradientBoostingRegressor.fit
+    borders = [models._borders(column) for column in x.T]
 
-    def keeping(self, codes, *rest, **named):
-        kept["model"] = fit(self, codes, *rest, **named)
-        return kept["model"]
+    def coded(rows):
+        return np.column_stack([models._codes(*pair) for pair in zip(rows.T, borders, strict=True)])
 
-    monkeypatch.setattr(HistGradientBoostingRegressor, "fit", keeping)
-    ensemble = FAMILIES["hgb"].fit(x, y, np.ones(y.size), FAMILIES["hgb"].grid[1], 30, 7)
-    unseen = sample(seed=4)[0]
+    on_codes = FAMILIES[name].fit(coded(x), y, np.ones(y.size), FAMILIES[name].grid[1], 30, 7)
+    on_values = models._decoded(on_codes, borders)
+    unseen = np.concatenate([sample(seed=4)[0], x])  # with values that are borders themselves
     unseen[::5, 2] = np.nan
-    borders = [models._borders(x[:, column]) for column in range(x.shape[1])]
-    codes = np.column_stack([models._codes(unseen[:, column], borders[column]) for column in range(x.shape[1])])
-    np.testing.assert_allclose(ensemble.predict(unseen), kept["model"].predict(codes), atol=1e-9, rtol=0)
+    np.testing.assert_array_equal(on_values.predict(unseen), on_codes.predict(coded(unseen)))
+
+
+def test_borders_part_the_rare_from_the_common() -> None:
+    column = np.r_[np.random.default_rng(5).normal(size=20_000), np.full(40, 30.0)].astype(np.float32)
+    codes = models._codes(column, models._borders(column))
+    assert np.count_nonzero(codes == codes[-1]) < 60  # the last of 48 even bins would hold 400
 
 
 def test_the_screen_leaves_an_ensemble_over_all_features(monkeypatch: pytest.MonkeyPatch) -> None:
