@@ -41,7 +41,7 @@ def render(report: Mapping[str, Any]) -> str:
     return environment.get_template(_TEMPLATE).render(
         r=report,
         charts=plots,
-        winner=flat(report.get("winner") or {}),
+        winner=winning_rule(report.get("winner") or {}),
         truth=flat(report.get("truth") or {}),
         live=flat(report.get("live") or {}),
         data=data_rows(report.get("data") or {}),
@@ -49,15 +49,25 @@ def render(report: Mapping[str, Any]) -> str:
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """A nested mapping as one level of readable text; lists (curves, long rows) are left to the plots."""
+    """A nested mapping as one level of readable text; lists (curves, long rows) and hashes are left out."""
     found: dict[str, str] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
+        if "sha256" in name:
+            continue
         if isinstance(value, Mapping):
             found |= flat(value, f"{name} ")
         elif not isinstance(value, list):
             found[name] = _text(value)
     return found
+
+
+def winning_rule(winner: Mapping[str, Any]) -> dict[str, str]:
+    """The winner's own settings, without those that its kind does not have."""
+    candidate = winner.get("candidate") or {}
+    return flat(
+        {name: value for name, value in {**winner, "candidate": None, **candidate}.items() if value is not None}
+    )
 
 
 def data_rows(data: Mapping[str, Any]) -> list[dict[str, Any]]:

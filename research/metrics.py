@@ -67,16 +67,21 @@ def skill(scores: NDArray[np.float64], returns_bps: NDArray[np.float64]) -> Row:
 
 
 def calibration_rows(
-    probability: NDArray[np.float64], returns_bps: NDArray[np.float64], bins: int = 10
+    probability: NDArray[np.float64], returns_bps: NDArray[np.float64], bins: int = 10, at_least: int = 10
 ) -> list[dict[str, float]]:
-    """Predicted P(up) against the observed share of rises, in bins of equal counts; returns of 0 are left out."""
+    """Predicted P(up) against the observed share of rises; returns of 0 are left out.
+
+    Bins of equal width, since what is traded lies far out where bins of equal counts have no border; those with fewer
+    than `at_least` rows are not told.
+    """
     moved = np.isfinite(probability) & np.isfinite(returns_bps) & (returns_bps != 0.0)
-    order = np.argsort(probability[moved], kind="stable")
-    chance, up = probability[moved][order], (returns_bps[moved] > 0.0)[order]
+    chance, up = probability[moved], returns_bps[moved] > 0.0
+    place = np.minimum((chance * bins).astype(np.int64), bins - 1)
+    members = [np.flatnonzero(place == each) for each in range(bins)]
     return [
-        {"predicted": float(chance[part].mean()), "observed": float(up[part].mean()), "n": int(part.size)}
-        for part in np.array_split(np.arange(chance.size), bins)
-        if part.size
+        {"predicted": float(chance[rows].mean()), "observed": float(up[rows].mean()), "n": int(rows.size)}
+        for rows in members
+        if rows.size >= at_least
     ]
 
 

@@ -204,14 +204,19 @@ def explain(
     stage.put("features", {"importance": ranked})
     chance = probability_up(score.scores[held_out], score.calibration)
     stage.put("calibration", metrics.calibration_rows(chance, targets[winner.horizon_s][held_out]))
-    before, after = x[thinned(made.final.train, _DRIFT_ROWS)], x[thinned(held_out, _DRIFT_ROWS)]
-    moved = [
-        drift.psi(before[:, column].astype(np.float64), after[:, column].astype(np.float64))
-        for column in range(x.shape[1])
-    ]
-    stage.put("drift", [{"name": name, "psi": psi} for name, psi in zip(data.feature_names, moved, strict=True)])
+    stage.put("drift", drift_rows(x, made, data.feature_names))
     top = ", ".join(f"{row['name']} {row['mean_abs_shap']:.3f}" for row in ranked[:5])
     stage.quote(f"most important (mean |SHAP|, bps): {top}")
+
+
+def drift_rows(x: NDArray[np.float32], made: Plan, names: list[str]) -> list[dict[str, Any]]:
+    """PSI of each feature between the training part and the hold-out; not of the calendar's, which must move."""
+    before, after = (x[thinned(rows, _DRIFT_ROWS)].astype(np.float64) for rows in (made.final.train, made.final.test))
+    return [
+        {"name": name, "psi": drift.psi(before[:, column], after[:, column])}
+        for column, name in enumerate(names)
+        if name not in catalogue.SETS["time"]
+    ]
 
 
 def report_verdict(stage: Stage, case: Judged) -> None:
@@ -226,7 +231,9 @@ def report_verdict(stage: Stage, case: Judged) -> None:
         stage.quote(
             f"{name}: {orders.n_fills} round trips of {orders.row.size} orders | net_bps_per_order={_digits(net, 2)}"
         )
-    stage.quote(f"verdict: {case.verdict.verdict}" + "".join(f"\n  - {reason}" for reason in case.verdict.reasons))
+    stage.quote(f"verdict: {case.verdict.verdict}")
+    for reason in case.verdict.reasons:
+        stage.quote(f"  - {reason}")
 
 
 def write_outputs(cfg: Config, data: Dataset, made: Plan, scores: Scores, case: Judged, key: str) -> None:

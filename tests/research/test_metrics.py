@@ -51,6 +51,6 @@ def test_skill_by_hand() -> None:
 
 def test_calibration_bins_hold_equal_counts_and_leave_out_what_did_not_move() -> None:
     chance = np.array([0.1, 0.2, 0.8, 0.9, 0.5])
-    rows = metrics.calibration_rows(chance, np.array([-1.0, -1.0, 1.0, 1.0, 0.0]), bins=2)
+    rows = metrics.calibration_rows(chance, np.array([-1.0, -1.0, 1.0, 1.0, 0.0]), bins=2, at_least=2)
     assert [(row["n"], row["observed"]) for row in rows] == [(2, 0.0), (2, 1.0)]
     assert rows[0]["predicted"] == pytest.approx(0.15)
