@@ -32,7 +32,7 @@ def run_oracle(cfg: Config, stage: Stage) -> None:
     truth = measure(cfg) if cfg.simulated else None
     stage.put("truth", truth)
     if truth is not None:
-        stage.quote(line_of(truth))
+        stage.say(line_of(truth))
 
 
 def measure(cfg: Config) -> dict[str, Any] | None:

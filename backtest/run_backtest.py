@@ -69,7 +69,7 @@ def run(cfg: Config, stage: Stage) -> None:
     stage.rows_in, stage.rows_out = sum(store.rows(cfg.root, part) for part in parts), orders.height
     stage.put("holdout", section)
     for line in metrics.lines(section, sorted({part.instrument for part in parts})):
-        stage.quote(line)
+        stage.say(line)
     for line in _remarks(section):
         stage.say(line)
     run_oracle(cfg, stage)

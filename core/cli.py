@@ -20,14 +20,19 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def run_stages(config: Config, stages: Mapping[str, StageRun], console: Console | None = None) -> RunRecord:
-    """Run stages in order under one run record, which is written whether or not they succeed."""
+    """Run stages in order under one run record, which is written also when one of them fails."""
     record = RunRecord(config, console)
-    try:
-        for name, run in stages.items():
+    for name, run in stages.items():
+        try:
             with record.stage(name) as stage:
                 run(config, stage)
-    finally:
-        record.finish()
+        except ConfigError:
+            raise  # nothing ran that deserves a report
+        except BaseException as error:
+            record.fail(name, str(error) or type(error).__name__)
+            record.finish()
+            raise
+    record.finish()
     return record
 
 

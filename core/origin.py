@@ -19,6 +19,8 @@ class Origin(msgspec.Struct, frozen=True):
     source: Literal["sim", "replay", "archive", "live"]
     identity: str = ""
     complete: bool = False
+    simulated: bool = False
+    """The events come from the simulator, be it by way of a recording of it."""
 
 
 def read_origin(config: Config) -> Origin | None:

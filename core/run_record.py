@@ -5,6 +5,7 @@ to speak through. A stage whose inputs hash to the same key as at its last succe
 lines are restored from `<data>/stages/<name>.json`.
 """
 
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,9 +19,11 @@ from rich.console import Console
 from rich.progress import Progress, track
 
 from core.config import ROOT, Config, hash_config
+from core.origin import read_origin
 from core.store import write_atomic
 
 SIMULATED: Final = "SIMULATED"
+_FIGURE: Final = re.compile(r"\d")
 T = TypeVar("T")
 
 
@@ -38,13 +41,14 @@ class Stage:
         self._lines: list[str] = []
 
     def say(self, text: str) -> None:
-        """Print a line and keep it for report.txt."""
+        """Print lines and keep them for report.txt. On a simulated market each with a figure says SIMULATED."""
+        tagged = self._record.simulated
+        lines = [f"{line} | {SIMULATED}" if tagged and _FIGURE.search(line) else line for line in text.split("\n")]
+        self._keep("\n".join(lines))
+
+    def _keep(self, text: str) -> None:
         self._lines.append(text)
         self._record.print(text)
-
-    def quote(self, text: str) -> None:
-        """`say` a line with a figure that somebody could quote: it carries SIMULATED on a simulated market."""
-        self.say(f"{text} | {SIMULATED}" if self._record.config.simulated else text)
 
     def put(self, section: str, value: Any) -> None:
         """Set a section of report.json. NaN and infinities become null.
@@ -70,9 +74,9 @@ class Stage:
         self.rows_in, self.rows_out = saved["rows_in"], saved["rows_out"]
         for section, value in saved["sections"].items():
             self.put(section, value)
-        self.say(f"{self.name}: unchanged, kept")
+        self._keep(f"{self.name}: unchanged, kept; it said")
         for line in saved["lines"]:
-            self.say(line)
+            self._keep(line)
         return True
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
@@ -109,6 +113,7 @@ class RunRecord:
         self.config = config
         self.run_id = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         self.sections: dict[str, Any] = {}
+        self.error: str | None = None
         self.console = console or Console(highlight=False, soft_wrap=True)
         self._lines: list[str] = []
         self.stages: list[dict[str, Any]] = []
@@ -116,6 +121,14 @@ class RunRecord:
     @property
     def folder(self) -> Path:
         return self.config.root / "runs" / self.run_id
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the market is made up: the source is, or what is replayed was recorded from the simulator."""
+        if self.config.source != "replay":
+            return self.config.simulated
+        origin = read_origin(self.config)
+        return origin is not None and origin.simulated
 
     def print(self, text: str) -> None:
         self._lines.append(text)
@@ -150,13 +163,19 @@ class RunRecord:
             return None
         return saved
 
+    def fail(self, stage: str, why: str) -> None:
+        """Note what ended the run, for its report; the message itself goes to standard error."""
+        self.error = f"{stage}: {why}"
+        self._lines.append(f"error: {self.error}")
+
     def report(self) -> dict[str, Any]:
         """The tree of report.json (design section 9)."""
         config = self.config
         head = {
             "run_id": self.run_id,
             "source": config.source,
-            "simulated": config.simulated,
+            "simulated": self.simulated,
+            "error": self.error,
             "seed": config.seed,
             "git_sha": git_sha(),
             "config_hash": hash_config(config),

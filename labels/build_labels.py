@@ -64,7 +64,7 @@ def run(cfg: Config, stage: Stage) -> None:
     for line in _drop_lines(summed):
         stage.say(line)
     for line in _cell_lines(summed.cells):
-        stage.quote(line)
+        stage.say(line)
 
 
 def decision_times(bars: pl.DataFrame, clock: str, step_ns: int) -> Ints:

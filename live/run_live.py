@@ -192,7 +192,7 @@ def say_trading(stage: Stage, head: Mapping[str, Any], counts: Mapping[str, Any]
     if trading["net_bps"] is not None:
         line += f" | avg_gross_bps={trading['gross_bps']:.2f} | avg_net_bps={trading['net_bps']:.2f}"
         line += f" | net_bps_per_order={trading['net_bps_per_order']:.2f} | net_usd={trading['net_usd']:.2f}"
-    stage.quote(line)
+    stage.say(line)
 
 
 def say_parity(stage: Stage, parity: Parity, capture: CaptureParity) -> None:

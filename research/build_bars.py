@@ -204,7 +204,7 @@ def _report(cfg: Config, stage: Stage, counts: list[list[DayCount]]) -> None:
         stage.say(f"{day.part.instrument} {day.part.date}: no bar closed with a best price in it: no bars")
     rows = [_row(days) for days in counts]
     for row in rows:
-        stage.quote(_line(cfg.bars, row))
+        stage.say(_line(cfg.bars, row))
     stage.rows_in = sum(day.events for days in counts for day in days)
     stage.rows_out = sum(row["bars"] for row in rows)
     stage.put("bars", {"clock": cfg.bars, "rows": rows})

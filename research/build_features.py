@@ -130,7 +130,7 @@ def _report(stage: Stage, program: Program, counts: list[DayCount]) -> None:
     )
     rows = [_row(program, list(days)) for _, days in groupby(counts, key=lambda count: count.part.instrument)]
     for row in rows:
-        stage.quote(_line(row))
+        stage.say(_line(row))
         for name, blamed in row["blame"].items():
             stage.say(f"{row['symbol']}: {name} was not finite in {blamed:,} decisions, which were dropped")
     stage.rows_in, stage.rows_out = sum(count.bars for count in counts), sum(count.kept for count in counts)

@@ -20,7 +20,8 @@ from research.decision import Calibration
 COST_RUNGS: Final = (0.6, 0.7, 0.8, 0.9, 1.0)
 """Edges as shares of a round trip's cost. Taking costs 10 to 11 bps in fees alone, far above the configured grid of 0
 to 2 bps, so the grid gets rungs at which a prediction pays for its own trade. Shares below 1, since a squared-loss
-model shrinks what it predicts from rare bursts."""
+model shrinks what it predicts from rare bursts. At the lowest threshold only: a prediction that large is sure of its
+sign, and a threshold that changes no order would still count as a trial."""
 
 
 class Candidate(msgspec.Struct, frozen=True, order=True):
@@ -117,15 +118,17 @@ def candidate_cells(train: Train, labels: Labels) -> list[TakerCell | MakerCell]
     return [*takers, *makers]
 
 
-def edge_grid(train: Train, round_trip_bps: float) -> list[float]:
-    """The configured edges and the cost-aware rungs, ascending, each once."""
-    rungs = [round(share * round_trip_bps, 2) for share in COST_RUNGS if round_trip_bps > 0.0]
-    return sorted({*train.edges_bps, *rungs})
+def cost_rungs(round_trip_bps: float) -> list[float]:
+    """The cost-aware edges in bps, ascending; none where trading costs nothing."""
+    return [round(share * round_trip_bps, 2) for share in COST_RUNGS if round_trip_bps > 0.0]
 
 
-def policies(train: Train, cell: TakerCell | MakerCell, family: str, edges_bps: list[float]) -> list[Candidate]:
-    """Every candidate of one model on one cell."""
+def policies(train: Train, cell: TakerCell | MakerCell, family: str, rungs_bps: list[float]) -> list[Candidate]:
+    """Every candidate of one model on one cell: the configured grid, and the rungs at the lowest threshold."""
     maker = isinstance(cell, MakerCell)
+    lowest = min(train.thresholds)
+    grid = itertools.product(train.thresholds, train.edges_bps)
+    rungs = ((lowest, edge_bps) for edge_bps in rungs_bps if edge_bps not in train.edges_bps)
     return [
         Candidate(
             kind="maker" if maker else "taker",
@@ -136,5 +139,5 @@ def policies(train: Train, cell: TakerCell | MakerCell, family: str, edges_bps: 
             delta_bps=cell.delta_bps if isinstance(cell, MakerCell) else None,
             rule=cell.rule if isinstance(cell, MakerCell) else None,
         )
-        for threshold, edge_bps in itertools.product(train.thresholds, edges_bps)
+        for threshold, edge_bps in itertools.chain(grid, rungs)
     ]

@@ -39,7 +39,7 @@ from research.purged_cv import thinned
 from research.training import Judged, Scores
 
 READS, WRITES = (schema.FEATURES, schema.LABELS), (schema.SCORES,)
-VERSION: Final = 3
+VERSION: Final = 4
 COIN_MARGINED: Final = "binance_cm"
 HOLD_OUT: Final = -1
 _DRIFT_ROWS: Final = 20_000
@@ -161,14 +161,14 @@ def report_models(
     for row in models:
         oof = row["oof"]
         figures = f"R²={_digits(oof['r2'], 4)} | correlation={_digits(oof['correlation'], 3)} | n={oof['n']}"
-        stage.quote(f"{row['name']}: out of sample {figures}")
+        stage.say(f"{row['name']}: out of sample {figures}")
     best, read = training.best_families(models, scores), training.outcomes_reader(data)
     takers: list[tuple[dataset.Cell, float | None]] = [(TakerCell(horizon_s), None) for horizon_s in sorted(best)]
     for kind, cells in (("taker", takers), ("maker", training.maker_grid(cfg.labels, sorted(best)))):
         rows = list(training.grid_rows(data, made, scores, best, cells, read, cfg.train, cfg.labels))
         stage.put(kind, rows)
         for text in grid_lines(kind, rows):
-            (stage.quote if text.startswith("[") else stage.say)(text)
+            stage.say(text)
 
 
 def grid_lines(kind: str, rows: list[dict[str, Any]]) -> list[str]:
@@ -206,7 +206,7 @@ def explain(
     stage.put("calibration", metrics.calibration_rows(chance, targets[winner.horizon_s][held_out]))
     stage.put("drift", drift_rows(x, made, data.feature_names))
     top = ", ".join(f"{row['name']} {row['mean_abs_shap']:.3f}" for row in ranked[:5])
-    stage.quote(f"most important (mean |SHAP|, bps): {top}")
+    stage.say(f"most important (mean |SHAP|, bps): {top}")
 
 
 def drift_rows(x: NDArray[np.float32], made: Plan, names: list[str]) -> list[dict[str, Any]]:
@@ -228,12 +228,12 @@ def report_verdict(stage: Stage, case: Judged) -> None:
     stage.say(f"winner: {candidate.kind} {candidate.model}{offset}, {rule}")
     for name, orders in (("walk-forward", case.walk_forward), ("hold-out", case.holdout)):
         net = float(orders.net_bps.mean()) if orders.row.size else None
-        stage.quote(
+        stage.say(
             f"{name}: {orders.n_fills} round trips of {orders.row.size} orders | net_bps_per_order={_digits(net, 2)}"
         )
-    stage.quote(f"verdict: {case.verdict.verdict}")
+    stage.say(f"verdict: {case.verdict.verdict}")
     for reason in case.verdict.reasons:
-        stage.quote(f"  - {reason}")
+        stage.say(f"  - {reason}")
 
 
 def write_outputs(cfg: Config, data: Dataset, made: Plan, scores: Scores, case: Judged, key: str) -> None:

@@ -13,7 +13,7 @@ from core.cells import THROUGH, MakerCell, TakerCell, gate_rule
 from core.config import Labels, Train
 from core.units import NS_PER_HOUR, NS_PER_S
 from research import dataset, inference, metrics, selection
-from research.candidates import Candidate, candidate_cells, edge_grid, held_s, policies
+from research.candidates import Candidate, candidate_cells, cost_rungs, held_s, policies
 from research.dataset import Cell, Dataset, Outcomes
 from research.decision import sides
 from research.nested import Plan, Score, plan
@@ -79,14 +79,14 @@ def find(
     past = made.final.test[0]
     taker = min((cell for cell in cells if isinstance(cell, TakerCell)), key=lambda cell: cell.horizon_s)
     # The rungs rest on block 0 alone, which is the past of every choice.
-    edges_bps = edge_grid(train, round_trip_bps(outcomes_of(taker), made.first))
+    rungs_bps = cost_rungs(round_trip_bps(outcomes_of(taker), made.first))
     return selection.search(
         data.start_ns[:past],
         data.symbol[:past],
         opening_times(data, made),
         scores,
         ((cell, outcomes_of(cell), held_s(cell, labels)) for cell in cells),
-        lambda cell, family: policies(train, cell, family, edges_bps),
+        lambda cell, family: policies(train, cell, family, rungs_bps),
         train.min_fills_per_fold,
     )
 

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from core.cli import guarded, run_stages
 from core.config import Config, load
-from core.errors import StageError
+from core.errors import ConfigError, StageError
+from core.origin import Origin, write_origin
 from core.run_record import RunRecord, Stage
 
 
@@ -61,17 +62,38 @@ def test_a_failed_stage_leaves_no_stamp_but_a_report(tmp_path: Path) -> None:
         run_stages(config_at(tmp_path), {"bars": fail}, quiet())
     assert (tmp_path / "runs" / "latest.txt").exists()
     assert not (tmp_path / "stages" / "bars.json").exists()
+    run_id = (tmp_path / "runs" / "latest.txt").read_text().strip()
+    report = json.loads((tmp_path / "runs" / run_id / "report.json").read_text())
+    assert report["error"] == "bars: no table"
 
 
-def test_quoted_lines_say_simulated_on_a_simulated_market_only(tmp_path: Path) -> None:
+def test_a_wrong_configuration_leaves_no_report(tmp_path: Path) -> None:
+    def refuse(config: Config, stage: Stage) -> None:
+        raise ConfigError("wrong")
+
+    with pytest.raises(ConfigError):
+        run_stages(config_at(tmp_path), {"bars": refuse}, quiet())
+    assert not (tmp_path / "runs").exists()
+
+
+def test_lines_with_figures_say_simulated_on_a_simulated_market_only(tmp_path: Path) -> None:
     def speak(config: Config, stage: Stage) -> None:
-        stage.quote("net 3 bps")
+        stage.say("net 3 bps\nno figure")
 
-    for source, line in (("sim", "net 3 bps | SIMULATED"), ("live", "net 3 bps")):
+    for source, lines in (("sim", ["net 3 bps | SIMULATED", "no figure"]), ("live", ["net 3 bps", "no figure"])):
         config = config_at(tmp_path, f"source={source}")
         run_stages(config, {"backtest": speak}, quiet())
         run_id = (tmp_path / "runs" / "latest.txt").read_text().strip()
-        assert line in (tmp_path / "runs" / run_id / "report.txt").read_text().splitlines()
+        report = (tmp_path / "runs" / run_id / "report.txt").read_text().splitlines()
+        assert report == ["== backtest", *lines]
+
+
+def test_a_replay_of_the_simulator_is_simulated(tmp_path: Path) -> None:
+    config = config_at(tmp_path, "source=replay")
+    write_origin(config, Origin("replay", simulated=True))
+    assert RunRecord(config).simulated
+    write_origin(config, Origin("replay"))
+    assert not RunRecord(config).simulated
 
 
 def test_errors_become_the_exit_codes_of_the_contract(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from research.candidates import (
     Candidate,
     Winner,
     candidate_cells,
-    edge_grid,
+    cost_rungs,
     held_s,
     policies,
     read_winner,
@@ -32,17 +32,17 @@ def test_a_maker_binds_a_position_for_rest_and_hold() -> None:
     assert held_s(MakerCell(0.0, 60.0), Labels()) == 70.0  # the fill time is shared by all T, so R is too
 
 
-def test_edges_get_rungs_at_shares_of_the_round_trip() -> None:
-    train = Train(edges_bps=(0.0, 2.0))
-    assert edge_grid(train, 10.0) == [0.0, 2.0, 6.0, 7.0, 8.0, 9.0, 10.0]
-    assert edge_grid(train, 0.0) == [0.0, 2.0]
-    assert edge_grid(train, -1.0) == [0.0, 2.0]
+def test_rungs_are_shares_of_the_round_trip() -> None:
+    assert cost_rungs(10.0) == [6.0, 7.0, 8.0, 9.0, 10.0]
+    assert cost_rungs(0.0) == []
+    assert cost_rungs(-1.0) == []
 
 
-def test_policies_are_every_threshold_with_every_edge_on_the_same_cell() -> None:
+def test_policies_are_the_grid_and_the_rungs_at_the_lowest_threshold() -> None:
     cell = MakerCell(2.0, 10.0)
-    made = policies(Train(thresholds=(0.5, 0.6)), cell, "hgb", [0.0, 1.0, 2.0])
-    assert len(set(made)) == 6
+    made = policies(Train(thresholds=(0.6, 0.5), edges_bps=(0.0, 6.0)), cell, "hgb", [6.0, 7.0])
+    asked = [(policy.threshold, policy.edge_bps) for policy in made]
+    assert asked == [(0.6, 0.0), (0.6, 6.0), (0.5, 0.0), (0.5, 6.0), (0.5, 7.0)]
     assert {policy.cell for policy in made} == {cell}
     assert {policy.model for policy in made} == {"hgb_10"}
 

@@ -53,7 +53,7 @@ def test_a_planted_edge_is_found_and_said_with_its_evidence(planted) -> None:
     assert chosen["z"] > chosen["z_needed"]
     assert 0.95 <= chosen["deflated_sharpe"] <= 1.0
     assert chosen["n_walk_forward"] >= 100
-    assert chosen["trials"] == 3 * 9 * 3
+    assert 3 * 4 * 3 < chosen["trials"] <= 3 * 9 * 3
     top = [row["name"] for row in report["features"]["importance"][:3]]
     assert set(top) & set(NAMES[:3])
 
