@@ -10,18 +10,18 @@ import importlib
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Final
 
-import filelock
 import typer
 from rich.console import Console
 
-from backtest.report import render_latest
+from backtest.report import write_page
 from core.cli import DataDir, File, Seed, Set, Source, StageRun, guarded, run_stages
 from core.config import ROOT, Config, load
 from core.errors import ConfigError, StageError
 from core.origin import settle_source
-from core.run_record import RunRecord
+from core.run_record import SIMULATED, RunRecord
 
 STAGES: Final = {
     "capture": "ingest.capture",
@@ -47,35 +47,33 @@ def stage_runs(names: list[str]) -> dict[str, StageRun]:
 
 def run(config: Config, names: list[str], console: Console | None = None) -> RunRecord:
     """Run stages in order; the report is written and rendered also when one of them fails."""
-    try:
-        return run_stages(config, stage_runs(names), console)
-    finally:
-        folder = render_latest(config.root)
-        (console or Console(highlight=False, soft_wrap=True)).print(
-            f"report: {folder / 'report.html' if folder else '-'}"
-        )
+    out = console or Console(highlight=False, soft_wrap=True)
+
+    def render(folder: Path) -> None:
+        out.print(f"report: {write_page(folder)}")
+
+    return run_stages(config, stage_runs(names), out, render)
 
 
 def nightly(config: Config) -> None:
-    """Retrain on what is captured, under a lock: stale partitions only, `current.txt` only on the verdict.
+    """Retrain on what is captured: stale partitions only, `current.txt` only on the verdict.
 
-    The stages speak to `logs/nightly-DATE.log`; standard output gets one line, errors go to standard error, so that
-    cron mails what matters. Raises StageError if another nightly run holds the lock.
+    The stages speak to `logs/nightly-DATE.log`; standard output gets one line, errors go to the log and to standard
+    error, so that cron mails what matters. Raises StageError if another run holds the data directory.
     """
     logs, began = ROOT / "logs", time.perf_counter()
     logs.mkdir(exist_ok=True)
-    config.root.mkdir(parents=True, exist_ok=True)
-    try:
-        with (
-            filelock.FileLock(config.root / "nightly.lock", blocking=False),
-            (logs / f"nightly-{datetime.now(UTC):%Y-%m-%d}.log").open("a") as log,
-        ):
+    with (logs / f"nightly-{datetime.now(UTC):%Y-%m-%d}.log").open("a") as log:
+        try:
             record = run(config, list(NIGHTLY_STAGES), Console(file=log, highlight=False, soft_wrap=True))
-    except filelock.Timeout:
-        raise StageError(f"another nightly run holds {config.root / 'nightly.lock'}: wait for it to end") from None
+        except (StageError, ConfigError) as error:
+            print(f"error: {error}", file=log)
+            raise
     verdict = (record.sections.get("selection") or {}).get("verdict")
     kept = ", ".join(stage["name"] for stage in record.stages if stage["reused"])
-    print(f"nightly: {verdict} in {time.perf_counter() - began:.1f} s; unchanged: {kept or 'none'}")
+    tag = f" | {SIMULATED}" if record.simulated else ""
+    seconds = time.perf_counter() - began
+    print(f"nightly: {verdict} on {config.root} in {seconds:.1f} s; unchanged: {kept or 'none'}{tag}")
 
 
 def command(

@@ -1,4 +1,4 @@
-"""report.html from the tree of report.json: pure but for `render_latest`, which reads and writes the run's folder.
+"""report.html from the tree of report.json: pure but for `write_page`, which reads and writes the run's folder.
 
 The page is self-contained: styles and plots are inline, nothing is fetched.
 """
@@ -22,15 +22,12 @@ PSI_LIMIT: Final = 0.2  # the usual rule of thumb: below 0.1 stable, above 0.2 s
 _TEMPLATE: Final = "report.html.j2"
 
 
-def render_latest(root: Path) -> Path | None:
-    """Write report.html beside the report.json of the last run under `root`; its folder, or None without a run."""
-    pointer = root / "runs" / "latest.txt"
-    if not pointer.exists():
-        return None
-    folder = root / "runs" / pointer.read_text().strip()
+def write_page(folder: Path) -> Path:
+    """Write report.html beside the report.json of a run and return its path."""
     report = msgspec.json.decode((folder / "report.json").read_bytes())
-    write_atomic(folder / "report.html", render(report).encode())
-    return folder
+    page = folder / "report.html"
+    write_atomic(page, render(report).encode())
+    return page
 
 
 def render(report: Mapping[str, Any]) -> str:
@@ -106,7 +103,8 @@ def _plots(report: Mapping[str, Any]) -> dict[str, str]:
         plots["cells"] = charts.cells(_both_sides(grid))
     if report.get("calibration"):
         plots["calibration"] = charts.calibration(report["calibration"])
-    importance = ((report.get("features") or {}).get("importance") or [])[:TOP_FEATURES]
+    ranked = (report.get("features") or {}).get("importance") or []
+    importance = [row for row in ranked if row["mean_abs_shap"]][:TOP_FEATURES]
     if importance:
         names, values = [row["name"] for row in importance], [row["mean_abs_shap"] for row in importance]
         plots["importance"] = charts.bars(names, values, "mean |SHAP|, bps")

@@ -4,36 +4,72 @@
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
+import filelock
 import typer
 from rich.console import Console
 
 from core.config import Config, load
 from core.errors import ConfigError, StageError
-from core.origin import settle_source
+from core.origin import read_origin, settle_source
 from core.run_record import RunRecord, Stage
 
 StageRun = Callable[[Config, Stage], None]
+After = Callable[[Path], None]
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
-def run_stages(config: Config, stages: Mapping[str, StageRun], console: Console | None = None) -> RunRecord:
-    """Run stages in order under one run record, which is written also when one of them fails."""
+def run_stages(
+    config: Config, stages: Mapping[str, StageRun], console: Console | None = None, after: After | None = None
+) -> RunRecord:
+    """Run stages in order under one run record, which is written also when one of them fails.
+
+    `after` gets the record's folder once it is written. Raises StageError if another run works in the data directory:
+    two would remove and rebuild each other's tables.
+    """
     record = RunRecord(config, console)
-    for name, run in stages.items():
+    with _alone(config.root):
         try:
-            with record.stage(name) as stage:
-                run(config, stage)
+            _warn_of_half_a_capture(config, stages, record)
+            for name, run in stages.items():
+                with record.stage(name) as stage:
+                    run(config, stage)
         except ConfigError:
             raise  # nothing ran that deserves a report
         except BaseException as error:
-            record.fail(name, str(error) or type(error).__name__)
-            record.finish()
+            record.fail(str(error) or type(error).__name__)
+            _finish(record, after)
             raise
-    record.finish()
+        _finish(record, after)
     return record
+
+
+def _finish(record: RunRecord, after: After | None) -> None:
+    folder = record.finish()
+    if after is not None:
+        after(folder)
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Hold the data directory's lock. It dies with the process, so a crash leaves nothing to clear away."""
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(root / "run.lock", blocking=False):
+            yield
+    except filelock.Timeout:
+        raise StageError(f"another run works in {root}: wait for it to end, or choose another --data-dir") from None
+
+
+def _warn_of_half_a_capture(config: Config, stages: Mapping[str, StageRun], record: RunRecord) -> None:
+    origin = read_origin(config)
+    if origin is not None and not origin.complete and origin.source in ("sim", "replay") and "capture" not in stages:
+        record.sections["capture"] = {"complete": False}
+        record.print("the capture in this data directory was not finished: what follows rests on a part of the market")
 
 
 def guarded(work: Callable[[], Any]) -> int:
@@ -43,7 +79,7 @@ def guarded(work: Callable[[], Any]) -> int:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
-    except StageError as error:
+    except (StageError, OSError) as error:  # OSError: a disk that is full, read-only or not a folder
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:

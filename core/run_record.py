@@ -114,6 +114,7 @@ class RunRecord:
         self.run_id = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         self.sections: dict[str, Any] = {}
         self.error: str | None = None
+        self._now = ""
         self.console = console or Console(highlight=False, soft_wrap=True)
         self._lines: list[str] = []
         self.stages: list[dict[str, Any]] = []
@@ -138,6 +139,7 @@ class RunRecord:
     def stage(self, name: str) -> Iterator[Stage]:
         """Run one stage: times it and, when it ends without an error, stamps its key."""
         self.print(f"== {name}")
+        self._now = name
         stage, began = Stage(name, self), time.perf_counter()
         yield stage
         seconds = round(time.perf_counter() - began, 3)
@@ -163,9 +165,9 @@ class RunRecord:
             return None
         return saved
 
-    def fail(self, stage: str, why: str) -> None:
+    def fail(self, why: str) -> None:
         """Note what ended the run, for its report; the message itself goes to standard error."""
-        self.error = f"{stage}: {why}"
+        self.error = f"{self._now}: {why}" if self._now else why
         self._lines.append(f"error: {self.error}")
 
     def report(self) -> dict[str, Any]:

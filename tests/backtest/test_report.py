@@ -103,3 +103,7 @@ def test_nested_figures_are_flattened_and_unknown_ones_dashed() -> None:
 def test_data_has_one_row_per_exchange_and_table() -> None:
     rows = data_rows({"bybit": {"trades": {"rows": 2, "first_ns": 0, "last_ns": None, "gaps": 1}}})
     assert rows == [{"name": "bybit trades", "rows": 2, "first": "1970-01-01 00:00:00", "last": "–", "gaps": 1}]
+
+
+def test_a_page_of_a_failed_run_says_why() -> None:
+    assert "train: too short" in render(EMPTY | {"error": "train: too short"})

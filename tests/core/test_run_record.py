@@ -111,3 +111,25 @@ def test_errors_become_the_exit_codes_of_the_contract(capsys: pytest.CaptureFixt
 
 def test_two_records_differ_in_their_id(tmp_path: Path) -> None:
     assert RunRecord(config_at(tmp_path)).run_id != RunRecord(config_at(tmp_path)).run_id
+
+
+def test_two_runs_do_not_share_a_data_directory(tmp_path: Path) -> None:
+    def start_another(config: Config, stage: Stage) -> None:
+        with pytest.raises(StageError, match="another run works"):
+            run_stages(config, {"bars": start_another}, quiet())
+
+    run_stages(config_at(tmp_path), {"bars": start_another}, quiet())
+
+
+def test_a_data_directory_that_cannot_be_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    config = config_at(tmp_path / "file")
+    assert guarded(lambda: run_stages(config, {}, quiet())) == 1
+    assert "file" in capsys.readouterr().err
+
+
+def test_later_stages_say_that_a_capture_was_not_finished(tmp_path: Path) -> None:
+    config = config_at(tmp_path)
+    write_origin(config, Origin("sim", "a market", complete=False))
+    record = run_stages(config, {"bars": lambda config, stage: None}, quiet())
+    assert record.sections["capture"] == {"complete": False}
