@@ -4,9 +4,12 @@ Layers, later ones win: defaults, the named profile, `pipeline.toml` (or `--conf
 command line's own options. Unknown keys and bad values are ConfigErrors that hold the path of the key.
 """
 
+import difflib
+import math
+import re
 import tomllib
-from collections.abc import Mapping, Sequence
-from datetime import date, time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -21,8 +24,17 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
-Count = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Bps = Annotated[float, Meta(ge=-10_000, le=10_000)]
+CostBps = Annotated[float, Meta(ge=0, le=10_000)]
+LatencyMs = Annotated[float, Meta(ge=0, le=60_000)]
+SpanS = Annotated[float, Meta(gt=0, le=86_400)]
+Horizon = Annotated[float, Meta(ge=0.001, le=86_400)]
+LongS = Annotated[float, Meta(gt=0, le=366 * 86_400)]
+"""Bounds far from where int64 nanoseconds end: a longer time is a slip."""
 Fraction = Annotated[float, Meta(gt=0, lt=1)]
+Threshold = Annotated[float, Meta(ge=0.5, lt=1)]
+Family = Literal["hgb", "lightgbm", "catboost"]
 Duration = Annotated[str, Meta(pattern=r"^[1-9]\d*(ms|s|m|h|d)$")]
 BarClock = Annotated[str, Meta(pattern=r"^(time_[1-9]\d*(ms|s|m|h|d)|volume_(?!0+(\.0+)?$)\d+(\.\d+)?)$")]
 Instant = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
@@ -44,14 +56,14 @@ class Hosts(Section, frozen=True):
 
 
 class Capture(Section, frozen=True):
-    duration_s: Positive = 1800.0  # 30 min: what a first look at a live feed needs; a full model needs days
+    duration_s: LongS = 1800.0  # 30 min: what a first look at a live feed needs; a full model needs days
     keep_raw: bool = False  # raw frames are 5-10x the tables: keep them to replay or to test a decoder
     depth: Literal["off", "100ms", "500ms"] = "500ms"  # book_deltas; the catalogue needs the best prices only
     bybit_depth: Literal[50, 200] = 50
     flush_rows: Count = 200_000  # per table and symbol: bounds memory at about 20 MB each
-    flush_s: Positive = 60.0  # a live capture's rows reach disk at least this often
-    silence_s: Positive = 10.0  # a book or trade stream of a liquid symbol that is silent for longer is broken
-    connect_timeout_s: Positive = 10.0
+    flush_s: SpanS = 60.0  # a live capture's rows reach disk at least this often
+    silence_s: SpanS = 10.0  # a book or trade stream of a liquid symbol that is silent for longer is broken
+    connect_timeout_s: SpanS = 10.0
     hosts: Hosts = Hosts()
 
 
@@ -61,15 +73,17 @@ class Replay(Section, frozen=True):
 
 
 class Sim(Section, frozen=True):
-    hours: Positive = 12.0  # 864 holds of 10 s in the hold-out: enough to judge T = 10 and 60 s, not 300 and 900
-    edge: NonNegative = 14.0  # expected gross bps of the reference policy; about 3 net of regular fees. 0: a true null
-    live_minutes: Positive = 20.0  # the fresh stretch that the live stage trades
+    hours: Annotated[float, Meta(gt=0, le=8_760)] = (
+        12.0  # 864 holds of 10 s in the hold-out: enough to judge T = 10 and 60 s, not 300 and 900
+    )
+    edge: CostBps = 14.0  # expected gross bps of the reference policy; about 3 net of regular fees. 0: a true null
+    live_minutes: Annotated[float, Meta(gt=0, le=525_600)] = 20.0  # the fresh stretch that the live stage trades
     transport: Literal["socket", "direct"] = "socket"  # direct writes the tables without sockets, for studies
     speed: NonNegative = 0.0  # times real time; 0: as fast as it goes
     start: Instant = "2026-01-05T06:00:00Z"  # a Monday; its 08:00 funding falls inside the run
     sigma_bps: Positive = 1.5  # volatility of the efficient price in bps per square root second
     burst_per_hour: Positive = 20.0  # planted bursts per symbol
-    feed_latency_ms: Positive = 5.0  # venue to receiver
+    feed_latency_ms: Annotated[float, Meta(gt=0, le=60_000)] = 5.0  # venue to receiver
     liquidity: Positive = 1.0
 
 
@@ -83,17 +97,18 @@ class Features(Section, frozen=True):
 
 
 class Labels(Section, frozen=True):
-    horizons_s: tuple[Positive, ...] = (1.0, 10.0, 60.0, 300.0, 900.0)  # takers; makers hold those of 10 s and longer
-    deltas_bps: tuple[NonNegative, ...] = (0.0, 2.0, 5.0, 10.0)  # 0 is the touch
-    gates_usd: tuple[NonNegative, ...] = (0.0, 50.0, 1000.0)
-    fill_window_s: Positive = 1.0  # how long the notional gate may take to fill
-    max_rest_s: Positive = 30.0  # R = min(T, this): the fill time is shared by all T, so R = min over T >= 10 s
-    entry_latency_ms: NonNegative = 20.0  # decision to matching engine
-    exit_latency_ms: NonNegative = 20.0
-    min_maker_horizon_s: Positive = 10.0
-    slippage_bps: NonNegative = 0.0  # per taking leg: the touch of a liquid symbol holds backtest.order_usd
-    dead_band_bps: NonNegative = 0.0  # |return| at or below is direction 0
-    stale_book_s: Positive = 60.0  # a best price older than this cannot be labelled against
+    # Takers; makers hold those of 10 s and longer.
+    horizons_s: Annotated[tuple[Horizon, ...], Meta(min_length=1)] = (1.0, 10.0, 60.0, 300.0, 900.0)
+    deltas_bps: Annotated[tuple[CostBps, ...], Meta(min_length=1)] = (0.0, 2.0, 5.0, 10.0)  # 0 is the touch
+    gates_usd: Annotated[tuple[NonNegative, ...], Meta(min_length=1)] = (0.0, 50.0, 1000.0)
+    fill_window_s: SpanS = 1.0  # how long the notional gate may take to fill
+    max_rest_s: SpanS = 30.0  # R = min(T, this): the fill time is shared by all T, so R = min over T >= 10 s
+    entry_latency_ms: LatencyMs = 20.0  # decision to matching engine
+    exit_latency_ms: LatencyMs = 20.0
+    min_maker_horizon_s: SpanS = 10.0
+    slippage_bps: CostBps = 0.0  # per taking leg: the touch of a liquid symbol holds backtest.order_usd
+    dead_band_bps: CostBps = 0.0  # |return| at or below is direction 0
+    stale_book_s: SpanS = 60.0  # a best price older than this cannot be labelled against
 
     @property
     def rest_s(self) -> float:
@@ -103,8 +118,8 @@ class Labels(Section, frozen=True):
 
 
 class Fee(Section, frozen=True):
-    maker_bps: float
-    taker_bps: float
+    maker_bps: Bps
+    taker_bps: Bps
 
 
 REGULAR_FEES: Final = {  # exchange_protocols section F, default tiers
@@ -116,14 +131,17 @@ REGULAR_FEES: Final = {  # exchange_protocols section F, default tiers
 
 
 class Train(Section, frozen=True):
-    families: tuple[Literal["hgb", "lightgbm", "catboost"], ...] = ("hgb", "lightgbm", "catboost")
-    horizons_s: tuple[Positive, ...] = (1.0, 10.0, 60.0)  # one model per horizon; longer ones are labelled, not judged
-    thresholds: tuple[Annotated[float, Meta(ge=0.5, lt=1)], ...] = (0.50, 0.55, 0.60, 0.65, 0.70, 0.75, 0.80)
-    edges_bps: tuple[NonNegative, ...] = (0.0, 0.5, 1.0, 2.0)
+    families: Annotated[tuple[Family, ...], Meta(min_length=1)] = ("hgb", "lightgbm", "catboost")
+    # One model per horizon; longer ones are labelled, not judged.
+    horizons_s: Annotated[tuple[Horizon, ...], Meta(min_length=1)] = (1.0, 10.0, 60.0)
+    thresholds: Annotated[tuple[Threshold, ...], Meta(min_length=1)] = (0.50, 0.55, 0.60, 0.65, 0.70, 0.75, 0.80)
+    edges_bps: Annotated[tuple[CostBps, ...], Meta(min_length=1)] = (0.0, 0.5, 1.0, 2.0)
     walk_forward_blocks: Annotated[int, Meta(ge=2)] = 8
     holdout_frac: Fraction = 0.2
     inner_folds: Annotated[int, Meta(ge=2)] = 4  # purged K-fold that tunes on the first block
-    embargo_s: float | None = None  # None: the longest R + T among the candidates
+    embargo_s: Annotated[float, Meta(ge=0, le=30 * 86_400)] | None = (
+        None  # None: the longest R + T among the candidates
+    )
     max_rows: Count = 20_000  # per fit: a quarter where earlier models spoke up, the rest thinned evenly in time
     rounds: Count = 80  # 40 leave a fifth of what sets a fresh burst from a spent one unlearnt
     min_fills_per_fold: Count = 30  # a maker cell with fewer is reported, not a candidate
@@ -138,16 +156,17 @@ class Backtest(Section, frozen=True):
 class Live(Section, frozen=True):
     mode: Literal["paper", "shadow"] = "paper"
     model: str = ""  # a model's id, or `current`; empty: the one exported last, so that a run ends with its own model
-    duration_s: Positive = 1800.0  # of a live feed; the simulator's stretch is sim.live_minutes
+    duration_s: LongS = 1800.0  # of a live feed; the simulator's stretch is sim.live_minutes
     allow_live_feed: bool = False  # `--source live`: the runner connects to the venue only when told to
 
 
 class Config(Section, frozen=True):
     source: Literal["sim", "replay", "archive", "live"] = "sim"
     profile: Literal["default", "smoke", "low_cost"] = "default"
-    data_dir: str = "data"
-    seed: Annotated[int, Meta(ge=0)] = 1
-    symbols: tuple[str, ...] | None = None  # None: the default four; in replay whatever the frames hold
+    data_dir: Annotated[str, Meta(min_length=1)] = "data"
+    seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 1  # what the training libraries take
+    # None: the default four; in replay whatever the frames hold.
+    symbols: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
     bars: BarClock = "time_200ms"  # also volume_<base quantity>
     decision: Duration = "1s"  # how often the policy looks, on time bars; every bar on volume bars
     capture: Capture = Capture()
@@ -205,7 +224,12 @@ def load(
     try:
         config = msgspec.convert(tree, Config, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"configuration: {error}") from error
+        raise ConfigError(f"configuration: {_explain(str(error), tree)}") from error
+    for value, path in _leaves(msgspec.to_builtins(config), "$"):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"configuration: expected a finite number, was {value} - at `{path}`")
+    _check_repeats(config)
+    _check_times(config)
     _check_symbols(config)
     return config
 
@@ -263,11 +287,104 @@ def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
             into[key] = value
 
 
+def _explain(message: str, tree: Mapping[str, Any]) -> str:
+    """msgspec's message with the key that it writes as `[...]`, and with the known key nearest to an unknown one."""
+    for section, kind in (("fees", Fee), ("features.mine", str)):
+        if f"$.{section}[...]" in message and (key := _wrong_key(_at(tree, section), kind)):
+            message = message.replace(f"{section}[...]", f"{section}.{key}")
+    unknown = re.search(r"unknown field `(.+?)`(?: - at `(.+)`)?$", message)
+    if unknown is None:
+        return message
+    known = [field.name for field in msgspec.structs.fields(_section_at(unknown[2] or "$"))]
+    near = difflib.get_close_matches(unknown[1], known, 1)
+    return f"{message}: did you mean `{near[0]}`?" if near else f"{message}: known are {', '.join(known)}"
+
+
+def _at(tree: Any, path: str) -> Any:
+    for name in path.split("."):
+        tree = tree.get(name) if isinstance(tree, Mapping) else None
+    return tree
+
+
+def _wrong_key(table: Any, kind: type) -> str:
+    """The first key whose value is not of its kind, empty if there is none."""
+    for key, value in table.items() if isinstance(table, Mapping) else ():
+        try:
+            msgspec.convert(value, kind, strict=False)
+        except msgspec.ValidationError:
+            return str(key)
+    return ""
+
+
+def _section_at(path: str) -> type[Section]:
+    """The struct that a path like `$.capture.hosts` names."""
+    if path.startswith("$.fees"):
+        return Fee
+    section: type[Section] = Config
+    for name in path.split(".")[1:]:
+        section = {field.name: field.type for field in msgspec.structs.fields(section)}[name]
+    return section
+
+
+def _leaves(tree: Any, path: str) -> Iterator[tuple[Any, str]]:
+    """Each value of a tree of tables and lists, with its path."""
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from _leaves(value, f"{path}.{key}")
+    elif isinstance(tree, Sequence) and not isinstance(tree, str):
+        for place, value in enumerate(tree):
+            yield from _leaves(value, f"{path}[{place}]")
+    else:
+        yield tree, path
+
+
+def _check_repeats(config: Config) -> None:
+    lists = {
+        "symbols": config.symbols or (),
+        "train.families": config.train.families,
+        "train.horizons_s": config.train.horizons_s,
+        "train.thresholds": config.train.thresholds,
+        "train.edges_bps": config.train.edges_bps,
+        "labels.horizons_s": config.labels.horizons_s,
+        "labels.deltas_bps": config.labels.deltas_bps,
+        "labels.gates_usd": config.labels.gates_usd,
+    }
+    for path, values in lists.items():
+        repeated = [value for place, value in enumerate(values) if value in values[:place]]
+        if repeated:
+            raise ConfigError(f"{path}: {repeated[0]!r} stands twice: name each once - at `$.{path}`")
+
+
+_UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_LONGEST_S: Final = 86_400.0
+_YEARS: Final = range(2000, 2200)  # int64 nanoseconds end in 2262
+
+
+def _check_times(config: Config) -> None:
+    for path, text in (("decision", config.decision), ("bars", config.bars.removeprefix("time_"))):
+        length = re.fullmatch(r"(\d+)(ms|s|m|h|d)", text)
+        if length and int(length[1]) * _UNIT_S[length[2]] > _LONGEST_S:
+            raise ConfigError(f"{path}: at most a day, was {text} - at `$.{path}`")
+    start = config.sim.start
+    try:
+        year = datetime.fromisoformat(start).year
+    except ValueError as error:
+        raise ConfigError(f"sim.start: {start} is no date ({error}) - at `$.sim.start`") from error
+    if year not in _YEARS:
+        raise ConfigError(f"sim.start: a year from 2000 to 2199, was {start} - at `$.sim.start`")
+
+
+def _is_symbol(text: str) -> bool:
+    """A symbol as the venues write it, in upper case; some listings have Chinese names. It becomes part of a path."""
+    return 0 < len(text) <= 40 and all(sign in "_-" or (sign.isalnum() and sign == sign.upper()) for sign in text)
+
+
 def _check_symbols(config: Config) -> None:
     for name in config.symbols or ():
-        venue, colon, symbol = name.partition(":")
-        if not colon or not venue or not symbol or "/" in name:
-            raise ConfigError(f"symbols: each is venue:SYMBOL, as in binance_um:BTCUSDT, was {name!r} - at `$.symbols`")
+        venue, _, symbol = name.partition(":")
+        if not venue or not _is_symbol(symbol):
+            example = "venue:SYMBOL, the symbol in upper case, as in binance_um:BTCUSDT"
+            raise ConfigError(f"symbols: each is {example}, was {name!r} - at `$.symbols`")
         if venue not in config.fees:
             known = ", ".join(config.fees)
             raise ConfigError(

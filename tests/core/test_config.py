@@ -46,6 +46,38 @@ def test_one_fee_can_be_set_and_the_others_stay(tmp_path: Path) -> None:
         ("novel=1", "novel"),
         ("bars=time_0s", "$.bars"),
         ("decision=soon", "$.decision"),
+        ("decision=99999999999d", "$.decision"),
+        ("bars=time_48h", "$.bars"),
+        ("sim.edge=nan", "$.sim.edge"),
+        ("sim.hours=inf", "$.sim.hours"),
+        ("sim.hours=9000", "$.sim.hours"),
+        ("replay.speed=nan", "$.replay.speed"),
+        ("backtest.order_usd=inf", "$.backtest.order_usd"),
+        ("train.thresholds=[nan]", "$.train.thresholds[0]"),
+        ("train.thresholds=[]", "$.train.thresholds"),
+        ("train.families=[]", "$.train.families"),
+        ("train.edges_bps=[]", "$.train.edges_bps"),
+        ("train.horizons_s=[]", "$.train.horizons_s"),
+        ("labels.horizons_s=[]", "$.labels.horizons_s"),
+        ("labels.horizons_s=[1e12]", "$.labels.horizons_s[0]"),
+        ("labels.deltas_bps=[]", "$.labels.deltas_bps"),
+        ("labels.gates_usd=[]", "$.labels.gates_usd"),
+        ("labels.entry_latency_ms=60001", "$.labels.entry_latency_ms"),
+        ('train.families=["hgb", "hgb"]', "$.train.families"),
+        ("symbols=bybit:BTCUSDT,bybit:BTCUSDT", "$.symbols"),
+        ("symbols=", "$.symbols"),
+        ("symbols=bybit:btcusdt", "$.symbols"),
+        ("symbols=bybit:BTC.USDT", "$.symbols"),
+        ("symbols=bybit:../X", "$.symbols"),
+        ("symbols=bybit:BTC?X=1", "$.symbols"),
+        ("sim.start=2026-02-30T00:00:00Z", "$.sim.start"),
+        ("sim.start=0001-01-01T00:00:00Z", "$.sim.start"),
+        ("fees.binance_um.taker_bps=nan", "$.fees.binance_um.taker_bps"),
+        ("fees.bybit.taker_bps=much", "$.fees.bybit.taker_bps"),
+        ("fees.bybit.taker=1", "did you mean `taker_bps`?"),
+        ("sim.hour=2", "did you mean `hours`?"),
+        ("trian.rounds=2", "did you mean `train`?"),
+        ("capture.hosts.novel=x", "known are binance_um_ws"),
     ],
 )
 def test_a_wrong_key_or_value_is_an_error_with_its_path(pair: str, path: str, tmp_path: Path) -> None:
@@ -71,6 +103,11 @@ def test_a_missing_or_broken_file_is_an_error(tmp_path: Path) -> None:
 def test_symbols_can_be_given_as_a_list_or_with_commas(tmp_path: Path) -> None:
     listed = load(pairs=['symbols=["bybit:BTCUSDT", "binance:ETHUSDT"]'], root=tmp_path)
     assert listed == load(pairs=["symbols=bybit:BTCUSDT,binance:ETHUSDT"], root=tmp_path)
+
+
+def test_symbols_may_have_the_names_that_venues_give(tmp_path: Path) -> None:
+    names = "bybit:BTC-27MAR26", "binance_um:BTCUSDT_260327", "binance_um:币安人生USDT", "bybit:1000PEPEUSDT"
+    assert load(options={"symbols": names}, root=tmp_path).symbols == names
 
 
 def test_the_hash_ignores_where_and_how_fast_but_not_what(tmp_path: Path) -> None:
