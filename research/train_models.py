@@ -33,7 +33,7 @@ from research.candidates import Candidate, Winner, model_name, model_path, winne
 from research.dataset import Dataset
 from research.decision import probability_up
 from research.explain import MAX_ROWS, importance
-from research.ledger import read_ledger, with_look, with_trials, write_ledger
+from research.ledger import Data, read_ledger, with_look, with_trials, write_ledger
 from research.nested import Plan, walk
 from research.purged_cv import thinned
 from research.training import Judged, Scores
@@ -50,7 +50,7 @@ def run(cfg: Config, stage: Stage) -> None:
     """Fit, choose and judge. Raises StageError where the data are too short for any horizon."""
     parts = feature_parts(cfg, stage)
     key = inputs_key(cfg, parts)
-    if stage.reuse(key, whole=winner_path(cfg.root).exists()):
+    if stage.reuse(key, whole=is_whole(cfg.root, parts, key)):
         return
     data, made, horizons_s = fitting(cfg, parts, stage)
     stage.rows_in = data.n_rows
@@ -81,7 +81,18 @@ def inputs_key(cfg: Config, parts: list[Partition]) -> str:
     """What the results depend on: rows of both tables, the settings, the code's version."""
     labels = [part.of(schema.LABELS) for part in parts]
     rows = store.fingerprint(cfg.root, parts), store.fingerprint(cfg.root, labels)
-    return store.hash_of("train", VERSION, rows, cfg.train, cfg.labels, cfg.fees, cfg.features, cfg.seed)
+    used = cfg.train, cfg.labels, cfg.fees, cfg.features, cfg.bars, cfg.decision, cfg.seed
+    return store.hash_of("train", VERSION, rows, *used)
+
+
+def is_whole(root: Path, parts: list[Partition], key: str) -> bool:
+    """Whether all that a run on this key wrote is still there: winner, scores of each symbol-day, their models."""
+    scored = [part.of(schema.SCORES) for part in parts]
+    if not winner_path(root).exists() or any(store.built_from(root, part) != key for part in scored):
+        return False
+    columns = {name for part in scored for path in store.files(root, part) for name in pl.read_parquet_schema(path)}
+    models = [name.removeprefix("score_") for name in columns if name.startswith("score_")]
+    return all(model_path(root, model).exists() for model in models)
 
 
 def fitting(cfg: Config, parts: list[Partition], stage: Stage) -> tuple[Dataset, Plan, list[float]]:
@@ -129,21 +140,30 @@ def judge_candidates(cfg: Config, stage: Stage, data: Dataset, made: Plan, score
 
 
 def note_look(cfg: Config, data: Dataset, made: Plan, scores: Scores, candidates: list[Candidate]) -> tuple[int, int]:
-    """(k, N): this is the k-th distinct look at the hold-out, after N distinct trials on these data."""
-    fingerprint, features = data_fingerprint(cfg, data), tuple(data.feature_names)
+    """(k, N): this is the k-th distinct look at the hold-out, after N distinct trials on data that overlap these."""
+    judged_on = ledger_data(cfg, data)
     settings = {key: sorted(score.settings.items()) for key, score in scores.items()}
-    fitted = features, cfg.train.rounds, cfg.train.max_rows, cfg.seed, cfg.features
+    priced = cfg.bars, cfg.decision, cfg.labels, cfg.fees
+    fitted = expressions(cfg, data.feature_names), cfg.train.rounds, cfg.train.max_rows, cfg.seed, priced
     trials = {
-        store.hash_of(fingerprint, fitted, settings[each.family, each.horizon_s], each)[:16] for each in candidates
+        store.hash_of(judged_on.fingerprint, fitted, settings[each.family, each.horizon_s], each)[:16]
+        for each in candidates
     }
     minute = 60 * NS_PER_S
     interval = int(data.start_ns[made.final.test[0]]) // minute, int(data.start_ns[-1]) // minute
-    configuration = store.hash_of(fitted, cfg.train, cfg.labels, cfg.fees, cfg.bars, cfg.decision)
+    configuration = store.hash_of(fitted, cfg.train)
     ledger, look, known = with_look(
-        with_trials(read_ledger(cfg.root), fingerprint, trials), fingerprint, interval, configuration
+        with_trials(read_ledger(cfg.root), judged_on, trials), judged_on, interval, configuration
     )
     write_ledger(cfg.root, ledger)
     return look, known
+
+
+def ledger_data(cfg: Config, data: Dataset) -> Data:
+    """What the ledger knows these data by: the captured best prices of each symbol-day."""
+    events = store.partitions(cfg.root, schema.TOP_OF_BOOK, data.instruments)
+    days = (f"{part.instrument} {part.date} {store.fingerprint(cfg.root, [part])}" for part in events)
+    return Data(data_fingerprint(cfg, data), frozenset(days))
 
 
 def data_fingerprint(cfg: Config, data: Dataset) -> str:

@@ -120,9 +120,25 @@ def test_a_null_market_has_no_edge_and_still_a_winner(tmp_path: Path) -> None:
 def test_another_configuration_is_another_look_at_the_hold_out(tmp_path: Path) -> None:
     cfg = settings(tmp_path)
     write_market(cfg, hours=1.5, edge_bps=0.0, seed=5, names=NAMES)
-    other = msgspec.structs.replace(cfg, train=msgspec.structs.replace(QUICK, rounds=10))
-    looks = [trained(each)["selection"]["holdout_looks"] for each in (cfg, other, cfg)]
-    assert looks == [1, 2, 1]
+    changes = ({"rounds": 10}, {"holdout_frac": 0.3})
+    fewer, longer = (msgspec.structs.replace(QUICK, **change) for change in changes)
+    others = [msgspec.structs.replace(cfg, train=changed) for changed in (fewer, longer)]
+    chosen = [trained(each)["selection"] for each in (cfg, *others, cfg)]
+    assert [each["holdout_looks"] for each in chosen] == [1, 2, 3, 1]
+    trials = [each["trials"] for each in chosen]
+    assert trials[0] == trials[3] < trials[1]
+
+
+def test_a_result_with_a_file_missing_is_made_again(tmp_path: Path) -> None:
+    cfg = settings(tmp_path)
+    write_market(cfg, hours=1.5, edge_bps=0.0, seed=5, names=NAMES)
+    trained(cfg)
+    scores = store.files(cfg.root, store.partitions(cfg.root, schema.SCORES)[0])[0]
+    for lost in (scores, model_path(cfg.root, "lightgbm_10"), cfg.root / "train" / "winner.json"):
+        lost.unlink()
+        assert not trained(cfg)["stages"][0]["reused"]
+        assert lost.exists()
+    assert trained(cfg)["stages"][0]["reused"]
 
 
 def test_horizons_that_do_not_fit_are_dropped_and_where_none_fits_the_stage_fails(tmp_path: Path) -> None:
