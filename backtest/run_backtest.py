@@ -25,6 +25,7 @@ from core import store
 from core.cells import TOUCH
 from core.cli import stage_main
 from core.config import Config
+from core.errors import StageError
 from core.run_record import Stage
 from core.schema import FILLS, GAPS, LABELS, MARK_PRICES, SCORES, TOP_OF_BOOK, TRADES
 from core.store import Partition
@@ -39,8 +40,10 @@ from research.decision import decide
 
 READS, WRITES = (SCORES, LABELS, TOP_OF_BOOK, TRADES, MARK_PRICES, GAPS), (FILLS,)
 
-VERSION: Final = 1
+VERSION: Final = 2
 HOLD_OUT: Final = -1
+AGREEMENT_BPS: Final = 1e-3
+"""How far an order's net may be from its label's: labels are float32, which takes some 1e-6; a setting takes more."""
 WORKERS: Final = 2
 
 
@@ -57,7 +60,8 @@ def run(cfg: Config, stage: Stage) -> None:
     """Trade the hold-out of every symbol under the winner's rule and the limits."""
     parts = store.require(cfg.root, SCORES, cfg.symbols or ())
     winner = read_winner(cfg.root)
-    if stage.reuse(_key(cfg, parts), whole=bool(store.partitions(cfg.root, FILLS))):
+    require_scores(cfg.root, winner)
+    if stage.reuse(_key(cfg, parts), whole=has_fills(cfg.root, parts)):
         return
     instruments = [list(days) for _, days in groupby(parts, key=lambda part: part.instrument)]
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -66,6 +70,7 @@ def run(cfg: Config, stage: Stage) -> None:
     orders = pl.concat([day.orders for day in days]).sort("decision_ns", "symbol")
     section = metrics.holdout_section(orders, held_s(winner.candidate.cell, cfg.labels))
     section |= {"kept_out_of_broken_record": sum(day.unsound for day in days), "agreement": _agreement(days)}
+    require_agreement(section["agreement"])
     stage.rows_in, stage.rows_out = sum(store.rows(cfg.root, part) for part in parts), orders.height
     stage.put("holdout", section)
     for line in metrics.lines(section, sorted({part.instrument for part in parts})):
@@ -73,6 +78,31 @@ def run(cfg: Config, stage: Stage) -> None:
     for line in _remarks(section):
         stage.say(line)
     run_oracle(cfg, stage)
+
+
+def require_scores(root: Path, winner: Winner) -> None:
+    """Raises StageError unless every symbol that the winner was chosen on has its scores."""
+    scored = {part.instrument for part in store.partitions(root, SCORES)}
+    missing = [name for name in winner.symbols if name not in scored]
+    if missing:
+        raise StageError(
+            f"table `scores` under {root} holds nothing for {', '.join(missing)}, of the {len(winner.symbols)} symbols "
+            "that the winner was chosen on: run `python run_pipeline.py train` again"
+        )
+
+
+def has_fills(root: Path, parts: list[Partition]) -> bool:
+    """Is there a partition of fills for every one of scores?"""
+    return all(store.files(root, part.of(FILLS)) for part in parts)
+
+
+def require_agreement(agreement: dict[str, Any]) -> None:
+    """Raises StageError where orders earn other nets than their labels say."""
+    worst = agreement["max_abs_net_diff_bps"]
+    if not worst <= AGREEMENT_BPS:
+        raise _mismatch(
+            f"orders differ from their labels by up to {worst:.3g} bps net, over the bound of {AGREEMENT_BPS:g}"
+        )
 
 
 def plan_of(cfg: Config, candidate: Candidate, terms: Terms, lot_qty: float, min_notional_usd: float) -> Plan:
@@ -143,6 +173,9 @@ def _compare(root: Path, candidate: Candidate, part: Partition, orders: pl.DataF
     """(orders that labels hold too, the largest difference of net bps): two implementations of one definition."""
     cell = candidate.cell
     names = {side: cell.net_bps(side) for side in (1, -1)}
+    files = store.files(root, part.of(LABELS))
+    if not files or not set(names.values()) <= set(pl.read_parquet_schema(files[0])):
+        raise _mismatch(f"the labels of {part.instrument} on {part.date} hold no column {names[1]}")
     labels = store.read(root, part.of(LABELS), ["decision_ns", *names.values()])
     both = (
         orders.filter(pl.col("outcome").is_in(metrics.ENDED))
@@ -151,6 +184,13 @@ def _compare(root: Path, candidate: Candidate, part: Partition, orders: pl.DataF
         .drop_nulls("label")
     )
     return both.height, float(both.select((pl.col("net_bps") - pl.col("label")).abs().max()).item() or 0.0)
+
+
+def _mismatch(what: str) -> StageError:
+    return StageError(
+        f"{what}: labels, scores and backtest were made with different settings (fees, latency, slippage, horizons): "
+        "run `python run_pipeline.py labels train backtest` with the same settings"
+    )
 
 
 def _agreement(days: list[Day]) -> dict[str, Any]:
