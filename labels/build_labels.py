@@ -25,6 +25,7 @@ from core.cli import stage_main
 from core.config import Config
 from core.config import Labels as LabelSettings
 from core.errors import ConfigError
+from core.labelled import inputs_of
 from core.run_record import Stage
 from core.schema import BARS, GAPS, LABELS, MARK_PRICES, TOP_OF_BOOK, TRADES
 from core.store import Partition
@@ -37,7 +38,7 @@ from labels.venue_events import BREAKS, VenueDay, load, neighbours, next_start, 
 
 READS, WRITES = (BARS, TOP_OF_BOOK, TRADES, MARK_PRICES, GAPS), (LABELS,)
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Raise it when the same inputs give other labels."""
 WORKERS: Final = 2
 CAPTURED_ONLY: Final = frozenset({"binance_cm"})
@@ -204,8 +205,9 @@ def _labelled_symbols(cfg: Config, stage: Stage, bars: list[Partition]) -> list[
 
 def _inputs_hash(cfg: Config, bars: Partition) -> str:
     events = [each for table in READS[1:] for each in neighbours(cfg.root, bars, table)]
-    costs = costs_of(cfg, bars.exchange)
-    return store.hash_of(store.fingerprint(cfg.root, [bars, *events]), cfg.labels, cfg.decision, costs, VERSION)
+    costs_of(cfg, bars.exchange)  # a venue without fees fails before any work
+    seen = store.hash_of(store.fingerprint(cfg.root, [bars, *events]), VERSION)
+    return inputs_of(cfg, bars.exchange, seen)
 
 
 def _is_stale(root: Path, bars: Partition, key: str) -> bool:

@@ -1,5 +1,6 @@
 """What a symbol-day's labels add up to, kept beside the table so that a stage that rebuilds one day reports on all."""
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.cells import SIDES, THROUGH, TOUCH, gate_rule
+from core.errors import StageError
 from core.units import NS_PER_S, seconds_label
 from labels.grid import END_OF_DATA, MERGED, REJECTED, Grid, Terms
 from labels.venue_events import BREAKS
@@ -97,8 +99,9 @@ def rule_names(terms: Terms) -> list[str]:
 def _taker_sums(grid: Grid, terms: Terms) -> Iterator[CellSums]:
     for s, (sign, side) in enumerate(SIDES.items()):
         for h, hold_ns in enumerate(terms.taker_holds_ns):
-            n = int(np.count_nonzero(grid.taker.end_ns[h]))
-            gross, net = sign * _sum(grid.taker.ret_bps[h]), _sum(grid.taker.net_bps[s, h])
+            there = grid.taker.end_ns[h] > 0
+            n = int(np.count_nonzero(there))
+            gross, net = sign * _sum(grid.taker.ret_bps[h][there]), _sum(grid.taker.net_bps[s, h][there])
             yield CellSums("taker", side, None, float(hold_ns) / NS_PER_S, None, n, n, gross_bps=gross, net_bps=net)
 
 
@@ -122,7 +125,15 @@ def _maker_sums(grid: Grid, terms: Terms) -> Iterator[CellSums]:
 
 
 def _sum(values: NDArray[np.float32]) -> float:
-    return float(np.nansum(values, dtype=np.float64))
+    """The sum over labelled orders. Raises StageError where one has no number: it must not count as 0."""
+    summed = float(np.sum(values, dtype=np.float64))
+    if not math.isfinite(summed):
+        unknown = int(np.count_nonzero(~np.isfinite(values)))
+        raise StageError(
+            f"labels: {unknown:,} of {values.size:,} labelled orders of a cell have no finite return: "
+            "look for impossible prices or fees in the capture and the settings"
+        )
+    return summed
 
 
 def _unlabelled(grid: Grid, terms: Terms) -> dict[str, dict[str, int]]:

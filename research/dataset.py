@@ -76,7 +76,7 @@ def join(root: Path, feature_parts: Sequence[Partition], cells: Sequence[Cell]) 
 
     Raises StageError for a symbol-day without labels, label columns that are not there, or feature sets that differ.
     """
-    names = _feature_names(root, feature_parts)
+    names = feature_names(root, feature_parts)
     instruments = sorted({part.instrument for part in feature_parts})
     joined = [_join_part(root, part, cells) for part in feature_parts]
     start = np.concatenate([each.start_ns for each in joined])
@@ -192,7 +192,8 @@ def _require_columns(root: Path, part: Partition, names: Sequence[str]) -> None:
         )
 
 
-def _feature_names(root: Path, parts: Sequence[Partition]) -> list[str]:
+def feature_names(root: Path, parts: Sequence[Partition]) -> list[str]:
+    """The features of some partitions, in the tables' order. Raises StageError where they differ."""
     sets = {tuple(pl.read_parquet_schema(store.files(root, part)[0])) for part in parts}
     if len(sets) != 1:
         raise StageError("feature partitions differ in their columns: run `python run_pipeline.py features` again")

@@ -58,6 +58,8 @@ def fit(
     blocks `block` (n,), the borders, the trees. Returns an ensemble over all k features.
     """
     target = winsorised(y)
+    if np.ptp(target) == 0.0:  # CatBoost refuses it, and the others would each grow their own nothing
+        return trees.constant(float(target[0]), target.size, x.shape[1])
     columns = screened(x, target, weights, block, MAX_FEATURES)
     borders = [_borders(x[:, column]) for column in columns]
     codes = np.column_stack([_codes(x[:, column], edges) for column, edges in zip(columns, borders, strict=True)])

@@ -25,6 +25,7 @@ from core.cells import TakerCell
 from core.cli import stage_main
 from core.config import Config
 from core.errors import StageError
+from core.labelled import require_settings
 from core.run_record import Stage
 from core.store import Partition
 from core.units import NS_PER_S, seconds_label
@@ -52,6 +53,7 @@ def run(cfg: Config, stage: Stage) -> None:
     key = inputs_key(cfg, parts)
     if stage.reuse(key, whole=is_whole(cfg.root, parts, key)):
         return
+    require_same_settings(cfg, parts)
     data, made, horizons_s = fitting(cfg, parts, stage)
     stage.rows_in = data.n_rows
     x = dataset.feature_matrix(data, cfg.root / "train" / "features.f32")
@@ -93,6 +95,17 @@ def is_whole(root: Path, parts: list[Partition], key: str) -> bool:
     columns = {name for part in scored for path in store.files(root, part) for name in pl.read_parquet_schema(path)}
     models = [name.removeprefix("score_") for name in columns if name.startswith("score_")]
     return all(model_path(root, model).exists() for model in models)
+
+
+def require_same_settings(cfg: Config, parts: list[Partition]) -> None:
+    """Raises StageError where features or labels were built with other settings, ConfigError for a broken feature.
+
+    Before any fit: a run that fails must not have looked at the hold-out.
+    """
+    catalogue.compile_chosen(cfg.features.sets, cfg.features.mine, cfg.bars)
+    for part in parts:
+        expressions(cfg, dataset.feature_names(cfg.root, [part]))
+        require_settings(cfg, part.of(schema.LABELS))
 
 
 def fitting(cfg: Config, parts: list[Partition], stage: Stage) -> tuple[Dataset, Plan, list[float]]:

@@ -93,6 +93,13 @@ def load(path: Path) -> TreeEnsemble:
     return TreeEnsemble(**arrays | {"base": float(arrays["base"]), "n_features": int(arrays["n_features"])})
 
 
+def constant(value: float, rows: int, n_features: int) -> TreeEnsemble:
+    """One leaf that adds nothing to a base of `value`: what a target without any variation teaches."""
+    leaf = {"feature": [LEAF], "threshold": [0.0], "missing_left": [False], "left": [0], "right": [0]}
+    nodes = leaf | {"value": [0.0], "cover": [float(rows)]}
+    return _ensemble([{name: np.array(each) for name, each in nodes.items()}], base=value, n_features=n_features)
+
+
 def from_lightgbm(dump: dict[str, Any]) -> TreeEnsemble:
     """From `Booster.dump_model()`. Where training saw no NaN, LightGBM routes NaN as it routes 0."""
     trees = [_lightgbm_nodes(tree["tree_structure"]) for tree in dump["tree_info"]]

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -10,13 +11,16 @@ import pytest
 from core import store
 from core.cells import THROUGH, TOUCH, MakerCell, TakerCell, gate_rule
 from core.cli import run_stages
-from core.config import Config, load
+from core.config import Config, Fee, load
 from core.errors import StageError
+from core.labelled import require_settings
 from core.run_record import RunRecord
 from core.schema import BARS, LABELS, TOP_OF_BOOK, TRADES
 from core.store import Partition, day_start_ns
 from core.units import NS_PER_MS, NS_PER_S
 from labels.build_labels import decision_times, run, sound_decisions
+from labels.grid import Grid, MakerLabels, TakerLabels, Terms
+from labels.tally import tally
 from tests.labels.toy_market import Quote, day_of, ns
 
 DATE = "2026-01-05"
@@ -111,6 +115,32 @@ def test_an_unchanged_day_is_not_rebuilt_and_a_change_rebuilds_it(tmp_path: Path
     assert path.stat().st_mtime_ns == written
     labelled(settings(tmp_path, entry_latency_ms=50))
     assert path.stat().st_mtime_ns != written
+
+
+def test_a_partition_tells_the_settings_it_was_built_with(tmp_path: Path) -> None:
+    captured(tmp_path, 2)
+    built = settings(tmp_path)
+    labelled(built)
+    part = store.partitions(tmp_path, LABELS)[0]
+    require_settings(built, part)
+    cheap = msgspec.structs.replace(built, fees={"binance_um": Fee(0.0, 0.5)})
+    for other in (cheap, settings(tmp_path, exit_latency_ms=50), msgspec.structs.replace(built, decision="2s")):
+        with pytest.raises(StageError, match="run `labels` with the same settings"):
+            require_settings(other, part)
+
+
+def test_a_labelled_order_without_a_number_is_an_error_and_not_0() -> None:
+    end_ns, known = np.array([[5, 5, 0]]), np.array([[1.0, 2.0, np.nan]], np.float32)
+    makers = MakerLabels(*(np.zeros(0),) * 6)
+    terms = Terms(np.zeros(0), np.zeros(0), np.array([NS_PER_S]), np.zeros(0, np.int64), *(0,) * 4, 0.0, 1.0, None, 0)
+
+    def summed(net: np.ndarray) -> list[float]:
+        grid = Grid(TakerLabels(known, known, np.stack([net, net]), end_ns), makers, np.zeros((2, 1, 9), np.int64))
+        return [cell.net_bps for cell in tally(grid, terms, 3, 2, {}).cells]
+
+    assert summed(known) == [3.0, 3.0]
+    with pytest.raises(StageError, match="1 of 2 labelled orders"):
+        summed(np.array([[1.0, np.nan, np.nan]], np.float32))
 
 
 def test_a_day_continues_into_the_next(tmp_path: Path) -> None:

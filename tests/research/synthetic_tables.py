@@ -15,6 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from core import schema, store
 from core.cells import SIDES, THROUGH, TOUCH, MakerCell, TakerCell, gate_rule
 from core.config import Config
+from core.labelled import inputs_of
 from core.store import Partition
 from core.units import NS_PER_S
 
@@ -37,7 +38,8 @@ def write_market(
             if own == symbol:
                 part = Partition("features", venue, symbol, DATE, cfg.bars)
                 store.write(cfg.root, part, _features(rng, signal, names))
-                store.write(cfg.root, part.of(schema.LABELS), _labels(cfg, venue, path_bps, n))
+                labels = _labels(cfg, venue, path_bps, n)
+                store.write(cfg.root, part.of(schema.LABELS), labels, inputs_of(cfg, venue, "made up"))
 
 
 def _market(rng: np.random.Generator, n: int, edge_bps: float, per_hour: float) -> tuple[np.ndarray, np.ndarray]:

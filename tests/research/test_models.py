@@ -77,3 +77,10 @@ def test_winsorising_cuts_the_absurd_and_leaves_bursts() -> None:
     assert cut[-2] == 25.0
     assert cut[-1] < 60.0
     np.testing.assert_array_equal(models.winsorised(np.full(5, 2.0)), np.full(5, 2.0))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_constant_return_is_predicted_as_it_is(name: str) -> None:
+    x, _ = sample(400)
+    flat = fitted(name, x, np.full(400, 0.25))
+    np.testing.assert_array_equal(flat.predict(x), np.full(400, 0.25))

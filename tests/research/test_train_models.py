@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from core import schema, store
-from core.config import Config, Features, Labels, Train
-from core.errors import StageError
+from core.config import Config, Features, Fee, Labels, Train
+from core.errors import ConfigError, StageError
 from core.run_record import RunRecord
 from research import catalogue, train_models, trees
 from research.candidates import model_path, read_winner
@@ -157,9 +157,29 @@ def test_one_symbol_and_a_constant_price_are_no_edge_without_a_nan(tmp_path: Pat
         flat = store.read(cfg.root, part).with_columns(
             pl.col("^tk_.*_ret_bps$") * 0.0, pl.col("^.*_net_bps$") * 0.0 - 10.0
         )
-        store.write(cfg.root, part, flat)
+        store.write(cfg.root, part, flat, store.built_from(cfg.root, part))
+    every = msgspec.structs.replace(QUICK, families=("hgb", "lightgbm", "catboost"))
     with pytest.raises(StageError, match="fills"):
-        trained(cfg)  # a constant price gives a score of 0, and a score of 0 is no order
+        trained(
+            msgspec.structs.replace(cfg, train=every)
+        )  # a constant price gives a score of 0, and a score of 0 is no order
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fees": {"binance_um": Fee(0.0, 0.5)}}, "labels .* were built with other settings"),
+        ({"labels": msgspec.structs.replace(CELLS, entry_latency_ms=5.0)}, "labels .* were built with other settings"),
+        ({"features": Features(sets=("tob",))}, "`features` was built with other settings"),
+        ({"features": Features(sets=("ofi",), mine={"bad": "(sub imbalance"})}, "features.mine.bad"),
+    ],
+)
+def test_other_settings_end_the_stage_before_it_looks(tmp_path: Path, change: dict, message: str) -> None:
+    cfg = settings(tmp_path)
+    write_market(cfg, hours=0.2, edge_bps=0.0, seed=5, names=NAMES)
+    with pytest.raises((StageError, ConfigError), match=message):
+        trained(msgspec.structs.replace(cfg, **change))
+    assert not (tmp_path / "ledger.json").exists()
 
 
 def test_a_missing_table_names_the_stage_that_makes_it(tmp_path: Path) -> None:
