@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import msgspec
 import numpy as np
 import polars as pl
 
@@ -73,6 +74,7 @@ def run(cfg: Config, stage: Stage) -> None:
     require_agreement(section["agreement"])
     stage.rows_in, stage.rows_out = sum(store.rows(cfg.root, part) for part in parts), orders.height
     stage.put("holdout", section)
+    stage.put("backtest", {"winner": store.hash_of(winner), "fees": fees_of(cfg, parts)})
     for line in metrics.lines(section, sorted({part.instrument for part in parts})):
         stage.say(line)
     for line in _remarks(section):
@@ -89,6 +91,11 @@ def require_scores(root: Path, winner: Winner) -> None:
             f"table `scores` under {root} holds nothing for {', '.join(missing)}, of the {len(winner.symbols)} symbols "
             "that the winner was chosen on: run `python run_pipeline.py train` again"
         )
+
+
+def fees_of(cfg: Config, parts: list[Partition]) -> dict[str, dict[str, float]]:
+    """Fees in bps of the venues of some partitions."""
+    return {venue: msgspec.to_builtins(cfg.fees[venue]) for venue in sorted({part.exchange for part in parts})}
 
 
 def has_fills(root: Path, parts: list[Partition]) -> bool:

@@ -12,7 +12,8 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, Literal
 from zipfile import BadZipFile
 
 import msgspec
@@ -23,6 +24,7 @@ from core import schema, store
 from core.cli import stage_main
 from core.config import Config
 from core.errors import StageError
+from core.origin import read_origin
 from core.run_record import Stage, git_sha
 from live.manifest import (
     CURRENT,
@@ -30,6 +32,7 @@ from live.manifest import (
     ExportParity,
     Manifest,
     compile_texts,
+    load_bundle,
     models_folder,
     probe,
     sha256,
@@ -43,12 +46,13 @@ from research.catalogue import FEATURE_COLUMNS
 from research.trees import TreeEnsemble
 
 READS, WRITES = (schema.FEATURES,), ()
-VERSION: Final = 1
+VERSION: Final = 2
 PARITY_BOUND: Final = 1e-6
 """Largest difference of a score, in bps, between the graph and the ensemble (method section 7)."""
 PARITY_ROWS: Final = 5_000  # held-out rows compared, evenly in time over all symbols
 
 Rows = NDArray[np.float32]
+Source = Literal["sim", "replay", "archive", "live"]
 
 
 def run(cfg: Config, stage: Stage) -> None:
@@ -56,7 +60,10 @@ def run(cfg: Config, stage: Stage) -> None:
     winner = read_winner(cfg.root)
     ensemble = read_ensemble(cfg.root, winner)
     parts = store.require(cfg.root, schema.FEATURES, cfg.symbols or (), winner.bars)
-    key = store.hash_of(VERSION, winner, ensemble_digest(ensemble), cfg.fees, store.fingerprint(cfg.root, parts))
+    note = check_fees(cfg, winner)
+    origin = origin_of(cfg)
+    rows_key = store.fingerprint(cfg.root, parts)
+    key = store.hash_of(VERSION, winner, ensemble_digest(ensemble), cfg.fees, origin, note, rows_key)
     if stage.reuse(key, whole=is_exported(cfg.root)):
         return
     rows = held_out_rows(cfg.root, parts, winner)
@@ -66,6 +73,8 @@ def run(cfg: Config, stage: Stage) -> None:
     point_at(cfg.root, manifest)
     stage.rows_in, stage.rows_out = rows.shape[0], 1
     report(stage, manifest, len(model), ensemble.n_trees)
+    if note:
+        stage.say(note)
 
 
 def read_ensemble(root: Path, winner: Winner) -> TreeEnsemble:
@@ -77,6 +86,36 @@ def read_ensemble(root: Path, winner: Winner) -> TreeEnsemble:
         raise StageError(f"{path} does not exist: run `python run_pipeline.py train` first") from None
     except (ValueError, KeyError, OSError, BadZipFile) as error:
         raise StageError(f"{path} is damaged ({error}): run `python run_pipeline.py train` again") from error
+
+
+def check_fees(cfg: Config, winner: Winner) -> str:
+    """What is to be said of the fees: nothing where the backtest of this winner paid those of the configuration.
+
+    Raises StageError where it paid others: a runner would count on costs that the verdict does not rest on.
+    """
+    try:
+        stamp = msgspec.json.decode((cfg.root / "stages" / "backtest.json").read_bytes())
+        tested = stamp["sections"]["backtest"]
+    except (FileNotFoundError, msgspec.DecodeError, KeyError):
+        tested = {}
+    if tested.get("winner") != store.hash_of(winner):
+        return "fees not compared with those of the backtest: this winner has had none"
+    for venue, paid in tested["fees"].items():
+        given = msgspec.to_builtins(cfg.fees.get(venue))
+        if given != paid:
+            raise StageError(
+                f"fees.{venue} is {_fee_text(given)}, the backtest of this winner paid {_fee_text(paid)}: export with "
+                "the same fees, or run `python run_pipeline.py labels train backtest export` with the new ones"
+            )
+    return ""
+
+
+def origin_of(cfg: Config) -> tuple[Source, bool]:
+    """(source, simulated) of the market that the tables hold."""
+    origin = read_origin(cfg)
+    if origin is None:
+        return cfg.source, cfg.simulated
+    return origin.source, cfg.simulated or origin.simulated
 
 
 def held_out_rows(root: Path, parts: list[store.Partition], winner: Winner) -> Rows:
@@ -109,11 +148,18 @@ def check_parity(ensemble: TreeEnsemble, scorer: Scorer, rows: Rows) -> ExportPa
 
 
 def describe(cfg: Config, winner: Winner, model: bytes, parity: ExportParity) -> Manifest:
-    """The manifest. The id is a hash of what the runner acts on, so equal content has equal ids."""
+    """The manifest. The id is a hash of what the runner acts on, so equal content has equal ids.
+
+    The verdict is part of it: the bundle in use stays as it was exported when the same trees fail a later test.
+    """
     policy = (winner.candidate, winner.calibration, winner.bars, winner.decision, cfg.fees)
-    content = store.hash_of(sha256(model), winner.features, *policy)
+    source, simulated = origin_of(cfg)
+    standing = (source, simulated, winner.verdict, winner.reasons, winner.train_window)
+    content = store.hash_of(sha256(model), winner.features, *policy, *standing)
     return Manifest(
         model_id=f"{winner.candidate.model}s_{content[:12]}",
+        source=source,
+        simulated=simulated,
         features=tuple(winner.features),
         columns=FEATURE_COLUMNS,
         probe=probe(compile_texts(winner.features, winner.bars)),
@@ -135,9 +181,13 @@ def describe(cfg: Config, winner: Winner, model: bytes, parity: ExportParity) ->
 
 
 def is_exported(root: Path) -> bool:
-    """Is the last exported bundle still there?"""
+    """Is the last exported bundle still there, and one that the runner takes?"""
     pointer = models_folder(root) / EXPORTED
-    return pointer.exists() and (pointer.parent / pointer.read_text().strip() / "manifest.json").exists()
+    try:
+        load_bundle(pointer.parent / pointer.read_text().strip())
+    except (OSError, UnicodeDecodeError, StageError):
+        return False
+    return True
 
 
 def point_at(root: Path, manifest: Manifest) -> None:
@@ -169,6 +219,10 @@ def report(stage: Stage, manifest: Manifest, size: int, n_trees: int) -> None:
         stage.say(f"verdict edge: {CURRENT} now names {manifest.model_id}")
     else:
         stage.say(f"verdict no edge: tradeable=false, {CURRENT} is left alone")
+
+
+def _fee_text(fee: Mapping[str, float] | None) -> str:
+    return "not set" if fee is None else f"{fee['maker_bps']:g}/{fee['taker_bps']:g} bps (maker/taker)"
 
 
 def ensemble_digest(ensemble: TreeEnsemble) -> str:

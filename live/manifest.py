@@ -28,7 +28,7 @@ from research.decision import Calibration
 from research.language import compile_features
 from research.program import Program
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 CURRENT: Final = "current.txt"
 """Names the model in use; switched atomically, and only on the verdict "edge"."""
 EXPORTED: Final = "exported.txt"
@@ -47,9 +47,14 @@ class ExportParity(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`manifest.json`. `features` are (name, S-expression) in the model's order; times are UTC nanoseconds."""
+    """`manifest.json`. `features` are (name, S-expression) in the model's order; times are UTC nanoseconds.
+
+    `simulated`: it learned from a made-up market, be it by way of a recording of one.
+    """
 
     model_id: str
+    source: Literal["sim", "replay", "archive", "live"]
+    simulated: bool
     features: tuple[tuple[str, str], ...]
     columns: tuple[str, ...]
     probe: tuple[float | None, ...]
@@ -171,7 +176,10 @@ def _expect(folder: Path, holds: bool, otherwise: str) -> None:
 
 
 def _refusal(folder: Path, why: str) -> StageError:
-    return StageError(f"{folder} is refused: {why}: export it again with `python run_pipeline.py export`")
+    return StageError(
+        f"{folder} is refused: {why}: export it again with `python run_pipeline.py export`; "
+        "if it is not the model of the last training, leave live.model out"
+    )
 
 
 def _read(path: Path) -> bytes:

@@ -4,7 +4,8 @@
 
 Simulated: the fresh stretch that follows the captured one, from the state in which that ended. Replay: all recorded
 frames, with orders on the held-out stretch only. Live: the venue, for `live.duration_s`, and only if
-`live.allow_live_feed` says so. A model without an edge makes scores and no orders. Event tables are never written: what
+`live.allow_live_feed` says so. A model without an edge makes scores and no orders, and so does one that learned from a
+simulated market on a real one. Event tables are never written: what
 the runner saw is in its journal, `<data>/live/<model_id>/<session>/`, and the batch computation is run over that.
 """
 
@@ -44,7 +45,7 @@ from research.bars import BAR_COLUMNS
 from research.clocks import parse_clock
 
 READS, WRITES = (schema.BARS,), ()
-VERSION: Final = 1
+VERSION: Final = 2
 
 Mode = Literal["paper", "shadow"]
 
@@ -58,6 +59,8 @@ def run(cfg: Config, stage: Stage) -> None:
         stage.say("skipped: the runner connects to the venue only with --set live.allow_live_feed=true")
         return
     bundle = load_bundle(model_folder(cfg))
+    if is_out_of_place(cfg, bundle):
+        stage.say(f"{bundle.manifest.model_id} learned from a simulated market: on a real one it runs in shadow")
     starts = start_states(cfg, bundle)
     folder = session_folder(cfg, bundle)
     if cfg.source != "live" and stage.reuse(session_key(cfg, bundle, starts), whole=folder.exists()):
@@ -70,7 +73,15 @@ def run(cfg: Config, stage: Stage) -> None:
 
 def mode_of(cfg: Config, bundle: Bundle) -> Mode:
     """`paper`, or `shadow`: scores without orders, which is all that a model without an edge gets."""
-    return "paper" if cfg.live.mode == "paper" and bundle.manifest.tradeable else "shadow"
+    may_trade = bundle.manifest.tradeable and not is_out_of_place(cfg, bundle)
+    return "paper" if cfg.live.mode == "paper" and may_trade else "shadow"
+
+
+def is_out_of_place(cfg: Config, bundle: Bundle) -> bool:
+    """Did the model learn from a simulated market, and is this a real one?"""
+    origin = read_origin(cfg)
+    is_real = cfg.source == "live" or not (cfg.simulated or (origin is not None and origin.simulated))
+    return bundle.manifest.simulated and is_real
 
 
 def model_folder(cfg: Config) -> Path:
@@ -82,6 +93,11 @@ def model_folder(cfg: Config) -> Path:
     try:
         return folder / pointer.read_text().strip()
     except FileNotFoundError:
+        if cfg.live.model and (folder / EXPORTED).exists():
+            raise StageError(
+                f"{pointer} does not exist: no export had the verdict edge yet; leave live.model out to run the last "
+                "model exported, in shadow"
+            ) from None
         raise StageError(f"{pointer} does not exist: run `python run_pipeline.py export` first") from None
 
 

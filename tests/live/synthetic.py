@@ -55,9 +55,11 @@ def forest(seed: int = 5, trees: int = 30) -> TreeEnsemble:
     )
 
 
-def manifest_of(model: bytes, candidate: Candidate, verdict: str = "edge") -> Manifest:
+def manifest_of(model: bytes, candidate: Candidate, verdict: str = "edge", simulated: bool = True) -> Manifest:
     return Manifest(
         model_id="forest",
+        source="sim" if simulated else "live",
+        simulated=simulated,
         features=FEATURES,
         columns=FEATURE_COLUMNS,
         probe=probe(compile_texts(FEATURES, BARS)),
@@ -82,10 +84,10 @@ TAKER = Candidate("taker", "hgb", 10.0, 0.5, 0.0)
 MAKER = Candidate("maker", "hgb", 10.0, 0.5, 0.0, 0.0, "through")
 
 
-def write(folder: Path, candidate: Candidate = TAKER, verdict: str = "edge") -> Path:
+def write(folder: Path, candidate: Candidate = TAKER, verdict: str = "edge", simulated: bool = True) -> Path:
     """A bundle on disk. Returns its folder."""
     model = to_onnx(forest(), features_metadata(FEATURES))
-    write_bundle(folder, manifest_of(model, candidate, verdict), model)
+    write_bundle(folder, manifest_of(model, candidate, verdict, simulated), model)
     return folder
 
 

@@ -4,14 +4,16 @@ import io
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
 from rich.console import Console
 
 from core import store
-from core.config import Config
+from core.config import Config, Fee
 from core.errors import StageError
+from core.origin import Origin, write_origin
 from core.run_record import RunRecord
 from core.store import Partition
 from core.units import NS_PER_S
@@ -20,7 +22,7 @@ from live.export_model import check_parity, run
 from live.manifest import CURRENT, EXPORTED, load_bundle
 from live.onnx_export import to_onnx
 from live.scorer import Scorer
-from research.candidates import Winner, model_path, write_winner
+from research.candidates import Winner, model_path, read_winner, write_winner
 from research.decision import Calibration
 from tests.live.synthetic import BARS, BEGIN_NS, FEATURES, TAKER, forest
 
@@ -104,6 +106,57 @@ def test_an_unchanged_winner_is_not_exported_again(tmp_path: Path) -> None:
     again, said = exported(cfg)
     assert "unchanged" in said
     assert again.sections["export"] == first.sections["export"]
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "manifest.json"])
+def test_a_bundle_that_live_would_refuse_is_exported_again(name: str, tmp_path: Path) -> None:
+    cfg = trained(tmp_path, "no edge")
+    folder = cfg.root / "models" / exported(cfg)[0].sections["export"]["model_id"]
+    whole = (folder / name).read_bytes()
+    for spoil in (lambda path: path.unlink(), lambda path: path.write_bytes(whole[:-9])):
+        spoil(folder / name)
+        assert "unchanged" not in exported(cfg)[1]
+        load_bundle(folder)
+
+
+def test_the_bundle_in_use_stays_as_it_was_when_its_trees_lose_their_verdict(tmp_path: Path) -> None:
+    champion = exported(trained(tmp_path, "edge"))[0].sections["export"]["model_id"]
+    folder = tmp_path / "models" / champion
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    cfg = trained(tmp_path, "no edge")
+    assert exported(cfg)[0].sections["export"]["model_id"] != champion
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert named(cfg, CURRENT) == champion
+    assert load_bundle(folder).manifest.tradeable
+
+
+def test_a_bundle_tells_a_simulated_market_from_a_real_one(tmp_path: Path) -> None:
+    cases = [("sim", None, True), ("live", None, False), ("replay", Origin("replay", simulated=True), True)]
+    for number, (source, origin, simulated) in enumerate(cases):
+        cfg = msgspec.structs.replace(trained(tmp_path / str(number), "edge"), source=source)
+        if origin is not None:
+            write_origin(cfg, origin)
+        manifest = load_bundle(cfg.root / "models" / exported(cfg)[0].sections["export"]["model_id"]).manifest
+        assert (manifest.source, manifest.simulated) == (source, simulated)
+
+
+def backtested(cfg: Config, fees: dict[str, Fee]) -> None:
+    """What the backtest stage leaves of its fees."""
+    with RunRecord(cfg, Console(quiet=True)).stage("backtest") as stage:
+        stage.reuse("key", whole=False)
+        stage.put("backtest", {"winner": store.hash_of(read_winner(cfg.root)), "fees": fees})
+
+
+def test_other_fees_than_the_backtest_paid_are_refused(tmp_path: Path) -> None:
+    cfg = trained(tmp_path, "edge")
+    assert "fees not compared" in exported(cfg)[1]
+    backtested(cfg, {"binance_um": Fee(1.0, 3.0)})
+    with pytest.raises(
+        StageError, match=r"fees\.binance_um is 2/5 bps .* paid 1/3 bps .* labels train backtest export"
+    ):
+        exported(cfg)
+    backtested(cfg, {"binance_um": cfg.fees["binance_um"]})
+    assert "fees not compared" not in exported(cfg)[1]
 
 
 def test_a_graph_that_scores_otherwise_is_not_exported() -> None:

@@ -10,7 +10,9 @@ from rich.console import Console
 
 from core.config import Config, Live
 from core.errors import StageError
+from core.origin import Origin, write_origin
 from core.run_record import RunRecord
+from live import run_live
 from live.journal import Journal, read
 from live.manifest import load_bundle
 from live.run_live import mode_of, model_folder, percentiles_us, run, trading_figures
@@ -54,6 +56,42 @@ def test_a_model_without_an_edge_runs_in_shadow_whatever_is_asked(tmp_path: Path
     assert mode_of(Config(), edge) == "paper"
     assert mode_of(Config(live=Live(mode="shadow")), edge) == "shadow"
     assert mode_of(Config(), none) == "shadow"
+
+
+def test_a_model_of_a_simulated_market_runs_in_shadow_on_a_real_one(tmp_path: Path) -> None:
+    made_up, real = (load_bundle(write(tmp_path / name, simulated=name == "a")) for name in "ab")
+    venue = Config(source="live", data_dir=str(tmp_path))
+    assert (mode_of(venue, made_up), mode_of(venue, real)) == ("shadow", "paper")
+    replay = Config(source="replay", data_dir=str(tmp_path))
+    assert mode_of(replay, made_up) == "shadow"
+    write_origin(replay, Origin("replay", simulated=True))
+    assert mode_of(replay, made_up) == "paper"
+    write_origin(venue, Origin("live"))
+    assert mode_of(venue, made_up) == "shadow"
+
+
+def test_the_line_says_why_a_model_is_in_shadow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "models" / "forest")
+
+    def stop(*_: object) -> None:
+        raise StageError("far enough")
+
+    monkeypatch.setattr(run_live, "start_states", stop)
+    out = io.StringIO()
+    cfg = Config(source="live", data_dir=str(tmp_path), live=Live(model="forest", allow_live_feed=True))
+    with (
+        pytest.raises(StageError, match="far enough"),
+        RunRecord(cfg, Console(file=out, width=200)).stage("live") as stage,
+    ):
+        run(cfg, stage)
+    assert "forest learned from a simulated market: on a real one it runs in shadow" in out.getvalue()
+
+
+def test_without_a_model_in_use_the_stage_says_how_to_run_the_last_one(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "exported.txt").write_text("challenger\n")
+    with pytest.raises(StageError, match=r"no export had the verdict edge yet; leave live\.model out"):
+        model_folder(Config(data_dir=str(tmp_path), live=Live(model="current")))
 
 
 def test_what_was_not_captured_begins_cold(tmp_path: Path) -> None:
