@@ -6,6 +6,7 @@ the oracle would say so; at `sim.edge=0` it must earn nothing.
 """
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,21 +26,29 @@ from core.units import NS_PER_MS, NS_PER_S
 _CELL: Final = TakerCell(HOLD_S)
 _ENOUGH: Final = 10
 """Bursts below which a standard error says nothing."""
+Window = tuple[int, int]
 
 
-def run_oracle(cfg: Config, stage: Stage) -> None:
-    """Put the section `truth` and say its line. On a market that is not simulated the section is null."""
-    truth = measure(cfg) if cfg.simulated else None
-    stage.put("truth", truth)
+def run_oracle(cfg: Config, stage: Stage, holdout_window: Window, pipeline: Mapping[str, Any]) -> None:
+    """Put the section `truth` and say its lines. On a market that is not simulated the section is null.
+
+    `pipeline` is the section `holdout`, which the oracle over the same stretch (first and last decision) stands beside.
+    """
+    truth = measure(cfg, holdout_window) if cfg.simulated else None
     if truth is not None:
-        stage.say(line_of(truth))
+        truth["holdout"] |= {"pipeline_net_bps": pipeline["net_bps_per_order"], "pipeline_n": pipeline["n_orders"]}
+        for line in lines_of(truth):
+            stage.say(line)
+    stage.put("truth", truth)
 
 
-def measure(cfg: Config) -> dict[str, Any] | None:
-    """What the oracle earned: means per burst in bps, n bursts, the standard error over bursts, and the expectation.
+def measure(cfg: Config, holdout_window: Window) -> dict[str, Any] | None:
+    """What was planted, and what the oracle earned: means per burst in bps, n bursts, the standard error over bursts.
 
-    The venues of a symbol share its bursts, so a burst counts once, with the mean over venues. Bursts without a label
-    at their decision (the stretch's ends, gaps) are left out and counted. None where the truth or the labels lack.
+    `gross_bps` is what the bursts that the oracle traded are expected to pay, `net_bps` that less what its round trips
+    cost; `oracle` is what it earned. The venues of a symbol share its bursts, so a burst counts once, with the mean
+    over venues. Bursts without a label at their decision (the stretch's ends, gaps) are left out and counted. None
+    where the truth is not there.
     """
     facts, bursts = read_truth(cfg.root)
     if facts is None or bursts is None:
@@ -50,8 +59,7 @@ def measure(cfg: Config) -> dict[str, Any] | None:
         if part.exchange in LAG_MS
     ]
     found = [frame for frame in found if frame.height]
-    trades = pl.concat(found) if found else None
-    return _summary(facts, bursts.height, trades)
+    return _summary(facts, bursts.height, pl.concat(found) if found else None, holdout_window)
 
 
 def read_truth(root: Path) -> tuple[dict[str, Any] | None, pl.DataFrame | None]:
@@ -69,20 +77,33 @@ def decision_ns(start_ns: np.ndarray[Any, Any], venue: str, feed_latency_ms: flo
     return np.asarray(-(-receivable // step) * step)
 
 
-def line_of(truth: dict[str, Any]) -> str:
-    """The section in a line."""
-    if truth["n"] == 0:
-        return f"oracle: none of {truth['bursts']} bursts could be labelled"
-    verdict = {True: "within 2 se", False: "NOT within 2 se", None: "too few to tell"}[truth["within_2_se"]]
-    return (
-        f"oracle: gross {truth['gross_bps']:.2f} ± {2 * (truth['se_bps'] or 0.0):.2f} bps, expected "
-        f"{truth['expected_gross_bps']:.2f} ({verdict}); cost {truth['cost_bps']:.2f}, net {truth['net_bps']:.2f}, "
-        f"n {truth['n']} of {truth['bursts']} bursts, T {HOLD_S:g} s"
+def lines_of(truth: Mapping[str, Any]) -> list[str]:
+    """The section in lines: over the whole run, and in the hold-out beside what the pipeline found."""
+    oracle = truth["oracle"]
+    if oracle["n"] == 0:
+        return [f"oracle: none of {truth['bursts']} bursts could be labelled"]
+    verdict = {True: "within 2 se", False: "beyond 2 se: 1 run in 20 is", None: "too few to tell"}
+    error = "" if oracle["se_bps"] is None else f" ± {2 * oracle['se_bps']:.2f} (2 se)"
+    whole = (
+        f"oracle: gross {oracle['gross_bps']:.2f}{error} bps, expected {truth['gross_bps']:.2f} "
+        f"({verdict[oracle['within_2_se']]}); cost {truth['cost_bps']:.2f}, net {oracle['net_bps']:.2f}, "
+        f"n {oracle['n']} of {truth['bursts']} bursts, T {HOLD_S:g} s"
     )
+    late = truth["holdout"]
+    mine, found = (_net_text(late[f"{who}_net_bps"]) for who in ("oracle", "pipeline"))
+    beside = (
+        f"oracle in the hold-out: net {mine} over {late['oracle_n']:,} bursts; "
+        f"pipeline: net {found} over {late['pipeline_n']:,} orders"
+    )
+    return [whole, beside]
+
+
+def _net_text(net_bps: float | None) -> str:
+    return "–" if net_bps is None else f"{net_bps:.2f} bps"
 
 
 def _trades(cfg: Config, part: store.Partition, bursts: pl.DataFrame) -> pl.DataFrame:
-    """One row per burst that has a label in this partition: start_ns, symbol, drift, gross and net in bps."""
+    """One row per burst that has a label in this partition: its symbol, times, drift, gross and net in bps."""
     columns = ["decision_ns", _CELL.ret_bps, _CELL.net_bps(1), _CELL.net_bps(-1)]
     names = pl.read_parquet_schema(store.files(cfg.root, part)[0])
     if not set(columns) <= set(names):
@@ -94,29 +115,40 @@ def _trades(cfg: Config, part: store.Partition, bursts: pl.DataFrame) -> pl.Data
     return joined.select(
         "symbol",
         "start_ns",
+        "decision_ns",
         pl.col("gross_bps").alias("drift_bps"),
         (pl.col("side") * pl.col(_CELL.ret_bps)).alias("gross_bps"),
         pl.when(is_long).then(pl.col(_CELL.net_bps(1))).otherwise(pl.col(_CELL.net_bps(-1))).alias("net_bps"),
     ).drop_nulls()
 
 
-def _summary(facts: dict[str, Any], bursts: int, trades: pl.DataFrame | None) -> dict[str, Any]:
+def _summary(
+    facts: Mapping[str, Any], bursts: int, trades: pl.DataFrame | None, holdout_window: Window
+) -> dict[str, Any]:
     head = {"edge_bps": facts["edge_bps"], "bursts": bursts, "horizon_s": HOLD_S}
-    nothing = dict.fromkeys(("gross_bps", "cost_bps", "net_bps", "se_bps", "expected_gross_bps", "within_2_se"))
     if trades is None:
-        return head | {"n": 0, "oracle": None} | nothing
-    means = trades.group_by("symbol", "start_ns").mean().sort("symbol", "start_ns")
-    gross, net = float(means["gross_bps"].to_numpy().mean()), float(means["net_bps"].to_numpy().mean())
-    expected = float(means["drift_bps"].to_numpy().mean()) * reference_share(HOLD_S)
+        nothing = dict.fromkeys(("gross_bps", "net_bps", "se_bps", "within_2_se"))
+        truth = dict.fromkeys(("gross_bps", "cost_bps", "net_bps"))
+        return head | truth | {"oracle": nothing | {"n": 0}, "holdout": {"oracle_net_bps": None, "oracle_n": 0}}
+    means = _per_burst(trades)
+    gross, net = _mean(means, "gross_bps"), _mean(means, "net_bps")
+    expected, cost = _mean(means, "drift_bps") * reference_share(HOLD_S), gross - net
     n = means.height
     se = float(means["gross_bps"].to_numpy().std(ddof=1)) / math.sqrt(n) if n >= _ENOUGH else None
+    within = None if se is None else abs(gross - expected) <= 2.0 * se
+    late = _per_burst(trades.filter(pl.col("decision_ns").is_between(*holdout_window)))
     return head | {
-        "n": n,
-        "gross_bps": gross,
-        "cost_bps": gross - net,
-        "net_bps": net,
-        "se_bps": se,
-        "expected_gross_bps": expected,
-        "within_2_se": None if se is None else abs(gross - expected) <= 2.0 * se,
-        "oracle": net,
+        "gross_bps": expected,
+        "cost_bps": cost,
+        "net_bps": expected - cost,
+        "oracle": {"gross_bps": gross, "net_bps": net, "n": n, "se_bps": se, "within_2_se": within},
+        "holdout": {"oracle_net_bps": _mean(late, "net_bps") if late.height else None, "oracle_n": late.height},
     }
+
+
+def _per_burst(trades: pl.DataFrame) -> pl.DataFrame:
+    return trades.group_by("symbol", "start_ns").mean().sort("symbol", "start_ns")
+
+
+def _mean(rows: pl.DataFrame, column: str) -> float:
+    return float(rows[column].to_numpy().mean())

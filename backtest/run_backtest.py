@@ -41,7 +41,7 @@ from research.decision import decide
 
 READS, WRITES = (SCORES, LABELS, TOP_OF_BOOK, TRADES, MARK_PRICES, GAPS), (FILLS,)
 
-VERSION: Final = 2
+VERSION: Final = 3
 HOLD_OUT: Final = -1
 AGREEMENT_BPS: Final = 1e-3
 """How far an order's net may be from its label's: labels are float32, which takes some 1e-6; a setting takes more."""
@@ -79,7 +79,7 @@ def run(cfg: Config, stage: Stage) -> None:
         stage.say(line)
     for line in _remarks(section):
         stage.say(line)
-    run_oracle(cfg, stage)
+    run_oracle(cfg, stage, winner.holdout_window, section)
 
 
 def require_scores(root: Path, winner: Winner) -> None:

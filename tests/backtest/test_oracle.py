@@ -1,21 +1,26 @@
 """The oracle on labels made by hand: its decision, its sides, its denominator, its standard error."""
 
+import io
 import math
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from rich.console import Console
 
 from backtest.market import truth
 from backtest.market.simulate import Burst
-from backtest.oracle import decision_ns, line_of, measure
+from backtest.oracle import decision_ns, lines_of, measure, run_oracle
 from core import store
 from core.config import Config, load
+from core.run_record import RunRecord
 from core.schema import LABELS
 from core.units import NS_PER_S
 
 T0 = 1_767_592_800 * NS_PER_S
+ALL = (0, 2 * T0)
+PIPELINE = {"net_bps_per_order": -1.25, "n_orders": 7}
 
 
 def labels(config: Config, venue: str, ret_bps: dict[int, float], cost_bps: float = 11.0) -> None:
@@ -56,32 +61,52 @@ def test_it_earns_the_move_on_its_side_and_counts_a_burst_once(config: Config) -
     bursts(config, [*when, (3_599.9, 1)], drift_bps=20.0)  # the last one's decision has no label
     labels(config, "binance_um", earned)
     labels(config, "bybit", earned)
-    found = measure(config)
+    found = measure(config, ALL)
     assert found is not None
-    assert (found["n"], found["bursts"]) == (40, 41)
-    assert found["gross_bps"] == pytest.approx(14.0)
-    assert found["net_bps"] == pytest.approx(3.0)
+    oracle = found["oracle"]
+    assert (oracle["n"], found["bursts"]) == (40, 41)
+    assert oracle["gross_bps"] == pytest.approx(14.0)
+    assert oracle["net_bps"] == pytest.approx(3.0)
     assert found["cost_bps"] == pytest.approx(11.0)
-    assert found["expected_gross_bps"] == pytest.approx(20.0 * truth.reference_share(10.0))
+    assert found["gross_bps"] == pytest.approx(20.0 * truth.reference_share(10.0))
+    assert found["net_bps"] == pytest.approx(found["gross_bps"] - 11.0)
     moves = np.array([12.0 + number % 5 for number in range(1, 41)])
-    assert found["se_bps"] == pytest.approx(moves.std(ddof=1) / math.sqrt(40))
-    assert found["within_2_se"] is False
-    assert "NOT within 2 se" in line_of(found)
+    assert oracle["se_bps"] == pytest.approx(moves.std(ddof=1) / math.sqrt(40))
+    assert oracle["within_2_se"] is False
+    found["holdout"] |= {"pipeline_net_bps": None, "pipeline_n": 0}
+    assert "gross 14.00 ± 0.45 (2 se) bps" in lines_of(found)[0]
+    assert "beyond 2 se: 1 run in 20 is" in lines_of(found)[0]
+
+
+def test_in_the_hold_out_it_stands_beside_the_pipeline(config: Config) -> None:
+    bursts(config, [(10.3, 1), (20.3, -1), (30.3, 1), (40.3, 1)], drift_bps=17.0)
+    for venue in ("binance_um", "bybit"):
+        labels(config, venue, {11: 10.0, 21: -12.0, 31: 15.0, 41: 19.0})
+    out = io.StringIO()
+    record = RunRecord(config, Console(file=out, width=300))
+    with record.stage("backtest") as stage:
+        run_oracle(config, stage, (T0 + 21 * NS_PER_S, T0 + 31 * NS_PER_S), PIPELINE)
+    late = {"oracle_net_bps": pytest.approx(2.5), "oracle_n": 2, "pipeline_net_bps": -1.25, "pipeline_n": 7}
+    assert record.sections["truth"]["holdout"] == late
+    line = "oracle in the hold-out: net 2.50 bps over 2 bursts; pipeline: net -1.25 bps over 7 orders"
+    assert line in out.getvalue()
 
 
 def test_too_few_bursts_give_no_standard_error_and_none_give_nothing(config: Config) -> None:
     bursts(config, [(20.3, 1)], drift_bps=17.0)
     labels(config, "bybit", {21: 14.0})
-    found = measure(config)
+    found = measure(config, ALL)
     assert found is not None
-    assert (found["n"], found["se_bps"], found["within_2_se"]) == (1, None, None)
-    assert "too few" in line_of(found)
+    assert [found["oracle"][name] for name in ("n", "se_bps", "within_2_se")] == [1, None, None]
+    found["holdout"] |= {"pipeline_net_bps": None, "pipeline_n": 0}
+    assert "too few" in lines_of(found)[0]
+    assert "±" not in lines_of(found)[0]
     bursts(config, [], drift_bps=17.0)
-    empty = measure(config)
+    empty = measure(config, ALL)
     assert empty is not None
-    assert (empty["n"], empty["gross_bps"], empty["bursts"]) == (0, None, 0)
-    assert "none of 0 bursts" in line_of(empty)
+    assert (empty["oracle"]["n"], empty["gross_bps"], empty["bursts"]) == (0, None, 0)
+    assert "none of 0 bursts" in lines_of(empty)[0]
 
 
 def test_without_a_truth_there_is_nothing_to_measure(config: Config) -> None:
-    assert measure(config) is None
+    assert measure(config, ALL) is None
