@@ -103,10 +103,11 @@ def lines(section: dict[str, Any], instruments: Sequence[str]) -> list[str]:
 def _fill_lines(name: str, row: dict[str, Any]) -> list[str]:
     if not row["n_fills"]:
         return []
+    slippage = f"{row['slippage_bps']:.2f}" if row["slippage_bps"] else "assumed 0.00"  # 0 only where the setting is
     text = (
-        f"{name}, per fill: hit={row['hit']:.3f} | gross={row['gross_bps']:.2f} + entry={row['entry_bps']:.2f} - "
-        f"half_spread={row['half_spread_bps']:.2f} - slippage={row['slippage_bps']:.2f} - fees={row['fee_bps']:.2f} - "
-        f"funding={row['funding_bps']:.2f} = net {row['net_bps_per_fill']:.2f} bps"
+        f"{name}, per fill: hit (gross > 0)={row['hit']:.3f} | gross={row['gross_bps']:.2f} + "
+        f"entry={row['entry_bps']:.2f} - half_spread={row['half_spread_bps']:.2f} - slippage={slippage} - "
+        f"fees={row['fee_bps']:.2f} - funding={row['funding_bps']:.2f} = net {row['net_bps_per_fill']:.2f} bps"
     )
     return [text]
 

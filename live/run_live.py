@@ -47,6 +47,14 @@ from research.clocks import parse_clock
 READS, WRITES = (schema.BARS,), ()
 VERSION: Final = 2
 
+STRETCHES: Final = {
+    "sim": "a fresh stretch after the captured one",
+    "replay": "recorded frames, orders after the training part only",
+    "live": "the venue",
+    "archive": "",
+}
+"""What a session of a source runs over."""
+
 Mode = Literal["paper", "shadow"]
 
 
@@ -162,9 +170,9 @@ def report(
     proof = msgspec.to_builtins(parity) | {"against_capture": msgspec.to_builtins(capture)}
     stage.put("live", {**head, **counts, **trading, "parity": proof, "latency_us": latency_us})
     stage.rows_in, stage.rows_out = session.events.size, session.decisions.size
-    say_trading(stage, head, counts, trading)
+    say_trading(stage, head, counts | {"stretch": STRETCHES[cfg.source]}, trading)
     say_parity(stage, parity, capture)
-    stage.say(f"latency, event to decision: p50 {latency_us['p50']} us, p99 {latency_us['p99']} us")
+    stage.say(latency_line(runner.latencies_ns))
     if not parity.holds:
         raise StageError(
             "the runner and the batch computation differ over the same events: a defect of the program, "
@@ -200,15 +208,31 @@ def percentiles_us(latencies_ns: list[int]) -> dict[str, float | None]:
     return {"p50": round(float(p50), 1), "p99": round(float(p99), 1)}
 
 
+def latency_line(latencies_ns: list[int]) -> str:
+    """The percentiles, what they cover and what they are over."""
+    us = percentiles_us(latencies_ns)
+    if us["p50"] is None:
+        return "latency: no decision was made"
+    covered = "from decoded events to the decision (network and decoding excluded)"
+    return f"latency: p50 {us['p50']} us, p99 {us['p99']} us {covered}, n={len(latencies_ns):,}"
+
+
 def say_trading(stage: Stage, head: Mapping[str, Any], counts: Mapping[str, Any], trading: Mapping[str, Any]) -> None:
     what = f"{head['model_id']} ({head['verdict']}) in {head['mode']}"
-    where = f"{len(counts['instruments'])} instruments, {counts['minutes']} min"
+    where = f"{counts['stretch']}, {len(counts['instruments'])} instruments, {counts['minutes']} min"
     stage.say(f"{what}: {where}, {trading['decisions']:,} decisions, {counts['cold']:,} more while windows filled")
-    line = f"orders={trading['orders']:,} | fills={trading['fills']:,} | sides={trading['sides']:,}"
-    if trading["net_bps"] is not None:
-        line += f" | avg_gross_bps={trading['gross_bps']:.2f} | avg_net_bps={trading['net_bps']:.2f}"
-        line += f" | net_bps_per_order={trading['net_bps_per_order']:.2f} | net_usd={trading['net_usd']:.2f}"
-    stage.say(line)
+    stage.say(trading_line(trading))
+
+
+def trading_line(trading: Mapping[str, Any]) -> str:
+    """Counts, and means with what they are over: fills, and orders that came to an end."""
+    line = f"sides={trading['sides']:,} | limited={trading['limited']:,} | orders={trading['orders']:,}"
+    line += f" | fills={trading['fills']:,}"
+    if trading["net_bps"] is None:
+        return line
+    line += f" | avg_gross_bps={trading['gross_bps']:.2f} | avg_net_bps={trading['net_bps']:.2f}"
+    line += f" | n={trading['fills']:,} fills | net_bps_per_order={trading['net_bps_per_order']:.2f}"
+    return f"{line} | n={trading['orders'] - trading['unsettled']:,} orders ended | net_usd={trading['net_usd']:.2f}"
 
 
 def say_parity(stage: Stage, parity: Parity, capture: CaptureParity) -> None:

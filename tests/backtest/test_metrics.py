@@ -53,6 +53,14 @@ def test_the_section_by_hand() -> None:
     assert any("4 orders" in line for line in lines(section, ["binance_um:BTCUSDT"]))
 
 
+@pytest.mark.parametrize(("slippage_bps", "said"), [(0.0, "slippage=assumed 0.00 -"), (0.25, "slippage=0.25 -")])
+def test_the_line_says_what_a_hit_is_and_that_no_slippage_is_an_assumption(slippage_bps: float, said: str) -> None:
+    orders = records([closed(0, 4.0, 0.4) | {"slippage_bps": slippage_bps}])
+    per_fill = lines(holdout_section(orders, 20.0), [])[1]
+    assert "hit (gross > 0)=1.000" in per_fill
+    assert said in per_fill
+
+
 def test_without_orders_every_mean_is_null() -> None:
     section = holdout_section(records([]), 20.0)
     assert section["n_orders"] == 0

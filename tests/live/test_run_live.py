@@ -15,7 +15,7 @@ from core.run_record import RunRecord
 from live import run_live
 from live.journal import Journal, read
 from live.manifest import load_bundle
-from live.run_live import mode_of, model_folder, percentiles_us, run, trading_figures
+from live.run_live import latency_line, mode_of, model_folder, percentiles_us, run, trading_figures, trading_line
 from live.runner import Outcome, header
 from live.start import cold_start, start_states
 from tests.live.synthetic import BEGIN_NS, NAMES, write
@@ -128,6 +128,17 @@ def test_figures_count_an_unfilled_order_as_nothing(tmp_path: Path) -> None:
     }
 
 
+def test_the_trading_line_has_its_denominators() -> None:
+    figures = {"sides": 4, "limited": 1, "orders": 3, "fills": 1, "unsettled": 1, "gross_bps": 4.0, "net_bps": -3.0}
+    line = trading_line(figures | {"net_bps_per_order": -1.5, "net_usd": -0.3})
+    assert line.startswith("sides=4 | limited=1 | orders=3 | fills=1 | avg_gross_bps=4.00 | avg_net_bps=-3.00 | n=1")
+    assert "net_bps_per_order=-1.50 | n=2 orders ended" in line
+    assert trading_line(figures | {"net_bps": None}) == "sides=4 | limited=1 | orders=3 | fills=1"
+
+
 def test_latencies_are_null_without_a_decision() -> None:
     assert percentiles_us([]) == {"p50": None, "p99": None}
     assert percentiles_us([1_000, 2_000, 3_000]) == {"p50": 2.0, "p99": 3.0}
+    assert latency_line([]) == "latency: no decision was made"
+    assert "p50 2.0 us" in latency_line([1_000, 2_000, 3_000])
+    assert latency_line([1_000]).endswith("(network and decoding excluded), n=1")
