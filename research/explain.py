@@ -38,7 +38,7 @@ def importance(ensemble: TreeEnsemble, x: NDArray[np.float32], names: list[str])
 
     Rows are to be an even sample: covers are counted on them anew, since those of training are of weighted rows.
     """
-    if not ensemble.n_trees or not x.shape[0]:
+    if not (ensemble.feature >= 0).any() or not x.shape[0]:
         return [{"name": name, "mean_abs_shap": 0.0} for name in names]
     explained = x[thinned(np.arange(x.shape[0]), EXPLAINED_ROWS)]
     size = np.abs(shap_values(ensemble.with_cover(x), explained)).mean(axis=0)

@@ -55,10 +55,20 @@ def ratio_of_sums(start_ns: Times, net_bps: Floats, seconds: float, min_blocks: 
     """
     if not start_ns.size:
         return None
-    block = start_ns // round(seconds * NS_PER_S)
-    first = np.flatnonzero(np.r_[True, block[1:] != block[:-1]])
+    block, first = _blocks(start_ns, seconds)
     sums, counts = np.add.reduceat(net_bps, first), np.diff(np.r_[first, block.size]).astype(np.float64)
     return _ratio(sums, counts, min_blocks)
+
+
+def n_blocks(start_ns: Times, seconds: float) -> int:
+    """How many calendar blocks hold trades."""
+    return int(_blocks(start_ns, seconds)[1].size) if start_ns.size else 0
+
+
+def _blocks(start_ns: Times, seconds: float) -> tuple[Times, Times]:
+    """The block of each trade (n,), and where each block's trades begin."""
+    block = start_ns // round(seconds * NS_PER_S)
+    return block, np.flatnonzero(np.r_[True, block[1:] != block[:-1]])
 
 
 def _ratio(sums: Floats, counts: Floats, min_blocks: int) -> Ratio | None:

@@ -36,7 +36,8 @@ def summary(orders: Orders, n_decisions: int, held_s: float) -> Row:
 def line(row: Mapping[str, Any]) -> str:
     """`[thr=0.70, edge≥0.00bps] hit=0.715 | trade_rate=0.046 | avg_gross_bps=0.46 | avg_net_bps=-9.54`, n and ci95.
 
-    With a fill gate the bracket ends in `, fill≥$50`.
+    With a fill gate the bracket ends in `, fill≥$50`. A maker's line ends with the share of orders
+    that fill and the net of an order, filled or not.
     """
     gate = row.get("fill_usd")
     head = f"thr={row['thr']:.2f}, edge≥{row['edge_bps']:.2f}bps" + ("" if gate is None else f", fill≥${gate:g}")
@@ -49,6 +50,11 @@ def line(row: Mapping[str, Any]) -> str:
         f"n={row['n']}",
         "ci95=–" if interval is None else f"ci95=[{interval[0]:.2f}, {interval[1]:.2f}]",
     ]
+    if row.get("delta_bps") is not None:
+        parts += [
+            f"fill_rate={_text(row['fill_rate'], 3)}",
+            f"net_bps_per_order={_text(row['net_bps_per_order'], 2)}",
+        ]
     return " | ".join(parts)
 
 

@@ -28,9 +28,9 @@ from core.errors import StageError
 from core.labelled import require_settings
 from core.run_record import Stage
 from core.store import Partition
-from core.units import NS_PER_S, seconds_label
+from core.units import NS_PER_HOUR, NS_PER_S, seconds_label
 from research import catalogue, dataset, drift, metrics, training
-from research.candidates import Candidate, Winner, model_name, model_path, winner_path, write_winner
+from research.candidates import Candidate, Winner, held_s, model_name, model_path, winner_path, write_winner
 from research.dataset import Dataset
 from research.decision import probability_up
 from research.explain import MAX_ROWS, importance
@@ -38,9 +38,10 @@ from research.ledger import Data, read_ledger, with_look, with_trials, write_led
 from research.nested import Plan, walk
 from research.purged_cv import thinned
 from research.training import Judged, Scores
+from research.verdict import MIN_DEFLATED_SHARPE, hours_to_judge
 
 READS, WRITES = (schema.FEATURES, schema.LABELS), (schema.SCORES,)
-VERSION: Final = 4
+VERSION: Final = 5
 COIN_MARGINED: Final = "binance_cm"
 HOLD_OUT: Final = -1
 _DRIFT_ROWS: Final = 20_000
@@ -62,7 +63,8 @@ def run(cfg: Config, stage: Stage) -> None:
     case = judge_candidates(cfg, stage, data, made, scores)
     report_models(cfg, stage, data, made, scores, targets)
     explain(stage, data, made, scores, case.winner, x, targets)
-    report_verdict(stage, case)
+    row = training.policy_row(data, made, scores, case.winner, training.outcomes_reader(data), cfg.train, cfg.labels)
+    report_verdict(stage, case, held_s(case.winner.cell, cfg.labels), row)
     write_outputs(cfg, data, made, scores, case, key)
     stage.rows_out = data.n_rows
 
@@ -121,6 +123,8 @@ def fitting(cfg: Config, parts: list[Partition], stage: Stage) -> tuple[Dataset,
         if made is not None:
             symbols = f"{len(data.instruments)} symbols"
             stage.say(f"{data.n_rows:,} decisions on {symbols}; {data.n_unlabelled:,} unlabelled dropped")
+            for line in unjudged_lines(cfg, data):
+                stage.say(line)
             return data, made, horizons_s
         stage.say(
             f"T={seconds_label(horizons_s[-1])} s: dropped, {data.n_rows:,} labelled decisions are too few or too short"
@@ -131,6 +135,18 @@ def fitting(cfg: Config, parts: list[Partition], stage: Stage) -> tuple[Dataset,
         "walk-forward blocks and a hold-out need some minutes of labelled decisions at least; capture more, or set "
         "shorter horizons"
     )
+
+
+def unjudged_lines(cfg: Config, data: Dataset) -> list[str]:
+    """A line per horizon that is labelled and that no candidate has: how long a capture it would take."""
+    hours, lines = (int(data.start_ns[-1]) - int(data.start_ns[0])) / NS_PER_HOUR, []
+    for horizon_s in sorted(set(cfg.labels.horizons_s) - set(cfg.train.horizons_s)):
+        is_maker = horizon_s >= cfg.labels.min_maker_horizon_s
+        held = horizon_s + cfg.labels.rest_s * is_maker
+        needed = hours_to_judge(horizon_s, held, cfg.train.holdout_frac, len(data.instruments))
+        why = f"needs about {needed:,.0f} h" if needed > hours else "not in train.horizons_s"
+        lines.append(f"T={seconds_label(horizon_s)} s: labelled, not judged: {why}")
+    return lines
 
 
 def judge_candidates(cfg: Config, stage: Stage, data: Dataset, made: Plan, scores: Scores) -> Judged:
@@ -147,8 +163,9 @@ def judge_candidates(cfg: Config, stage: Stage, data: Dataset, made: Plan, score
     look, trials = note_look(cfg, data, made, scores, found.candidates)
     walk_orders = training.walk_forward_orders(data, made, scores, found, read)
     held_out = training.holdout_orders(data, made, scores, winner, read)
-    case = training.judged(data, made, winner, walk_orders, held_out, cfg.labels, look, trials)
-    stage.put("selection", training.selection_section(case, found, trials, look))
+    held = training.longest_chosen_s(found, winner, cfg.labels)
+    case = training.judged(data, made, winner, walk_orders, held_out, held, look, trials)
+    stage.put("selection", training.selection_section(case, found))
     return case
 
 
@@ -205,17 +222,23 @@ def report_models(
 
 
 def grid_lines(kind: str, rows: list[dict[str, Any]]) -> list[str]:
-    """The rows to read: with fills enough, and other orders than the row before (an edge can be idle beside a
-    threshold), under a heading per cell. The report holds them all."""
+    """The rows to read, under a heading per cell: with fills enough, and other orders than the row printed before (an
+    edge can be idle beside a threshold) and than the same row of the smaller gate. The report holds them all."""
     lines: list[str] = []
     heading, before = "", (0, 0, 0.0)
+    gated: dict[tuple[Any, ...], tuple[Any, ...]] = {}
     for row in rows:
         figures = row["n_orders"], row["n"], row["avg_net_bps"]
-        if row["n"] < _PRINTED_MIN_FILLS or figures == before:
+        is_told = figures == before
+        if row.get("fill_usd") is not None:
+            policy = row["horizon_s"], row["delta_bps"], row["thr"], row["edge_bps"]
+            is_told |= figures == gated.get(policy)
+            gated[policy] = figures
+        if row["n"] < _PRINTED_MIN_FILLS or is_told:
             continue
         before = figures
         delta = "" if kind == "taker" else f" δ={row['delta_bps']:g} bps"
-        now = f"{kind} T={seconds_label(row['horizon_s'])} s{delta}, {row['family']}, walk-forward"
+        now = f"{kind} T={seconds_label(row['horizon_s'])} s{delta}, {row['family']}, walk-forward, averages per fill"
         lines += [now] if now != heading else []
         heading = now
         lines.append(metrics.line(row))
@@ -252,21 +275,40 @@ def drift_rows(x: NDArray[np.float32], made: Plan, names: list[str]) -> list[dic
     ]
 
 
-def report_verdict(stage: Stage, case: Judged) -> None:
-    """Say who won and what the verdict is."""
-    candidate = case.winner
-    stage.put("winner", {"candidate": msgspec.to_builtins(candidate), "held_s": case.held_s, "model": candidate.model})
+def report_verdict(stage: Stage, case: Judged, winner_held_s: float, row: dict[str, Any]) -> None:
+    """Say who won, what it did (`row`: its own metric row in walk-forward) and what the verdict is."""
+    candidate, verdict = case.winner, case.verdict
+    told = {"candidate": msgspec.to_builtins(candidate), "held_s": winner_held_s, "model": candidate.model}
+    stage.put("winner", told)
     offset = "" if candidate.delta_bps is None else f" δ={candidate.delta_bps:g} bps"
     rule = f"threshold {candidate.threshold:.2f}, edge {candidate.edge_bps:.2f} bps"
-    stage.say(f"winner: {candidate.kind} {candidate.model}{offset}, {rule}")
-    for name, orders in (("walk-forward", case.walk_forward), ("hold-out", case.holdout)):
+    name = "winner" if verdict.verdict == "edge" else "best candidate (not good enough)"
+    stage.say(f"{name}: {candidate.kind} {candidate.model}{offset}, {rule}")
+    stage.say(f"  it alone, walk-forward, averages per fill: {metrics.line(row)}")
+    for stretch, orders in (("walk-forward, each block's choice", case.walk_forward), ("hold-out", case.holdout)):
         net = float(orders.net_bps.mean()) if orders.row.size else None
         stage.say(
-            f"{name}: {orders.n_fills} round trips of {orders.row.size} orders | net_bps_per_order={_digits(net, 2)}"
+            f"{stretch}: {orders.n_fills} round trips of {orders.row.size} orders | net_bps_per_order={_digits(net, 2)}"
         )
-    stage.say(f"verdict: {case.verdict.verdict}")
-    for reason in case.verdict.reasons:
+    stage.say(f"verdict: {verdict.verdict}")
+    stage.say(evidence_line(case))
+    for reason in verdict.reasons:
         stage.say(f"  - {reason}")
+
+
+def evidence_line(case: Judged) -> str:
+    """What the verdict rests on, whichever it is."""
+    walked, final, verdict = case.walk_stretch.ratio, case.holdout_stretch.ratio, case.verdict
+    alone = " alone not significant" if final is not None and final.low <= 0.0 <= final.high else ""
+    interval = "–" if final is None else f"[{final.low:.2f}, {final.high:.2f}]"
+    parts = [
+        f"walk-forward z={_digits(walked.z if walked else None, 2)}",
+        f"hold-out z={_digits(final.z if final else None, 2)}",
+        f"joint z={_digits(verdict.z, 2)} (needs {verdict.z_needed:.2f}, look {case.look} at this hold-out)",
+        f"hold-out net_bps_per_order={_digits(case.holdout_stretch.mean_net_bps, 2)} ci95={interval}{alone}",
+        f"DSR={_digits(case.deflated_sharpe, 3)} (needs {MIN_DEFLATED_SHARPE}, {case.trials:,} trials)",
+    ]
+    return "evidence: " + " | ".join(parts)
 
 
 def write_outputs(cfg: Config, data: Dataset, made: Plan, scores: Scores, case: Judged, key: str) -> None:

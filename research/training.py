@@ -26,7 +26,11 @@ OutcomesOf = Callable[[Cell], Outcomes]
 
 @dataclass(frozen=True)
 class Judged:
-    """The winner's case: orders of walk-forward (each block's own choice) and hold-out (the winner's)."""
+    """The winner's case: orders of walk-forward (each block's own choice) and hold-out (the winner's).
+
+    `held_s` is the longest R + T of the winner and the blocks' choices: intervals rest on blocks that suit all of them.
+    `walk_stretch` and `holdout_stretch` are what the verdict saw.
+    """
 
     winner: Candidate
     walk_forward: Orders
@@ -34,6 +38,10 @@ class Judged:
     held_s: float
     deflated_sharpe: float | None
     verdict: Verdict
+    walk_stretch: Stretch
+    holdout_stretch: Stretch
+    look: int
+    trials: int
 
 
 def longest_held_s(cells: list[Cell], labels: Labels) -> float:
@@ -100,13 +108,23 @@ def traded(found: Search, block: int) -> bool:
     return index is not None and bool(found.t[index, block] > 0.0)
 
 
-def walk_forward_orders(data: Dataset, made: Plan, scores: Scores, found: Search, outcomes_of: OutcomesOf) -> Orders:
-    """Orders of blocks 1, 2, …: each block with the policy chosen before it opened, none where none had paid so far."""
-    past = int(made.final.test[0])
-    choices = [
+def block_choices(found: Search) -> list[Candidate | None]:
+    """The policy traded in each walk-forward block, None where none had paid so far."""
+    return [
         found.candidates[index] if index is not None and traded(found, block) else None
         for block, index in enumerate(found.chosen[:-1])
     ]
+
+
+def longest_chosen_s(found: Search, winner: Candidate, labels: Labels) -> float:
+    """The longest R + T among the policies that the verdict rests on."""
+    return longest_held_s([each.cell for each in (winner, *block_choices(found)) if each is not None], labels)
+
+
+def walk_forward_orders(data: Dataset, made: Plan, scores: Scores, found: Search, outcomes_of: OutcomesOf) -> Orders:
+    """Orders of blocks 1, 2, …: each block with the policy chosen before it opened, none where none had paid so far."""
+    past = int(made.final.test[0])
+    choices = block_choices(found)
     pieces = []
     for choice in dict.fromkeys(choice for choice in choices if choice is not None):
         rows = np.concatenate([split.test for split, taken in zip(made.walk, choices, strict=True) if taken == choice])
@@ -125,37 +143,36 @@ def holdout_orders(data: Dataset, made: Plan, scores: Scores, winner: Candidate,
 
 
 def judged(
-    data: Dataset, made: Plan, winner: Candidate, walk: Orders, held_out: Orders, labels: Labels, look: int, trials: int
+    data: Dataset, made: Plan, winner: Candidate, walk: Orders, held_out: Orders, held: float, look: int, trials: int
 ) -> Judged:
-    """The verdict on the nested walk-forward and the hold-out together."""
-    held = held_s(winner.cell, labels)
+    """The verdict on the nested walk-forward and the hold-out together; `held` as in `Judged`."""
     opened, closed = opening_times(data, made)[[0, -1]]
     windows = [(int(opened), int(closed) - 1), (int(closed), int(data.start_ns[-1]))]
-    stretches = [
+    walked, final = (
         _stretch(orders, to_ns - from_ns, held)
         for orders, (from_ns, to_ns) in zip((walk, held_out), windows, strict=True)
-    ]
+    )
     start_ns, net_bps = (
         np.concatenate([getattr(walk, name), getattr(held_out, name)]) for name in ("start_ns", "net_bps")
     )
     series = inference.minute_series(start_ns, net_bps, windows)
     deflated = inference.deflated_sharpe(series, trials, lags=int(np.ceil(2.0 * held / 60.0)))
-    return Judged(winner, walk, held_out, held, deflated, judge(stretches[0], stretches[1], deflated, look, held))
+    verdict = judge(walked, final, deflated, look, held)
+    return Judged(winner, walk, held_out, held, deflated, verdict, walked, final, look, trials)
 
 
 def _stretch(orders: Orders, span_ns: int, held: float) -> Stretch:
-    mean = float(orders.net_bps.mean()) if orders.row.size else None
-    ratio = inference.ratio_of_sums(orders.start_ns, orders.net_bps, inference.block_s(held))
-    return Stretch(orders.n_fills, span_ns / NS_PER_HOUR, mean, ratio)
+    mean, seconds = float(orders.net_bps.mean()) if orders.row.size else None, inference.block_s(held)
+    ratio = inference.ratio_of_sums(orders.start_ns, orders.net_bps, seconds)
+    return Stretch(orders.n_fills, span_ns / NS_PER_HOUR, mean, ratio, inference.n_blocks(orders.start_ns, seconds))
 
 
-def selection_section(case: Judged, found: Search, trials: int, look: int) -> dict[str, Any]:
+def selection_section(case: Judged, found: Search) -> dict[str, Any]:
     """Section `selection` of the report. `mean_net_bps` and `ci95` are per order of the hold-out."""
-    held_out = case.holdout
-    interval = inference.ratio_of_sums(held_out.start_ns, held_out.net_bps, inference.block_s(case.held_s))
+    held_out, interval = case.holdout, case.holdout_stretch.ratio
     return {
-        "trials": trials,
-        "holdout_looks": look,
+        "trials": case.trials,
+        "holdout_looks": case.look,
         "n_walk_forward": case.walk_forward.n_fills,
         "n_holdout": held_out.n_fills,
         "z": case.verdict.z,
@@ -246,18 +263,27 @@ def grid_rows(
 
     `cells`: each with the fill gate (USD) it stands for, None for takers and for the rule of the verdict.
     """
-    begins, ends = int(made.walk[0].test[0]), int(made.final.test[0])
-    here = slice(begins, ends)
+    here = slice(int(made.walk[0].test[0]), int(made.final.test[0]))
     for cell, gate_usd in cells:
-        score, outcomes = scores[families[cell.horizon_s], cell.horizon_s], outcomes_of(cell).cut(here)
+        family = families[cell.horizon_s]
+        score, outcomes = scores[family, cell.horizon_s], outcomes_of(cell).cut(here)
         for threshold, edge_bps in itertools.product(train.thresholds, train.edges_bps):
             decided = sides(score.scores[here], score.odds[here], threshold, edge_bps)
             orders = selection.place(data.start_ns[here], data.symbol[here], decided, outcomes)
-            head: dict[str, Any] = {"horizon_s": cell.horizon_s, "family": families[cell.horizon_s]}
+            head: dict[str, Any] = {"horizon_s": cell.horizon_s, "family": family}
             if isinstance(cell, MakerCell):
                 head |= {"delta_bps": cell.delta_bps, "rule": cell.rule, "fill_usd": gate_usd}
             head |= {"thr": threshold, "edge_bps": edge_bps}
-            yield head | metrics.summary(orders, ends - begins, held_s(cell, labels))
+            yield head | metrics.summary(orders, decided.size, held_s(cell, labels))
+
+
+def policy_row(
+    data: Dataset, made: Plan, scores: Scores, policy: Candidate, outcomes_of: OutcomesOf, train: Train, labels: Labels
+) -> dict[str, Any]:
+    """The metric row of one policy, with its own threshold and edge, over blocks 1, 2, …."""
+    alone = msgspec.structs.replace(train, thresholds=(policy.threshold,), edges_bps=(policy.edge_bps,))
+    families = {policy.horizon_s: policy.family}
+    return next(grid_rows(data, made, scores, families, [(policy.cell, None)], outcomes_of, alone, labels))
 
 
 def maker_grid(labels: Labels, horizons_s: list[float]) -> list[tuple[Cell, float | None]]:

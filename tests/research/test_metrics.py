@@ -42,6 +42,13 @@ def test_lines_keep_the_form_that_people_read() -> None:
     assert metrics.line(empty).endswith("hit=– | trade_rate=0.046 | avg_gross_bps=0.46 | avg_net_bps=– | n=0 | ci95=–")
 
 
+def test_a_makers_line_tells_what_an_order_is_worth() -> None:
+    row = metrics.summary(orders([2.0, 0.0, -4.0], [3.0, 0.0, -3.0], [True, False, True]), 30, 10.0)
+    maker = row | {"thr": 0.5, "edge_bps": 1.0, "delta_bps": 5.0, "fill_usd": None}
+    assert metrics.line(maker).endswith(" | ci95=– | fill_rate=0.667 | net_bps_per_order=-0.67")
+    assert "per_order" not in metrics.line(row | {"thr": 0.5, "edge_bps": 1.0})
+
+
 def test_skill_by_hand() -> None:
     found = metrics.skill(np.array([1.0, -1.0, np.nan, 2.0]), np.array([1.0, 1.0, 5.0, 2.0]))
     assert (found["n"], found["r2"], found["sign_hit"]) == (3, pytest.approx(1 - 4 / 6), pytest.approx(2 / 3))

@@ -1,5 +1,6 @@
 """The stage on made-up markets: it finds what was planted, finds nothing in a null, and repeats itself."""
 
+import io
 import json
 from pathlib import Path
 
@@ -14,7 +15,11 @@ from core.config import Config, Features, Fee, Labels, Train
 from core.errors import ConfigError, StageError
 from core.run_record import RunRecord
 from research import catalogue, train_models, trees
-from research.candidates import model_path, read_winner
+from research.candidates import Candidate, model_path, read_winner
+from research.inference import Ratio
+from research.selection import Orders
+from research.training import Judged
+from research.verdict import Stretch, judge
 from tests.research.synthetic_tables import write_market
 
 FEATURES = Features(sets=("ofi",))
@@ -29,9 +34,9 @@ def settings(folder: Path, **changes: object) -> Config:
     return msgspec.structs.replace(made, **changes)
 
 
-def trained(cfg: Config) -> dict[str, object]:
-    """The report's sections after the stage."""
-    record = RunRecord(cfg, Console(quiet=True))
+def trained(cfg: Config, printed: io.StringIO | None = None) -> dict[str, object]:
+    """The report's sections after the stage, what it says in `printed`."""
+    record = RunRecord(cfg, Console(file=printed or io.StringIO(), width=300))
     with record.stage("train") as stage:
         train_models.run(cfg, stage)
     return record.report()
@@ -91,7 +96,10 @@ def test_the_report_holds_every_row_and_no_nan(planted) -> None:
 
 def test_the_same_inputs_give_the_same_bytes_and_an_unchanged_stage_is_kept(planted) -> None:
     cfg, report = planted
-    kept = trained(cfg)
+    printed = io.StringIO()
+    kept = trained(cfg, printed)
+    assert "winner: taker lightgbm_10" in printed.getvalue()
+    assert "evidence: walk-forward z=" in printed.getvalue()
     assert kept["stages"][0]["reused"]
     assert kept["selection"] == report["selection"]
     files = [*sorted((cfg.root / "train").iterdir()), cfg.root / "ledger.json"]
@@ -109,7 +117,11 @@ def test_the_same_inputs_give_the_same_bytes_and_an_unchanged_stage_is_kept(plan
 def test_a_null_market_has_no_edge_and_still_a_winner(tmp_path: Path) -> None:
     cfg = settings(tmp_path)
     write_market(cfg, hours=9.0, edge_bps=0.0, seed=4, names=NAMES)
-    chosen = trained(cfg)["selection"]
+    printed = io.StringIO()
+    chosen = trained(cfg, printed)["selection"]
+    assert "best candidate (not good enough): " in printed.getvalue()
+    assert "winner" not in printed.getvalue()
+    assert printed.getvalue().count("T=1 s: labelled, not judged: not in train.horizons_s") == 1
     assert chosen["verdict"] == "no edge"
     assert chosen["reasons"]
     winner = read_winner(cfg.root)
@@ -180,6 +192,38 @@ def test_other_settings_end_the_stage_before_it_looks(tmp_path: Path, change: di
     with pytest.raises((StageError, ConfigError), match=message):
         trained(msgspec.structs.replace(cfg, **change))
     assert not (tmp_path / "ledger.json").exists()
+
+
+def test_a_grid_row_is_printed_once_whatever_edge_or_gate_leaves_its_orders_alone() -> None:
+    def row(gate: float | None, edge_bps: float, n: int) -> dict:
+        head = {"horizon_s": 10.0, "family": "hgb", "delta_bps": 0.0, "fill_usd": gate, "thr": 0.5}
+        figures = dict.fromkeys(("hit", "trade_rate", "avg_gross_bps", "avg_net_bps", "ci95"))
+        return (
+            head | figures | {"edge_bps": edge_bps, "n": n, "n_orders": n, "fill_rate": 1.0, "net_bps_per_order": 0.0}
+        )
+
+    rows = [row(0.0, 0.0, 90), row(0.0, 0.5, 90), row(0.0, 1.0, 50), row(50.0, 0.0, 90), row(50.0, 1.0, 40)]
+    heading, *lines = train_models.grid_lines("maker", rows)
+    assert heading == "maker T=10 s δ=0 bps, hgb, walk-forward, averages per fill"
+    assert [line.partition("]")[0] for line in lines] == [
+        "[thr=0.50, edge≥0.00bps, fill≥$0",
+        "[thr=0.50, edge≥1.00bps, fill≥$0",
+        "[thr=0.50, edge≥1.00bps, fill≥$50",
+    ]
+
+
+def test_evidence_that_is_not_significant_alone_says_so() -> None:
+    orders = Orders(*(np.zeros(0),) * 7)
+    walked = Stretch(400, 8.4, 1.0, Ratio(1.0, 5.0, 0.6, 1.4, 60))
+    for low, alone in ((-0.2, True), (0.1, False)):
+        final = Stretch(100, 2.4, 0.9, Ratio(0.9, 1.6, low, 2.0, 14))
+        found = judge(walked, final, 0.99, 2, 10.0)
+        winner = Candidate("taker", "hgb", 10.0, 0.6, 5.0)
+        text = train_models.evidence_line(Judged(winner, orders, orders, 10.0, 0.99, found, walked, final, 2, 84))
+        assert ("alone not significant" in text) == alone
+        assert "(needs 2.81, look 2 at this hold-out)" in text
+        assert f"net_bps_per_order=0.90 ci95=[{low:.2f}, 2.00]" in text
+        assert "DSR=0.990 (needs 0.95, 84 trials)" in text
 
 
 def test_a_missing_table_names_the_stage_that_makes_it(tmp_path: Path) -> None:

@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from core.config import Labels
 from research.candidates import Candidate
 from research.dataset import Outcomes
 from research.selection import Search
-from research.training import best_families, round_trip_bps, traded
+from research.training import best_families, longest_chosen_s, round_trip_bps, traded
 
 
 def test_a_round_trip_costs_what_both_sides_lose_together() -> None:
@@ -20,6 +21,13 @@ def test_blocks_trade_only_what_has_paid_so_far() -> None:
     candidate = Candidate("taker", "hgb", 10.0, 0.6, 5.0)
     found = Search([candidate], np.array([[-1.0, 0.0, 0.5, 2.0]]), np.full((1, 4), 99), [0, 0, 0, None])
     assert [traded(found, block) for block in range(4)] == [False, False, True, False]
+
+
+def test_intervals_suit_the_longest_of_the_chosen_policies() -> None:
+    short, long = (Candidate("taker", "hgb", horizon_s, 0.6, 5.0) for horizon_s in (10.0, 600.0))
+    t = np.array([[1.0, 1.0, 1.0], [1.0, -1.0, 1.0]])
+    assert longest_chosen_s(Search([short, long], t, np.full((2, 3), 99), [1, 0, 0]), short, Labels()) == 600.0
+    assert longest_chosen_s(Search([short, long], t, np.full((2, 3), 99), [0, 1, 0]), short, Labels()) == 10.0
 
 
 def test_grids_show_the_family_that_predicts_best_at_each_horizon() -> None:

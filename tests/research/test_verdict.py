@@ -1,10 +1,10 @@
-"""The four criteria, one by one, each able to fail the verdict."""
+"""The criteria, one by one, each able to fail the verdict."""
 
 import pytest
 from scipy.stats import norm
 
 from research.inference import Ratio
-from research.verdict import Stretch, judge, look_z
+from research.verdict import Stretch, hours_to_judge, judge, look_z
 
 GOOD = Ratio(1.0, 5.0, 0.6, 1.4, 60)
 WALK = Stretch(400, 8.4, 1.0, GOOD)
@@ -15,10 +15,10 @@ def verdict(walk: Stretch = WALK, held_out: Stretch = HELD_OUT, deflated: float 
     return judge(walk, held_out, deflated, look, held_s=10.0)
 
 
-def test_all_four_make_an_edge() -> None:
+def test_all_criteria_make_an_edge() -> None:
     found = verdict()
     assert (found.verdict, found.reasons) == ("edge", [])
-    assert [criterion["passed"] for criterion in found.criteria] == [True] * 4
+    assert [criterion["passed"] for criterion in found.criteria] == [True] * 5
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_all_four_make_an_edge() -> None:
         ({"walk": WALK._replace(n=99)}, "insufficient data: needs 11 h"),
         ({"held_out": HELD_OUT._replace(n=29)}, "insufficient data: needs 12 h"),
         ({"held_out": HELD_OUT._replace(hours=0.08)}, "insufficient data"),
-        ({"walk": WALK._replace(n=0, ratio=None, mean_net_bps=None)}, "no candidate had a net t above 0 on its past"),
+        ({"walk": WALK._replace(n=0, ratio=None, mean_net_bps=None)}, "no candidate had paid on its past"),
         ({"held_out": HELD_OUT._replace(ratio=None)}, "joint z unknown"),
         ({"walk": WALK._replace(ratio=GOOD._replace(t=0.5))}, "joint z is 1."),
         ({"held_out": HELD_OUT._replace(mean_net_bps=-0.01)}, "hold-out mean is -0.01"),
@@ -40,6 +40,28 @@ def test_each_criterion_can_fail_alone_and_says_why(changed, reason: str) -> Non
     found = verdict(**changed)
     assert found.verdict == "no edge"
     assert any(reason in each for each in found.reasons), found.reasons
+
+
+def test_only_what_is_short_is_said_and_apart_from_what_never_paid() -> None:
+    idle = WALK._replace(n=0, ratio=None, mean_net_bps=None)
+    reasons = verdict(idle, HELD_OUT._replace(n=12)).reasons
+    assert reasons[0] == "insufficient data: needs 27 h; 12 round trips in the hold-out (needs 30)"
+    assert reasons[1] == "no candidate had paid on its past in any block"
+    assert not any(reason.startswith("insufficient") for reason in verdict(idle).reasons)
+
+
+def test_few_blocks_and_an_idle_winner_are_short_data() -> None:
+    few = HELD_OUT._replace(ratio=None, n_blocks=5)
+    assert verdict(held_out=few).reasons[0] == (
+        "insufficient data: needs 22 h; 5 blocks with trades in the hold-out (needs 10)"
+    )
+    idle = HELD_OUT._replace(n=0, mean_net_bps=None, ratio=None)
+    assert verdict(held_out=idle).reasons[0].startswith("insufficient data: needs more than 324 h; 0 round trips")
+
+
+def test_long_horizons_take_weeks() -> None:
+    assert hours_to_judge(10.0, 20.0, 0.2, 4) == pytest.approx(30 / 0.2 * 20 / 3600)
+    assert hours_to_judge(300.0, 310.0, 0.2, 4) == pytest.approx(3690 / 4 * 310 / 3600)
 
 
 def test_every_look_needs_more_and_all_looks_together_spend_less_than_two_percent() -> None:
