@@ -27,11 +27,12 @@ from core.config import Config
 from core.run_record import Stage
 from core.schema import BARS, FEATURES
 from core.store import Partition, hash_of
-from core.units import NS_PER_DAY
+from core.units import NS_PER_DAY, NS_PER_S
 from research.bars import BAR_COLUMNS
 from research.catalogue import compile_chosen, feature_rows
 from research.clocks import decision_step_ns, is_decision, parse_clock
 from research.day_state import load_state, save_state, state_inputs
+from research.language import compile_features
 from research.program import Ints, Program
 
 READS, WRITES = (BARS,), (FEATURES,)
@@ -130,7 +131,7 @@ def _report(stage: Stage, program: Program, counts: list[DayCount]) -> None:
     )
     rows = [_row(program, list(days)) for _, days in groupby(counts, key=lambda count: count.part.instrument)]
     for row in rows:
-        stage.say(_line(row))
+        stage.say(_line(row) + _why_none(row, program))
         for name, blamed in row["blame"].items():
             stage.say(f"{row['symbol']}: {name} was not finite in {blamed:,} decisions, which were dropped")
     stage.rows_in, stage.rows_out = sum(count.bars for count in counts), sum(count.kept for count in counts)
@@ -152,8 +153,33 @@ def _row(program: Program, days: list[DayCount]) -> dict[str, Any]:
 
 def _line(row: dict[str, Any]) -> str:
     line = f"{row['symbol']}: {row['kept']:,} of {row['decisions']:,} decisions have all features"
-    dropped = f"dropped: {row['filling']:,} while windows filled, {row['unknown']:,} not finite"
-    return f"{line}; {dropped}" + ("" if row["kept"] else ": the stretch is shorter than the windows, capture more")
+    return f"{line}; dropped: {row['filling']:,} while windows filled, {row['unknown']:,} not finite"
+
+
+def _why_none(row: dict[str, Any], program: Program) -> str:
+    """What to change where no decision has all features; empty where some have."""
+    if row["kept"]:
+        return ""
+    if row["unknown"]:
+        worst = sorted(row["blame"], key=lambda name: -row["blame"][name])
+        more = f" and {len(worst) - 3} more" if len(worst) > 3 else ""
+        return f": never all finite once windows were full, look at {', '.join(worst[:3])}{more}"
+    if not row["filling"]:
+        return ": no bar closes at a decision time, see `decision` and `bars`"
+    name, bars = _longest(program)
+    clock = parse_clock(program.bar)
+    span = f" ({bars * clock.step_ns / NS_PER_S:g} s)" if clock.step_ns else ""
+    return f": the stretch is shorter than the longest window, that of {name}, {bars:,} bars{span}: capture more"
+
+
+def _longest(program: Program) -> tuple[str, int]:
+    """The feature whose windows take longest to fill, and in how many bars."""
+    filled = {
+        name: compile_features({name: text}, program.columns, program.bar).warmup_bars
+        for name, text in zip(program.names, program.expressions, strict=True)
+    }
+    longest = max(filled, key=lambda name: filled[name])
+    return longest, filled[longest]
 
 
 if __name__ == "__main__":

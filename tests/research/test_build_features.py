@@ -55,7 +55,7 @@ def put_bars(root: Path, date: str, bars: pl.DataFrame) -> Partition:
 
 def run_stage(cfg: Config) -> tuple[Stage, RunRecord, str]:
     printed = io.StringIO()
-    record = RunRecord(cfg, Console(file=printed, width=200))
+    record = RunRecord(cfg, Console(file=printed, width=400))
     with record.stage("features") as stage:
         run(cfg, stage)
     return stage, record, printed.getvalue()
@@ -144,7 +144,7 @@ def test_a_stretch_shorter_than_the_windows_says_so(tmp_path: Path) -> None:
     stage, _, printed = run_stage(Config(data_dir=str(tmp_path)))
     assert stage.rows_out == features_of(Config(data_dir=str(tmp_path)), DAYS[0]).height == 0
     assert "0 of 200 decisions have all features" in printed
-    assert "the stretch is shorter than the windows, capture more" in printed
+    assert "shorter than the longest window, that of return_bps_300s, 1,500 bars (300 s): capture more" in printed
 
 
 def test_a_feature_that_is_often_unknown_is_named(cfg: Config) -> None:
@@ -155,6 +155,14 @@ def test_a_feature_that_is_often_unknown_is_named(cfg: Config) -> None:
     assert row["unknown"] == row["blame"]["half"] > 300
     assert stage.rows_out == row["decisions"] - row["unknown"] - row["filling"]
     assert f"half was not finite in {row['unknown']:,} decisions" in printed
+
+
+def test_what_was_never_finite_is_named_and_no_window_is_blamed(cfg: Config) -> None:
+    never = {"never": "(log (sub 0 close_price))"}
+    stage, _, printed = run_stage(msgspec.structs.replace(cfg, features=Features(sets=("time",), mine=never)))
+    assert stage.rows_out == 0
+    assert "never all finite once windows were full, look at never" in printed
+    assert "shorter" not in printed
 
 
 def test_without_bars_the_message_names_the_stage_to_run(tmp_path: Path) -> None:
