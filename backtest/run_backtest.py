@@ -62,11 +62,12 @@ def run(cfg: Config, stage: Stage) -> None:
     parts = store.require(cfg.root, SCORES, cfg.symbols or ())
     winner = read_winner(cfg.root)
     require_scores(cfg.root, winner)
-    if stage.reuse(_key(cfg, parts), whole=has_fills(cfg.root, parts)):
+    key = _key(cfg, parts)
+    if stage.reuse(key, whole=has_fills(cfg.root, parts, key)):
         return
     instruments = [list(days) for _, days in groupby(parts, key=lambda part: part.instrument)]
     with ThreadPoolExecutor(WORKERS) as pool:
-        made = pool.map(lambda days: _trade_symbol(cfg, winner, days), instruments)
+        made = pool.map(lambda days: _trade_symbol(cfg, winner, days, key), instruments)
         days = [day for symbol in stage.track(made, "backtest", len(instruments)) for day in symbol]
     orders = pl.concat([day.orders for day in days]).sort("decision_ns", "symbol")
     section = metrics.holdout_section(orders, held_s(winner.candidate.cell, cfg.labels))
@@ -98,9 +99,9 @@ def fees_of(cfg: Config, parts: list[Partition]) -> dict[str, dict[str, float]]:
     return {venue: msgspec.to_builtins(cfg.fees[venue]) for venue in sorted({part.exchange for part in parts})}
 
 
-def has_fills(root: Path, parts: list[Partition]) -> bool:
-    """Is there a partition of fills for every one of scores?"""
-    return all(store.files(root, part.of(FILLS)) for part in parts)
+def has_fills(root: Path, parts: list[Partition], key: str) -> bool:
+    """Is there a partition of fills for every one of scores, by a run on this key? A run that failed leaves others."""
+    return all(store.built_from(root, part.of(FILLS)) == key for part in parts)
 
 
 def require_agreement(agreement: dict[str, Any]) -> None:
@@ -147,13 +148,14 @@ def order_rows(records: Records, instrument: str) -> pl.DataFrame:
     )
 
 
-def _trade_symbol(cfg: Config, winner: Winner, parts: list[Partition]) -> list[Day]:
+def _trade_symbol(cfg: Config, winner: Winner, parts: list[Partition], key: str) -> list[Day]:
     """The days of one symbol in order: what one day leaves open counts on the next."""
     days, before = [], np.zeros(0, RECORD)
     for part in parts:
         before, unsound = _trade_day(cfg, winner, part, before)
         orders = order_rows(before, part.instrument)
-        store.write(cfg.root, part.of(FILLS), orders)  # empty outside the hold-out: what an earlier winner left goes
+        # Empty outside the hold-out: what an earlier winner left goes.
+        store.write(cfg.root, part.of(FILLS), orders, key)
         days.append(Day(orders, unsound, *_compare(cfg.root, winner.candidate, part, orders)))
     return days
 

@@ -64,10 +64,12 @@ def test_every_symbol_of_the_winner_needs_scores(tmp_path: Path) -> None:
         require_scores(tmp_path, winner_of("binance_um:BTCUSDT", "bybit:ETHUSDT"))
 
 
-def test_fills_are_whole_only_with_every_day_of_scores(tmp_path: Path) -> None:
-    store.write(tmp_path, DAYS[0].of(FILLS), orders_of([1.0]))
-    assert has_fills(tmp_path, DAYS[:1])
-    assert not has_fills(tmp_path, DAYS)
+def test_fills_are_whole_only_with_every_day_of_scores_from_the_same_run(tmp_path: Path) -> None:
+    store.write(tmp_path, DAYS[0].of(FILLS), orders_of([1.0]), "key")
+    assert has_fills(tmp_path, DAYS[:1], "key")
+    assert not has_fills(tmp_path, DAYS, "key")
+    store.write(tmp_path, DAYS[1].of(FILLS), orders_of([1.0]), "a run that then failed")
+    assert not has_fills(tmp_path, DAYS, "key")
 
 
 @pytest.mark.parametrize("worst", [0.01, float("nan")])
