@@ -40,11 +40,17 @@ class Stage:
         self._sections: dict[str, Any] = {}
         self._lines: list[str] = []
 
-    def say(self, text: str) -> None:
-        """Print lines and keep them for report.txt. On a simulated market each with a figure says SIMULATED."""
+    def say(self, text: str, keep: bool = True) -> None:
+        """Print lines, also into report.txt. On a simulated market each with a figure says SIMULATED.
+
+        `keep` them for the runs that need not do this again; what was done once, and how fast, is not for those.
+        """
         tagged = self._record.simulated
         lines = [f"{line} | {SIMULATED}" if tagged and _FIGURE.search(line) else line for line in text.split("\n")]
-        self._keep("\n".join(lines))
+        if keep:
+            self._keep("\n".join(lines))
+        else:
+            self._record.print("\n".join(lines))
 
     def _keep(self, text: str) -> None:
         self._lines.append(text)

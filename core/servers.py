@@ -7,8 +7,9 @@ never outlives us.
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Literal
 
 import msgspec
@@ -20,6 +21,7 @@ from core.store import hash_of
 EXCHANGE_MODULE = "backtest.market.exchange_server"
 REPLAY_MODULE = "backtest.market.replay_server"
 DIRECT_MODULE = "backtest.market.direct"
+READY_TO_WRITE = "ready to write"
 _READY = "listening on "
 _BAD_SETTING = 2  # the exit code of a server that cannot work with the configuration (core/cli.py)
 
@@ -47,12 +49,19 @@ def local_hosts(address: str) -> Hosts:
     )
 
 
-def simulate_directly(config: Config) -> None:
-    """Let the simulated market write the event tables itself, without sockets. Raises as `hosts` does."""
-    command = [sys.executable, "-m", DIRECT_MODULE]
-    done = subprocess.run(command, cwd=ROOT, input=msgspec.json.encode(config) + b"\n")
-    if done.returncode:
-        raise _failure(f"{DIRECT_MODULE} failed", done.returncode)
+def simulate_directly(config: Config, begin: Callable[[], None]) -> None:
+    """Let the simulated market write the event tables itself, without sockets. Raises as `hosts` does.
+
+    `begin` is called when the market stands, and before it writes anything.
+    """
+    with _process(DIRECT_MODULE, [], msgspec.json.encode(config)) as (process, answer):
+        if answer != READY_TO_WRITE:
+            raise _failure(f"{DIRECT_MODULE} did not start", process.wait())
+        begin()
+        _tell(process, b"")
+        # With a timeout, however long, it looks again and again: polars' handler of Ctrl-C wakes no plain waitpid.
+        if code := process.wait(timeout=threading.TIMEOUT_MAX):
+            raise _failure(f"{DIRECT_MODULE} failed", code)
 
 
 def simulator_fingerprint() -> str:
@@ -69,20 +78,36 @@ def _failure(what: str, code: int) -> ConfigError | StageError:
 
 @contextmanager
 def _server(module: str, arguments: Sequence[str], config_json: bytes) -> Iterator[str]:
+    with _process(module, arguments, config_json) as (process, answer):
+        if not answer.startswith(_READY):
+            raise _failure(f"{module} did not start", process.wait())
+        yield answer.removeprefix(_READY).strip()
+
+
+def _tell(process: "subprocess.Popen[bytes]", line: bytes) -> None:
+    """Write a line to a process's standard input. If it has ended, its exit code says more than the broken pipe."""
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):
+        process.stdin.write(line + b"\n")
+        process.stdin.flush()
+
+
+@contextmanager
+def _process(
+    module: str, arguments: Sequence[str], config_json: bytes
+) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
+    """A process that was given the configuration, and the first line it says. It is ended with the context."""
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        process.stdin.write(config_json + b"\n")
-        process.stdin.flush()
-        line = process.stdout.readline().decode()
-        if not line.startswith(_READY):
-            raise _failure(f"{module} did not start", process.wait())
-        yield line.removeprefix(_READY).strip()
+        _tell(process, config_json)
+        yield process, process.stdout.readline().decode().rstrip()
     finally:
-        process.stdin.close()
+        with suppress(BrokenPipeError):
+            process.stdin.close()
         try:
             process.wait(timeout=5)
         except subprocess.TimeoutExpired:

@@ -14,11 +14,13 @@ if not __package__:
 
 import asyncio
 import signal
+import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -39,6 +41,7 @@ from ingest.feeds import make_feeds, opened, rare_collections
 from ingest.ownership import identity_of, is_captured, make_room, raw_folder, raw_prefix
 from ingest.raw import RawWriter
 from ingest.rows import TableWriter
+from ingest.venues import is_local
 
 READS: tuple[Table, ...] = ()
 WRITES: tuple[Table, ...] = (TOP_OF_BOOK, TRADES, BOOK_DELTAS, LIQUIDATIONS, MARK_PRICES, GAPS)
@@ -51,37 +54,53 @@ def run(cfg: Config, stage: Stage) -> None:
     """Capture `cfg.source` into the event tables of the data directory, unless they hold that very market already."""
     if cfg.source == "archive":
         raise StageError("--source archive: archives are read by `backfill`, which this version does not have yet")
-    origin = Origin(cfg.source, identity_of(cfg))
+    origin = Origin(cfg.source, identity_of(cfg), simulated=cfg.simulated)
     if cfg.source != "live":
         if not is_captured(cfg, origin):
             (cfg.root / "stages" / "capture.json").unlink(missing_ok=True)
         if stage.reuse(hash_of("capture", origin, cfg.capture.keep_raw)):
             return
     if cfg.source == "sim" and cfg.sim.transport == "direct":
-        _begin(cfg, origin, stage)
-        simulate_directly(cfg)
+        with _terminable():
+            simulate_directly(cfg, begin=lambda: _begin(cfg, origin, stage))
     else:
-        _capture(cfg, origin, stage)
-    write_origin(cfg, msgspec.structs.replace(origin, complete=True))
+        origin = _capture(cfg, origin, stage)
     _report(cfg, stage)
+    write_origin(cfg, msgspec.structs.replace(origin, complete=True))
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends what is inside as Ctrl-C does, so that a process of ours is not left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _begin(cfg: Config, origin: Origin, stage: Stage) -> None:
     """Make room in the data directory and mark it as what is about to be captured."""
     removed = make_room(cfg, origin)
+    write_origin(cfg, origin)  # lines that follow say whether the market is simulated
     if removed:
-        stage.say(removed)
-    write_origin(cfg, origin)
+        stage.say(removed, keep=False)
 
 
-def _capture(cfg: Config, origin: Origin, stage: Stage) -> None:
-    """Read all feeds to their end. Tables are flushed and faults are logged whichever way it ends."""
+def _capture(cfg: Config, origin: Origin, stage: Stage) -> Origin:
+    """Read all feeds to their end; the origin, completed by what they are.
+
+    Tables are flushed and faults are logged whichever way it ends.
+    """
     writer = TableWriter(cfg.root, cfg.capture.flush_rows, cfg.capture.flush_s)
     feeds: list[Feed] = []
     began_s = time.perf_counter()
     try:
         with hosts(cfg) as where, rare_collections():
-            asyncio.run(_read(cfg, origin, where, writer, feeds, stage))
+            return asyncio.run(_read(cfg, origin, where, writer, feeds, stage))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     finally:
@@ -90,13 +109,17 @@ def _capture(cfg: Config, origin: Origin, stage: Stage) -> None:
             _tell(feeds, time.perf_counter() - began_s, stage)
 
 
-async def _read(cfg: Config, origin: Origin, where: Any, writer: TableWriter, feeds: list[Feed], stage: Stage) -> None:
+async def _read(
+    cfg: Config, origin: Origin, where: Any, writer: TableWriter, feeds: list[Feed], stage: Stage
+) -> Origin:
     """Make, open and read the feeds; `feeds` gets them, for what is to be told about them afterwards."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     loop.add_signal_handler(signal.SIGTERM, task.cancel)
     symbols = cfg.symbols or (() if cfg.source == "replay" else DEFAULT_SYMBOLS)
-    feeds += await make_feeds(cfg, where, symbols, say=stage.say)
+    feeds += await make_feeds(cfg, where, symbols, say=partial(stage.say, keep=False))
+    if any(is_local(feed.url) for feed in feeds) and cfg.source == "replay":
+        origin = msgspec.structs.replace(origin, simulated=True)  # recorded from the simulated exchange
     _begin(cfg, origin, stage)  # only now: what cannot be served must not cost the tables that are there
     if cfg.capture.keep_raw:
         for number, feed in enumerate(feeds):
@@ -118,6 +141,7 @@ async def _read(cfg: Config, origin: Origin, where: Any, writer: TableWriter, fe
             for reading in tasks:
                 reading.cancel()
             await asyncio.gather(flushing, *tasks, return_exceptions=True)
+    return origin
 
 
 async def _all_of(tasks: Sequence[asyncio.Task[None]], grace_s: float) -> None:
@@ -162,7 +186,8 @@ def _tell(feeds: Sequence[Feed], seconds: float, stage: Stage) -> None:
     counts = {"frames": frames, "undecoded": undecoded, "ignored": dict(sorted(ignored.items()))}
     stage.put("capture", counts | {"cut_lines": cut, "reconnects": reconnects})
     stage.rows_in = frames
-    stage.say(f"{frames:,} frames on {len(feeds)} connections in {seconds:.1f} s ({frames / seconds:,.0f} frames/s)")
+    rate = f"{frames:,} frames on {len(feeds)} connections in {seconds:.1f} s ({frames / seconds:,.0f} frames/s)"
+    stage.say(rate, keep=False)
     if ignored:
         stage.say("no table holds: " + ", ".join(f"{why} {count:,}" for why, count in sorted(ignored.items())))
     for where in cut:
@@ -197,11 +222,26 @@ def _report(cfg: Config, stage: Stage) -> None:
             data.setdefault(part.exchange, {}).setdefault(stream, {"rows": 0, "gaps": 0})["gaps"] += count
     if not symbols:
         raise StageError(f"no event came from --source {cfg.source}: nothing was captured into {cfg.root}")
+    _check_books(cfg)
     stage.put("data", data)
     stage.put("symbols", sorted(symbols))
     stage.rows_out = sum(rows["rows"] for tables in data.values() for rows in tables.values())
     for line in _lines(data):
         stage.say(line)
+
+
+def _check_books(cfg: Config) -> None:
+    """Raises StageError for symbols that were asked for and have neither best prices nor a book."""
+    if cfg.source not in ("sim", "replay"):
+        return
+    wanted = cfg.symbols or (() if cfg.source == "replay" else DEFAULT_SYMBOLS)
+    priced = {part.instrument for table in (TOP_OF_BOOK, BOOK_DELTAS) for part in partitions(cfg.root, table)}
+    missing = sorted(set(wanted) - priced)
+    if missing:
+        raise StageError(
+            f"no best price and no book came of {', '.join(missing)}, only of {', '.join(sorted(priced)) or 'none'}; "
+            f"nothing can be built from trades alone: take them out of `symbols`, or capture what holds them"
+        )
 
 
 def _extent(root: Path, part: Partition, table: Table) -> tuple[int, int, int]:

@@ -23,6 +23,7 @@ CAPTURE_VERSION: Final = 1
 _CAPTURED: Final = tuple(table.name for table in (*EVENTS, GAPS))
 _DERIVED: Final = (*(table.name for table in TABLES if table.name not in _CAPTURED), "state", "train", "stages")
 _OF_THE_MARKET: Final = ("truth",)
+_CURRENT: Final = "models/current.txt"
 _REPEATABLE: Final = ("sim", "replay")
 
 
@@ -58,7 +59,9 @@ def raw_folder(config: Config) -> Path:
 
 def is_captured(config: Config, origin: Origin) -> bool:
     """True if the tables hold all of this very market, and its raw frames if those are asked for."""
-    if read_origin(config) != msgspec.structs.replace(origin, complete=True) or origin.source not in _REPEATABLE:
+    found = read_origin(config)
+    is_same = found is not None and (found.source, found.identity) == (origin.source, origin.identity)
+    if found is None or not is_same or not found.complete or origin.source not in _REPEATABLE:
         return False
     has_raw = not config.capture.keep_raw or any(raw_folder(config).glob(f"{raw_prefix(origin)}*"))
     return has_raw and any(partitions(config.root, table) for table in EVENTS)
@@ -89,7 +92,12 @@ def make_room(config: Config, origin: Origin) -> str:
     is_same = (found.source, found.identity) == (origin.source, origin.identity)
     names = _CAPTURED if is_same else (*_CAPTURED, *_DERIVED)
     removed = [name for name in (*names, *_OF_THE_MARKET) if _remove(root / name)]
-    if not removed or is_same:
+    if is_same:
+        return ""
+    if (root / _CURRENT).exists():
+        (root / _CURRENT).unlink()
+        removed.append(f"{_CURRENT}, as the model in use was trained on it (the models stay)")
+    if not removed:
         return ""
     return f"removed the {found.source} market that was here ({found.identity[:8]}): {', '.join(removed)}"
 

@@ -51,7 +51,7 @@ def venue_of(url: str) -> str:
         return "binance_cm"
     if "fstream" in host or path.startswith(("/public", "/market")):
         return "binance_um"
-    if path.startswith(("/stream", "/ws")) and ("binance" in host or _is_local(host)):
+    if path.startswith(("/stream", "/ws")) and ("binance" in host or is_local(url)):
         return "binance"
     raise ValueError(f"no decoder for {url[:200]!r}: known are Binance spot, USD-M, COIN-M and Bybit v5 public")
 
@@ -67,8 +67,9 @@ def decoder_for(url: str) -> tuple[str, Decoder]:
     raise ValueError(f"no decoder for venue {venue}")
 
 
-def _is_local(host: str) -> bool:
-    return host in ("127.0.0.1", "localhost", "::1")
+def is_local(url: str) -> bool:
+    """Whether a URL is on loopback, where no venue is: the simulated exchange's."""
+    return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
 
 
 def _bybit_venue(path: str, query: str) -> str:

@@ -1,37 +1,62 @@
 """The direct transport: the market's tapes straight into the event tables, as a capture of their frames leaves them.
 
-    python -m backtest.market.direct      configuration as JSON on standard input
+    python -m backtest.market.direct      configuration as a line of JSON on standard input
 
-For studies over many markets, where sockets would only cost time. A test proves both transports equal, row by row.
+When the market stands it says so and waits for another line: until then the tables are another's. It stops when
+standard input closes. For studies over many markets, where sockets would only cost time. A test proves both transports
+equal, row by row.
 """
 
+import itertools
+import signal
 import sys
+import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from backtest.market.local_server import config_from_stdin
 from backtest.market.simulate import market_chunks
 from backtest.market.tape import Rows, Tape
 from core.cli import guarded
 from core.config import Config
 from core.schema import BOOK_DELTAS, BOOK_SIDE, LIQUIDATED, LIQUIDATIONS, MARK_PRICES, TAKER_SIDE, TOP_OF_BOOK, TRADES
+from core.servers import READY_TO_WRITE
 from core.store import Partition, append, split_by_date
 
 Ints = NDArray[np.int64]
 _CHUNKS_PER_SHARD: Final = 12
 
 
-def write_tables(config: Config) -> None:
+def simulate() -> None:
+    """The life of the process. Raises ConfigError for a market that cannot be simulated, before anything is written."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # reaches the whole process group: the parent closes standard input
+    config = config_from_stdin()
+    chunks = market_chunks(config, "history")
+    first = next(chunks)
+    print(READY_TO_WRITE, flush=True)
+    if not sys.stdin.readline():
+        return
+    stopped = threading.Event()
+
+    def watch() -> None:
+        sys.stdin.read()
+        stopped.set()
+
+    threading.Thread(target=watch, daemon=True).start()
+    write_tables(config, itertools.takewhile(lambda _: not stopped.is_set(), itertools.chain([first], chunks)))
+
+
+def write_tables(config: Config, chunks: Iterable[list[Tape]]) -> None:
     """Run the market's history and write its events, and its truth, under the data directory."""
     pending: dict[str, list[Tape]] = defaultdict(list)
     number = 0
-    for number, tapes in enumerate(market_chunks(config, "history"), 1):
+    for number, tapes in enumerate(chunks, 1):
         for tape in tapes:
             pending[tape.instrument.name].append(tape)
         if number % _CHUNKS_PER_SHARD == 0:
@@ -124,4 +149,4 @@ def _append(root: Path, table: str, tape: Tape, frame: pl.DataFrame, number: int
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: write_tables(msgspec.json.decode(sys.stdin.buffer.read(), type=Config))))
+    sys.exit(guarded(simulate))

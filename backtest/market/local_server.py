@@ -5,6 +5,7 @@ when standard input closes: it lives no longer than the run that started it (cor
 """
 
 import asyncio
+import os
 import signal
 import sys
 import threading
@@ -45,16 +46,17 @@ def run_process(serving: Callable[[Config], Coroutine[Any, Any, None]]) -> int:
     return guarded(lambda: asyncio.run(serving(config_from_stdin())))
 
 
-async def _stdin_closed() -> None:
-    """Return when the parent is gone. A thread reads, since standard input need not be a pipe."""
-    loop, closed = asyncio.get_running_loop(), asyncio.Event()
+def _end_with_stdin() -> None:
+    """End this process, whatever it is at, when the parent is gone or done: there is nothing to put in order.
+
+    A thread reads, since standard input need not be a pipe.
+    """
 
     def watch() -> None:
         sys.stdin.read()
-        loop.call_soon_threadsafe(closed.set)
+        os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()
-    await closed.wait()
 
 
 async def converse(pump: Pump, outlet: Outlet, hear: Hear) -> None:
@@ -110,11 +112,9 @@ async def serve_until_stdin_closes(pump: Pump, handler: Handler, answer: Answer)
     """The life of a server process. Whatever goes wrong in the pump ends it."""
     async with running(pump, handler, answer) as (address, pumping):
         print(f"listening on {address}", flush=True)
-        stopped = asyncio.create_task(_stdin_closed())
-        await asyncio.wait({pumping, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if pumping.done():
-            pumping.result()
-        await stopped
+        _end_with_stdin()
+        await pumping
+        await asyncio.Event().wait()  # for who comes late
 
 
 def json_response(

@@ -2,11 +2,15 @@
 
 import asyncio
 import json
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+import msgspec
 import numpy as np
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -18,6 +22,8 @@ from backtest.market.local_server import running
 from backtest.market.pump import VIRTUAL_CLOCK, WATERMARK_NS, Pump
 from backtest.market.tape import Tape
 from backtest.market.wire import binance_snapshot, book_at
+from core.config import ROOT, Config
+from core.servers import EXCHANGE_MODULE
 from core.units import NS_PER_S
 from ingest.binance import BinanceDecoder
 from ingest.bybit import BybitDecoder
@@ -345,3 +351,19 @@ def test_who_connects_after_the_end_is_told_so(make_chunks: Any) -> None:
                 assert await to_the_end(client) == ([], "end of stream")
 
     run(work())
+
+
+def test_the_process_ends_as_soon_as_its_parent_is_done_with_it() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", EXCHANGE_MODULE], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process:
+        process.stdin.write(msgspec.json.encode(Config()) + b"\n")
+        process.stdin.flush()
+        assert process.stdout.readline().startswith(b"listening on ")
+        began_s = time.monotonic()
+        process.stdin.close()
+        assert process.wait(5) == 0
+    assert time.monotonic() - began_s < 0.3

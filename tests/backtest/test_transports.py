@@ -1,5 +1,10 @@
 """Sockets and the direct transport leave the same tables: what a study finds without sockets holds with them."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import polars as pl
@@ -7,7 +12,9 @@ import pytest
 from polars.testing import assert_frame_equal
 from rich.console import Console
 
-from core.config import Config, load
+from core.config import ROOT, Config, load
+from core.errors import ConfigError
+from core.origin import read_origin
 from core.run_record import RunRecord
 from core.schema import EVENTS, GAPS
 from core.store import partitions, read
@@ -39,3 +46,30 @@ def test_both_transports_leave_equal_tables_row_by_row(tmp_path: Path, pairs: tu
     assert not partitions(socket.root, GAPS)
     bursts = [pl.read_parquet(config.root / "truth" / "bursts.parquet") for config in (socket, direct)]
     assert_frame_equal(*bursts)
+
+
+def test_a_market_that_cannot_be_simulated_costs_no_tables(tmp_path: Path) -> None:
+    config = captured(tmp_path, "direct", "capture.depth=off", "symbols=bybit:BTCUSDT")
+    with pytest.raises(ConfigError):
+        captured(tmp_path, "direct", "symbols=binance:BTCUSDT")
+    assert [part.instrument for part in partitions(config.root, EVENTS[0])][:1] == ["bybit:BTCUSDT"]
+    origin = read_origin(config)
+    assert origin is not None
+    assert origin.complete
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_direct_capture_leaves_no_process_behind(tmp_path: Path, how: signal.Signals) -> None:
+    command = [sys.executable, str(ROOT / "ingest" / "capture.py"), "--data-dir", str(tmp_path)]
+    pairs = ["--set", "sim.transport=direct", "--set", "sim.hours=2000"]
+    process = subprocess.Popen([*command, *pairs], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "source.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(process.pid, how)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert children
+    assert not any(Path(f"/proc/{child}").exists() for child in children)

@@ -87,6 +87,59 @@ def test_the_same_recording_is_captured_once_and_another_takes_its_place(tmp_pat
     assert (data / "models").exists()
 
 
+def test_no_model_of_a_market_that_was_replaced_stays_in_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    replay(data, record(tmp_path / "one", 50))
+    current = data / "models" / "current.txt"
+    (data / "models" / "champion").mkdir(parents=True)
+    current.write_text("champion\n")
+    replay(data, tmp_path / "one")
+    assert current.exists()
+    replay(data, record(tmp_path / "two", 70))
+    assert not current.exists()
+    assert (data / "models" / "champion").exists()
+    assert "models/current.txt" in capsys.readouterr().out
+
+
+def test_what_was_done_once_is_not_said_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "data"
+    replay(data, record(tmp_path / "one", 50))
+    replay(data, record(tmp_path / "two", 70))
+    said = capsys.readouterr().out
+    assert "removed the replay market" in said
+    assert "frames/s" in said
+    replay(data, tmp_path / "two")
+    said = capsys.readouterr().out
+    assert "unchanged" in said
+    assert "trades" in said
+    assert "removed" not in said
+    assert "frames/s" not in said
+
+
+def test_a_symbol_that_was_asked_for_and_has_no_prices_is_an_error(market_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="no best price and no book came of bybit:ADAUSDT"):
+        replay(tmp_path, market_data / "raw" / "bybit_20260809", "symbols=bybit:ETHUSDT,bybit:ADAUSDT")
+    with pytest.raises(StageError, match="no best price and no book came of binance_um:BTCUSDT, only of none"):
+        replay(tmp_path / "data", record(tmp_path / "one", 50), "symbols=binance_um:BTCUSDT")
+
+
+def test_a_recording_of_the_simulator_stays_simulated(tmp_path: Path) -> None:
+    pairs = ["sim.hours=0.02", "capture.keep_raw=true", "symbols=bybit:BTCUSDT"]
+    made = load(pairs=pairs, options={"source": "sim", "data_dir": str(tmp_path / "sim")})
+    assert run_stages(made, {"capture": capture.run}).report()["simulated"]
+    for _ in range(2):  # captured, then kept
+        record = replay(tmp_path / "again", tmp_path / "sim" / "raw")
+        assert record.report()["simulated"]
+        latest = (tmp_path / "again" / "runs" / record.run_id / "report.txt").read_text().splitlines()
+        assert all("SIMULATED" in line for line in latest if "top_of_book" in line or "frames/s" in line)
+
+
+def test_a_recording_of_a_venue_is_not_simulated(tmp_path: Path) -> None:
+    assert not replay(tmp_path / "data", record(tmp_path / "one", 50)).report()["simulated"]
+
+
 def test_tables_that_were_deleted_are_captured_again(tmp_path: Path) -> None:
     folder, data = record(tmp_path / "one", 50), tmp_path / "data"
     replay(data, folder)
@@ -161,9 +214,13 @@ def test_kept_raw_frames_replay_to_the_same_tables(market_data: Path, tmp_path: 
             assert read(tmp_path / "two", part).equals(read(tmp_path / "one", part))
 
 
-def test_frames_that_do_not_decode_are_counted_and_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_that_do_not_decode_are_counted_and_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(capture, "ROOT", tmp_path)
     folder = record(tmp_path / "one", 5)
+    replay(tmp_path / "data", folder)
+    assert not (tmp_path / "logs").exists()
     with RawWriter(folder / "b.jsonl.zst") as writer:
         writer.write(1, URL, "no frame at all")
         writer.write(2, URL, trade(77))
@@ -171,6 +228,7 @@ def test_frames_that_do_not_decode_are_counted_and_logged(tmp_path: Path, monkey
     assert report["capture"]["undecoded"] == 1
     (log,) = (tmp_path / "logs").iterdir()
     assert json.loads(log.read_text())["frame"] == "no frame at all"
+    assert str(log) in capsys.readouterr().out
 
 
 def test_live_captures_append_and_never_run_longer_than_they_are_told(tmp_path: Path, venue: Hosts) -> None:
