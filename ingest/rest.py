@@ -7,6 +7,7 @@ import httpx
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from core.errors import StageError
+from ingest.venues import is_local
 
 _TIMEOUT_S: Final = 10.0
 _ATTEMPTS: Final = 6
@@ -30,7 +31,7 @@ async def fetch(url: str, timeout_s: float = _TIMEOUT_S) -> bytes:
         reraise=True,
     )
     try:
-        async with httpx.AsyncClient(timeout=timeout_s, trust_env=not _is_local(url)) as client:
+        async with httpx.AsyncClient(timeout=timeout_s, trust_env=not is_local(url)) as client:
             return await retrying(_get, client, url)
     except httpx.HTTPStatusError as error:
         said = error.response.text[:200]
@@ -51,7 +52,3 @@ def _retry_after_s(response: httpx.Response) -> float:
     """What the venue asks us to wait, at most a minute at a time."""
     text = response.headers.get("retry-after", "")
     return min(float(text), 60.0) if text.isdigit() else 0.0
-
-
-def _is_local(url: str) -> bool:
-    return url.startswith(("http://127.0.0.1", "http://localhost"))
