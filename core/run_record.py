@@ -5,7 +5,6 @@ to speak through. A stage whose inputs hash to the same key as at its last succe
 lines are restored from `<data>/stages/<name>.json`.
 """
 
-import re
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +22,6 @@ from core.origin import read_origin
 from core.store import write_atomic
 
 SIMULATED: Final = "SIMULATED"
-_FIGURE: Final = re.compile(r"\d")
 T = TypeVar("T")
 
 
@@ -41,12 +39,12 @@ class Stage:
         self._lines: list[str] = []
 
     def say(self, text: str, keep: bool = True) -> None:
-        """Print lines, also into report.txt. On a simulated market each with a figure says SIMULATED.
+        """Print lines, also into report.txt. On a simulated market each says SIMULATED: any could be quoted.
 
         `keep` them for the runs that need not do this again; what was done once, and how fast, is not for those.
         """
         tagged = self._record.simulated
-        lines = [f"{line} | {SIMULATED}" if tagged and _FIGURE.search(line) else line for line in text.split("\n")]
+        lines = [f"{line} | {SIMULATED}" if tagged and line.strip() else line for line in text.split("\n")]
         if keep:
             self._keep("\n".join(lines))
         else:

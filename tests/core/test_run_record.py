@@ -76,11 +76,14 @@ def test_a_wrong_configuration_leaves_no_report(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-def test_lines_with_figures_say_simulated_on_a_simulated_market_only(tmp_path: Path) -> None:
+def test_every_line_says_simulated_on_a_simulated_market_and_none_elsewhere(tmp_path: Path) -> None:
     def speak(config: Config, stage: Stage) -> None:
-        stage.say("net 3 bps\nno figure")
+        stage.say("net 3 bps\nverdict: edge")
 
-    for source, lines in (("sim", ["net 3 bps | SIMULATED", "no figure"]), ("live", ["net 3 bps", "no figure"])):
+    for source, lines in (
+        ("sim", ["net 3 bps | SIMULATED", "verdict: edge | SIMULATED"]),
+        ("live", ["net 3 bps", "verdict: edge"]),
+    ):
         config = config_at(tmp_path, f"source={source}")
         run_stages(config, {"backtest": speak}, quiet())
         run_id = (tmp_path / "runs" / "latest.txt").read_text().strip()
