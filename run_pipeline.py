@@ -70,7 +70,7 @@ def nightly(config: Config) -> None:
             print(f"error: {error}", file=log)
             raise
     verdict = (record.sections.get("selection") or {}).get("verdict")
-    kept = ", ".join(stage["name"] for stage in record.stages if stage["reused"])
+    kept = ", ".join(record.kept)
     tag = f" | {SIMULATED}" if record.simulated else ""
     seconds = time.perf_counter() - began
     print(f"nightly: {verdict} on {config.root} in {seconds:.1f} s; unchanged: {kept or 'none'}{tag}")

@@ -122,6 +122,7 @@ class RunRecord:
         self.console = console or Console(highlight=False, soft_wrap=True)
         self._lines: list[str] = []
         self.stages: list[dict[str, Any]] = []
+        self.kept: list[str] = []
 
     @property
     def folder(self) -> Path:
@@ -149,15 +150,8 @@ class RunRecord:
         seconds = round(time.perf_counter() - began, 3)
         if stage.has_key and not stage.reused:
             write_atomic(self._stamp_path(name), msgspec.json.encode(stage.stamp()))
-        self.stages.append(
-            {
-                "name": name,
-                "seconds": seconds,
-                "rows_in": stage.rows_in,
-                "rows_out": stage.rows_out,
-                "reused": stage.reused,
-            }
-        )
+        self.stages.append({"name": name, "seconds": seconds, "rows_in": stage.rows_in, "rows_out": stage.rows_out})
+        self.kept += [name] if stage.reused else []
         self.console.print(f"   {name} {seconds:.1f} s", style="dim")
 
     def load_stamp(self, name: str) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ from core.units import NS_PER_DAY, NS_PER_S
 
 DIGEST: Final = "rows_digest"
 INPUTS: Final = "inputs_hash"
+_HASHES: Final = 2**64
 _COMPRESSION: Final = "zstd"
 _LEVEL: Final = 1  # 1 against 3: 40 % faster to write, 30 % larger (peers' measurement on 10 M rows)
 
@@ -158,13 +159,8 @@ def built_from(root: Path, part: Partition) -> str:
 
 
 def fingerprint(root: Path, parts: Iterable[Partition]) -> str:
-    """A hash of the rows of some partitions: equal rows, equal fingerprint, whenever and wherever written."""
-    state = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        state.update(str(part).encode())
-        for path in files(root, part):
-            state.update(_footer(path).get(DIGEST, "").encode())
-    return state.hexdigest()
+    """A hash of the rows of some partitions: equal rows, equal fingerprint, however they are cut into files."""
+    return hash_of([(part, _partition_digest(root, part)) for part in parts])
 
 
 def rows(root: Path, part: Partition) -> int:
@@ -228,8 +224,15 @@ def _write_file(target: Path, frame: pl.DataFrame, inputs: str) -> None:
 
 
 def _rows_digest(frame: pl.DataFrame) -> str:
+    """Rows, the sum of their hashes and a hash of the columns: sums of shards add up to the sum of the whole."""
     total = int(frame.hash_rows(seed=0).sum()) if frame.height else 0
-    return f"{frame.height}-{total & (2**64 - 1):016x}-{hash_of(frame.columns)}"
+    return f"{frame.height}-{total % _HASHES:016x}-{hash_of(frame.columns)}"
+
+
+def _partition_digest(root: Path, part: Partition) -> tuple[int, int, list[str]]:
+    digests = [_footer(path).get(DIGEST, "0-0-").split("-") for path in files(root, part)]
+    n_rows, total = sum(int(each[0]) for each in digests), sum(int(each[1], 16) for each in digests)
+    return n_rows, total % _HASHES, sorted({each[2] for each in digests})
 
 
 def _footer(path: Path) -> dict[str, str]:

@@ -35,9 +35,7 @@ def last_report(data: Path) -> dict[str, Any]:
 def without_times(report: dict[str, Any]) -> dict[str, Any]:
     """The report less what may differ between equal runs (design section 9)."""
     kept = {name: value for name, value in report.items() if name != "run_id"}
-    kept["stages"] = [
-        {name: value for name, value in row.items() if name not in ("seconds", "reused")} for row in kept["stages"]
-    ]
+    kept["stages"] = [{name: value for name, value in row.items() if name != "seconds"} for row in kept["stages"]]
     if kept.get("live"):
         kept["live"] = {name: value for name, value in kept["live"].items() if name != "latency_us"}
     return kept

@@ -49,7 +49,7 @@ def test_an_unchanged_stage_is_kept_with_its_sections_and_lines(tmp_path: Path) 
     first, second = (run_stages(config_at(tmp_path), {"truth": work}, quiet()) for _ in range(2))
     assert calls == [1]
     assert second.sections == first.sections
-    assert second.stages[0]["reused"]
+    assert (first.kept, second.kept) == ([], ["truth"])
     assert second.stages[0]["rows_out"] == 3
 
 

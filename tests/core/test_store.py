@@ -92,6 +92,14 @@ def test_the_fingerprint_follows_the_rows_and_nothing_else(tmp_path: Path) -> No
     assert store.fingerprint(here, [PART]) != store.fingerprint(there, [PART])
 
 
+def test_the_fingerprint_does_not_depend_on_how_rows_are_cut_into_shards(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    store.append(one, PART, trades([1, 2, 3]), START + 1, 0)
+    store.append(two, PART, trades([1]), START + 1, 0)
+    store.append(two, PART, trades([2, 3]), START + 2, 1)
+    assert store.fingerprint(one, [PART]) == store.fingerprint(two, [PART])
+
+
 def test_rows_are_split_at_midnight() -> None:
     frame = trades([0, NS_PER_DAY - 1, NS_PER_DAY, 3 * NS_PER_DAY])
     days = [(date, rows.height) for date, rows in store.split_by_date(frame, "recv_ns")]

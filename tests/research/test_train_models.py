@@ -39,7 +39,7 @@ def trained(cfg: Config, printed: io.StringIO | None = None) -> dict[str, object
     record = RunRecord(cfg, Console(file=printed or io.StringIO(), width=300))
     with record.stage("train") as stage:
         train_models.run(cfg, stage)
-    return record.report()
+    return {**record.report(), "kept": record.kept}
 
 
 @pytest.fixture(scope="module")
@@ -100,13 +100,13 @@ def test_the_same_inputs_give_the_same_bytes_and_an_unchanged_stage_is_kept(plan
     kept = trained(cfg, printed)
     assert "winner: taker lightgbm_10" in printed.getvalue()
     assert "evidence: walk-forward z=" in printed.getvalue()
-    assert kept["stages"][0]["reused"]
+    assert kept["kept"] == ["train"]
     assert kept["selection"] == report["selection"]
     files = [*sorted((cfg.root / "train").iterdir()), cfg.root / "ledger.json"]
     before = [path.read_bytes() for path in files]
     (cfg.root / "stages" / "train.json").unlink()
     again = trained(cfg)
-    assert not again["stages"][0]["reused"]
+    assert again["kept"] == []
     assert [path.read_bytes() for path in files] == before
     varies = {"run_id", "stages", "git_sha"}
     assert {name: again[name] for name in again.keys() - varies} == {
@@ -148,9 +148,9 @@ def test_a_result_with_a_file_missing_is_made_again(tmp_path: Path) -> None:
     scores = store.files(cfg.root, store.partitions(cfg.root, schema.SCORES)[0])[0]
     for lost in (scores, model_path(cfg.root, "lightgbm_10"), cfg.root / "train" / "winner.json"):
         lost.unlink()
-        assert not trained(cfg)["stages"][0]["reused"]
+        assert trained(cfg)["kept"] == []
         assert lost.exists()
-    assert trained(cfg)["stages"][0]["reused"]
+    assert trained(cfg)["kept"] == ["train"]
 
 
 def test_horizons_that_do_not_fit_are_dropped_and_where_none_fits_the_stage_fails(tmp_path: Path) -> None:
