@@ -75,13 +75,13 @@ def test_chosen_symbols_of_a_recording_are_all_that_is_captured(market_data: Pat
 def test_the_same_recording_is_captured_once_and_another_takes_its_place(tmp_path: Path) -> None:
     first, second = record(tmp_path / "one", 50), record(tmp_path / "two", 70)
     data = tmp_path / "data"
-    assert not replay(data, first).stages[0]["reused"]
+    assert replay(data, first).kept == []
     again = replay(data, first)
-    assert again.stages[0]["reused"]
+    assert again.kept
     assert again.report()["data"]["binance_um"]["trades"]["rows"] == 50
     (data / "bars").mkdir()
     (data / "models").mkdir()
-    assert not replay(data, second).stages[0]["reused"]
+    assert replay(data, second).kept == []
     assert rows(data, TRADES) == 70
     assert not (data / "bars").exists()
     assert (data / "models").exists()
@@ -146,8 +146,8 @@ def test_tables_that_were_deleted_are_captured_again(tmp_path: Path) -> None:
     for part in partitions(data, TRADES):
         for path in (data / part.path).iterdir():
             path.unlink()
-    assert not replay(data, folder).stages[0]["reused"]
-    assert replay(data, folder).stages[0]["reused"]
+    assert replay(data, folder).kept == []
+    assert replay(data, folder).kept
 
 
 def test_what_cannot_be_made_again_is_never_replaced(tmp_path: Path) -> None:
@@ -236,9 +236,9 @@ def test_live_captures_append_and_never_run_longer_than_they_are_told(tmp_path: 
     config = Config(source="live", symbols=("binance_um:BTCUSDT",), capture=settings, data_dir=str(tmp_path))
     seen = []
     for _ in range(2):
-        report = run_stages(config, {"capture": capture.run}).report()
-        seen.append(report["data"]["binance_um"]["trades"]["rows"])
-        assert not report["stages"][0]["reused"]
+        record = run_stages(config, {"capture": capture.run})
+        seen.append(record.sections["data"]["binance_um"]["trades"]["rows"])
+        assert record.kept == []
     assert 0 < seen[0] < seen[1]
     times = [read(tmp_path, part)["recv_ns"] for part in partitions(tmp_path, TRADES)]
     assert all(times[0].diff().drop_nulls() > 0)

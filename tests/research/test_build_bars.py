@@ -175,7 +175,7 @@ def test_an_unchanged_day_is_kept_and_a_changed_one_rebuilt_with_those_after_it(
     ]
     written = [path.stat().st_mtime_ns for path in paths]
     second = build(tmp_path)
-    assert second.stages[0]["reused"]
+    assert second.kept
     assert second.sections["bars"] == first.sections["bars"]
     late = traded.filter(pl.col("recv_ns") >= MIDNIGHT_NS)
     put(tmp_path, schema.TRADES, late[:-5])
@@ -211,7 +211,7 @@ def test_a_day_without_a_best_price_writes_no_bars_and_says_so(tmp_path: Path) -
     assert f"bybit:BTCUSDT {DAY}: no bar closed with a best price in it" in printed(record)
     assert not store.files(tmp_path, Partition("bars", "bybit", "BTCUSDT", DAY, "time_1s"))
     assert bars_of(tmp_path, NEXT_DAY).height > 0
-    assert build(tmp_path).stages[0]["reused"]
+    assert build(tmp_path).kept
 
 
 def test_coin_margined_symbols_are_left_out_with_a_line(tmp_path: Path) -> None:
