@@ -236,9 +236,9 @@ def test_live_captures_append_and_never_run_longer_than_they_are_told(tmp_path: 
     config = Config(source="live", symbols=("binance_um:BTCUSDT",), capture=settings, data_dir=str(tmp_path))
     seen = []
     for _ in range(2):
-        record = run_stages(config, {"capture": capture.run})
-        seen.append(record.sections["data"]["binance_um"]["trades"]["rows"])
-        assert record.kept == []
+        done = run_stages(config, {"capture": capture.run})
+        seen.append(done.sections["data"]["binance_um"]["trades"]["rows"])
+        assert done.kept == []
     assert 0 < seen[0] < seen[1]
     times = [read(tmp_path, part)["recv_ns"] for part in partitions(tmp_path, TRADES)]
     assert all(times[0].diff().drop_nulls() > 0)
