@@ -39,14 +39,22 @@ TOP_OF_BOOK: Final = Table(
     {
         "exch_ns": I64, "recv_ns": I64, "update_id": I64,
         "bid_price": F64, "bid_qty": F64, "ask_price": F64, "ask_qty": F64,
-        "exch_assumed": FLAG,
+        "exch_assumed": FLAG, "recv_assumed": FLAG,
     },
     order=("recv_ns",),
 )  # fmt: skip
 TRADES: Final = Table(
     "trades",
     "Public trades; taker_side is the aggressor. Binance aggTrade sums fills of one taker at one price.",
-    {"exch_ns": I64, "recv_ns": I64, "trade_id": TEXT, "price": F64, "qty": F64, "taker_side": TAKER_SIDE},
+    {
+        "exch_ns": I64,
+        "recv_ns": I64,
+        "trade_id": TEXT,
+        "price": F64,
+        "qty": F64,
+        "taker_side": TAKER_SIDE,
+        "recv_assumed": FLAG,
+    },
     order=("recv_ns",),
 )
 BOOK_DELTAS: Final = Table(
@@ -54,14 +62,14 @@ BOOK_DELTAS: Final = Table(
     "Changed levels; qty is absolute and 0 means the level is gone. A snapshot row replaces the whole book.",
     {
         "exch_ns": I64, "recv_ns": I64, "update_id": I64,
-        "side": BOOK_SIDE, "price": F64, "qty": F64, "is_snapshot": FLAG,
+        "side": BOOK_SIDE, "price": F64, "qty": F64, "is_snapshot": FLAG, "recv_assumed": FLAG,
     },
     order=("recv_ns",),
 )  # fmt: skip
 LIQUIDATIONS: Final = Table(
     "liquidations",
     "Forced closings. Binance publishes at most one per symbol and second (a sample); Bybit all, at bankruptcy price.",
-    {"exch_ns": I64, "recv_ns": I64, "liquidated": LIQUIDATED, "price": F64, "qty": F64},
+    {"exch_ns": I64, "recv_ns": I64, "liquidated": LIQUIDATED, "price": F64, "qty": F64, "recv_assumed": FLAG},
     order=("recv_ns",),
 )
 MARK_PRICES: Final = Table(
@@ -69,11 +77,38 @@ MARK_PRICES: Final = Table(
     "Mark, index, running funding estimate (fraction per interval) and one-sided open interest where streamed.",
     {
         "exch_ns": I64, "recv_ns": I64, "mark_price": F64, "index_price": F64,
-        "funding_rate": F64, "next_funding_ns": I64, "open_interest": F64,
+        "funding_rate": F64, "next_funding_ns": I64, "open_interest": F64, "recv_assumed": FLAG,
     },
     order=("recv_ns",),
     nullable=frozenset({"index_price", "funding_rate", "next_funding_ns", "open_interest"}),
 )  # fmt: skip
+KLINES: Final = Table(
+    "klines",
+    "Candles of the venue itself, one row per closed candle [open_ns, close_ns). Never made from our own trades.",
+    {
+        "open_ns": I64, "close_ns": I64, "interval": TEXT, "exch_ns": I64, "recv_ns": I64,
+        "open_price": F64, "high_price": F64, "low_price": F64, "close_price": F64,
+        "qty": F64, "usd": F64, "trade_count": I64, "taker_buy_qty": F64, "taker_buy_usd": F64,
+        "recv_assumed": FLAG,
+    },
+    order=("recv_ns",),
+    nullable=frozenset({"trade_count", "taker_buy_qty", "taker_buy_usd"}),
+)  # fmt: skip
+SIGNALS: Final = Table(
+    "signals",
+    "Slow series: one row per name, time and resolution, once more where a venue revised it. Use by known_ns alone.",
+    {"name": TEXT, "time_ns": I64, "value": F64, "resolution": TEXT, "known_ns": I64},
+    order=("time_ns", "name", "resolution", "known_ns"),
+    key=("time_ns", "name", "resolution", "known_ns"),
+)
+QUALITY: Final = Table(
+    "quality",
+    "What a symbol-day of one captured stream is worth: coverage, gaps, duplicates, crossed books, skew, latency.",
+    {"stream": TEXT},
+    order=("stream",),
+    key=("stream",),
+    extra=True,
+)
 GAPS: Final = Table(
     "gaps",
     "What capture knows it missed: of which stream, from when to when (recv clock), why, and whether it was refilled.",
@@ -122,10 +157,12 @@ FILLS: Final = Table(
     extra=True,
 )
 
-EVENTS: Final = (TOP_OF_BOOK, TRADES, BOOK_DELTAS, LIQUIDATIONS, MARK_PRICES)
-TABLES: Final = (*EVENTS, GAPS, BARS, FEATURES, LABELS, SCORES, FILLS)
+EVENTS: Final = (TOP_OF_BOOK, TRADES, BOOK_DELTAS, LIQUIDATIONS, MARK_PRICES, KLINES)
+TABLES: Final = (*EVENTS, GAPS, SIGNALS, QUALITY, BARS, FEATURES, LABELS, SCORES, FILLS)
 MADE_BY: Final = {
     **{table.name: "capture" for table in (*EVENTS, GAPS)},
+    "signals": "poll",
+    "quality": "quality",
     "bars": "bars",
     "features": "features",
     "labels": "labels",

@@ -1,8 +1,9 @@
 """What a decoder gives: one frozen struct per event, in the units and signs of `core/schema.py`.
 
-Fields stand in the order of the table's columns, after the symbol. Sides are enumerations' texts, already normalised:
-the venues disagree on what `side` of a liquidation means (exchange_protocols.md section 0.1). The structs hold no
-cycles, so the collector need not track them (`gc=False` halves the cost of making one).
+Fields stand in the order of the table's columns, after the symbol. `recv_assumed`: the receive time is not ours
+but made from the venue's, as for what an archive or a refill brought. Sides are enumerations' texts, already
+normalised: the venues disagree on what `side` of a liquidation means (exchange_protocols.md section 0.1). The structs
+hold no cycles, so the collector need not track them (`gc=False` halves the cost of making one).
 """
 
 from typing import Literal, TypeAlias
@@ -27,6 +28,7 @@ class Quote(msgspec.Struct, frozen=True, gc=False):
     ask_price: float
     ask_qty: float
     exch_assumed: bool = False
+    recv_assumed: bool = False
 
 
 class Trade(msgspec.Struct, frozen=True, gc=False):
@@ -39,6 +41,7 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
     price: float
     qty: float
     taker_side: TakerSide
+    recv_assumed: bool = False
 
 
 class BookUpdate(msgspec.Struct, frozen=True, gc=False):
@@ -51,6 +54,7 @@ class BookUpdate(msgspec.Struct, frozen=True, gc=False):
     bids: list[Level]
     asks: list[Level]
     is_snapshot: bool = False
+    recv_assumed: bool = False
 
 
 class Liquidation(msgspec.Struct, frozen=True, gc=False):
@@ -62,6 +66,7 @@ class Liquidation(msgspec.Struct, frozen=True, gc=False):
     liquidated: Liquidated
     price: float
     qty: float
+    recv_assumed: bool = False
 
 
 class Mark(msgspec.Struct, frozen=True, gc=False):
@@ -75,6 +80,28 @@ class Mark(msgspec.Struct, frozen=True, gc=False):
     funding_rate: float | None
     next_funding_ns: int | None
     open_interest: float | None
+    recv_assumed: bool = False
+
+
+class Kline(msgspec.Struct, frozen=True, gc=False):
+    """A closed candle of the venue: [open_ns, close_ns). `qty` is base, `usd` quote; None is what the venue omits."""
+
+    symbol: str
+    open_ns: int
+    close_ns: int
+    interval: str
+    exch_ns: int
+    recv_ns: int
+    open_price: float
+    high_price: float
+    low_price: float
+    close_price: float
+    qty: float
+    usd: float
+    trade_count: int | None
+    taker_buy_qty: float | None
+    taker_buy_usd: float | None
+    recv_assumed: bool = False
 
 
 class Gap(msgspec.Struct, frozen=True, gc=False):
@@ -95,4 +122,4 @@ class DecodeError(ValueError):
     """A frame that is not what its stream promises. The caller counts and samples it; it is never fatal."""
 
 
-Event: TypeAlias = Quote | Trade | BookUpdate | Liquidation | Mark | Gap
+Event: TypeAlias = Quote | Trade | BookUpdate | Liquidation | Mark | Kline | Gap

@@ -10,9 +10,9 @@ from typing import Any, Final, NamedTuple
 from websockets.exceptions import ConnectionClosed
 
 from core.errors import StageError
-from core.schema import BOOK_DELTAS, LIQUIDATIONS, MARK_PRICES, TOP_OF_BOOK, TRADES
+from core.schema import BOOK_DELTAS, KLINES, LIQUIDATIONS, MARK_PRICES, TOP_OF_BOOK, TRADES
 from core.units import NS_PER_MS
-from ingest.events import BookUpdate, DecodeError, Event, Gap, Liquidation, Mark, Quote, Trade
+from ingest.events import BookUpdate, DecodeError, Event, Gap, Kline, Liquidation, Mark, Quote, Trade
 from ingest.raw import RawWriter
 from ingest.receive_clock import ReceiveClock, Silence
 from ingest.rest import fetch
@@ -36,6 +36,7 @@ TABLE_OF: Final[dict[type, str]] = {
     BookUpdate: BOOK_DELTAS.name,
     Liquidation: LIQUIDATIONS.name,
     Mark: MARK_PRICES.name,
+    Kline: KLINES.name,
 }
 _PING_S: Final = 20.0  # Bybit's own ping, in JSON (exchange_protocols.md C.2)
 _TICK_S: Final = 0.25

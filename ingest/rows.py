@@ -16,9 +16,21 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from core.schema import BOOK_DELTAS, BOOK_SIDE, F64, GAPS, I64, LIQUIDATIONS, MARK_PRICES, TOP_OF_BOOK, TRADES, Table
+from core.schema import (
+    BOOK_DELTAS,
+    BOOK_SIDE,
+    F64,
+    GAPS,
+    I64,
+    KLINES,
+    LIQUIDATIONS,
+    MARK_PRICES,
+    TOP_OF_BOOK,
+    TRADES,
+    Table,
+)
 from core.store import Partition, append, split_by_date
-from ingest.events import BookUpdate, Event, Gap, Liquidation, Mark, Quote, Trade
+from ingest.events import BookUpdate, Event, Gap, Kline, Liquidation, Mark, Quote, Trade
 
 TABLES: Final[dict[type, Table]] = {
     Quote: TOP_OF_BOOK,
@@ -26,6 +38,7 @@ TABLES: Final[dict[type, Table]] = {
     BookUpdate: BOOK_DELTAS,
     Liquidation: LIQUIDATIONS,
     Mark: MARK_PRICES,
+    Kline: KLINES,
     Gap: GAPS,
 }
 _SIDES: Final = pl.Series(["bid", "ask"], dtype=BOOK_SIDE)
@@ -71,6 +84,7 @@ def _book_rows(updates: Sequence[BookUpdate]) -> pl.DataFrame:
             pl.Series("price", flat[0::2]),
             pl.Series("qty", flat[1::2]),
             pl.Series("is_snapshot", per_level("is_snapshot", np.bool_)),
+            pl.Series("recv_assumed", per_level("recv_assumed", np.bool_)),
         ]
     )
 

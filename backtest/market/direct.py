@@ -90,7 +90,7 @@ def _joined(tapes: Sequence[Tape], convert: Callable[[Tape], pl.DataFrame]) -> p
 
 
 def _quotes(tape: Tape) -> pl.DataFrame:
-    return _plain(tape.quotes).with_columns(exch_assumed=pl.lit(False))
+    return _plain(tape.quotes).with_columns(exch_assumed=pl.lit(False), recv_assumed=pl.lit(False))
 
 
 def _trades(tape: Tape) -> pl.DataFrame:
@@ -98,19 +98,23 @@ def _trades(tape: Tape) -> pl.DataFrame:
     if tape.instrument.venue == "bybit":
         number = pl.lit("00000000-0000-5000-8000-") + number.str.zfill(12)  # wire.bybit_trade_id, vectorised
     return _plain(tape.trades).with_columns(
-        trade_id=number, taker_side=_named("taker_side", {1: "buy", -1: "sell"}, TAKER_SIDE)
+        trade_id=number,
+        taker_side=_named("taker_side", {1: "buy", -1: "sell"}, TAKER_SIDE),
+        recv_assumed=pl.lit(False),
     )
 
 
 def _liquidations(tape: Tape) -> pl.DataFrame:
-    return _plain(tape.liquidations).with_columns(_named("liquidated", {1: "long", -1: "short"}, LIQUIDATED))
+    return _plain(tape.liquidations).with_columns(
+        _named("liquidated", {1: "long", -1: "short"}, LIQUIDATED), recv_assumed=pl.lit(False)
+    )
 
 
 def _marks(tape: Tape) -> pl.DataFrame:
     """Binance streams no open interest with its marks."""
     streamed = tape.instrument.venue == "bybit"
     interest = pl.col("open_interest") if streamed else pl.lit(None, pl.Float64)
-    return _plain(tape.marks).with_columns(open_interest=interest)
+    return _plain(tape.marks).with_columns(open_interest=interest, recv_assumed=pl.lit(False))
 
 
 def _changes(tape: Tape) -> pl.DataFrame:
@@ -131,7 +135,9 @@ def _snapshot(tape: Tape) -> pl.DataFrame:
 def _book_rows(exch_ns: Ints, recv_ns: Ints, update_id: Ints, levels: Rows, is_snapshot: bool) -> pl.DataFrame:
     clocks = pl.DataFrame({"exch_ns": exch_ns, "recv_ns": recv_ns, "update_id": update_id})
     named = _plain(levels).with_columns(_named("side", {1: "bid", -1: "ask"}, BOOK_SIDE))
-    return pl.concat([clocks, named], how="horizontal").with_columns(is_snapshot=pl.lit(is_snapshot))
+    return pl.concat([clocks, named], how="horizontal").with_columns(
+        is_snapshot=pl.lit(is_snapshot), recv_assumed=pl.lit(False)
+    )
 
 
 def _plain(rows: Rows) -> pl.DataFrame:

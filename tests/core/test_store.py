@@ -14,7 +14,7 @@ START = store.day_start_ns("2026-01-05")
 
 
 def trades(times: list[int]) -> pl.DataFrame:
-    rows = [(START + t, START + t, str(t), 100.0, 1.0, "buy") for t in times]
+    rows = [(START + t, START + t, str(t), 100.0, 1.0, "buy", False) for t in times]
     return pl.DataFrame(rows, schema=schema.TRADES.columns, orient="row")
 
 

@@ -29,10 +29,10 @@ def test_a_book_update_becomes_one_row_per_level_bids_first() -> None:
     frame = frame_of(BOOK_DELTAS, updates)
     check(BOOK_DELTAS, frame)
     assert frame.rows() == [
-        (1, 2, 3, "bid", 9.0, 1.0, False),
-        (1, 2, 3, "bid", 8.0, 0.0, False),
-        (1, 2, 3, "ask", 10.0, 5.0, False),
-        (7, 8, 9, "ask", 11.0, 6.0, True),
+        (1, 2, 3, "bid", 9.0, 1.0, False, False),
+        (1, 2, 3, "bid", 8.0, 0.0, False, False),
+        (1, 2, 3, "ask", 10.0, 5.0, False, False),
+        (7, 8, 9, "ask", 11.0, 6.0, True, False),
     ]
 
 
@@ -40,7 +40,7 @@ def test_what_a_venue_did_not_say_is_null() -> None:
     marks = [Mark("X", 1, 2, 3.0, None, None, None, None), Mark("X", 2, 3, 3.0, 4.0, 0.1, 5, 6.0)]
     frame = frame_of(MARK_PRICES, marks)
     check(MARK_PRICES, frame)
-    assert frame.rows() == [(1, 2, 3.0, None, None, None, None), (2, 3, 3.0, 4.0, 0.1, 5, 6.0)]
+    assert frame.rows() == [(1, 2, 3.0, None, None, None, None, False), (2, 3, 3.0, 4.0, 0.1, 5, 6.0, False)]
 
 
 def test_rows_received_out_of_order_are_put_in_order() -> None:

@@ -49,12 +49,14 @@ def captured(
         {
             "exch_ns": exch, "recv_ns": recv, "update_id": np.arange(n),
             "bid_price": bid / 10, "bid_qty": np.ones(n), "ask_price": (bid + 1) / 10, "ask_qty": np.ones(n),
-            "exch_assumed": np.zeros(n, np.bool_),
+            "exch_assumed": np.zeros(n, np.bool_), "recv_assumed": np.zeros(n, np.bool_),
         }
     )  # fmt: skip
     sells = pl.DataFrame(
         {"exch_ns": exch, "recv_ns": recv + 1, "trade_id": np.arange(n).astype(str), "price": bid / 10}
-    ).with_columns(qty=pl.lit(0.01), taker_side=pl.lit("sell", TRADES.columns["taker_side"]))
+    ).with_columns(
+        qty=pl.lit(0.01), taker_side=pl.lit("sell", TRADES.columns["taker_side"]), recv_assumed=pl.lit(False)
+    )
     closes = recv // NS_PER_S * NS_PER_S + NS_PER_S
     bars = pl.DataFrame({"open_ns": closes - NS_PER_S, "close_ns": closes}).unique(maintain_order=True)
     bars = bars.with_columns(bar_index=pl.col("close_ns") // NS_PER_S, bid_price=pl.lit(1.0))

@@ -71,7 +71,7 @@ def test_values_on_no_step_are_not_rounded() -> None:
 
 
 def marks(rows: list[tuple[int, float | None, int | None]]) -> pl.DataFrame:
-    full = [(at, at, 1000.0, None, rate, following, None) for at, rate, following in rows]
+    full = [(at, at, 1000.0, None, rate, following, None, False) for at, rate, following in rows]
     return pl.DataFrame(full, schema=MARK_PRICES.columns, orient="row")
 
 

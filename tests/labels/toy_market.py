@@ -205,7 +205,7 @@ class Obvious:
 def _marks(settlements: list[Settlement]) -> pl.DataFrame:
     """A row just before each settlement, and one after it that names the next."""
     rows = [
-        (ns(row.at_ms + shift), ns(row.at_ms + shift), row.mark, None, row.rate, ns(row.at_ms + after), None)
+        (ns(row.at_ms + shift), ns(row.at_ms + shift), row.mark, None, row.rate, ns(row.at_ms + after), None, False)
         for row in settlements
         for shift, after in ((-1, 0), (0, 10**9))
     ]

@@ -29,7 +29,8 @@ def quotes(recv_ns: np.ndarray, seed: int = 0) -> pl.DataFrame:
     qty = rng.integers(1, 9, (2, recv_ns.size)).astype(float)
     columns = {"exch_ns": recv_ns, "recv_ns": recv_ns, "update_id": np.arange(recv_ns.size)}
     prices = {"bid_price": bid, "bid_qty": qty[0], "ask_price": bid + 0.1, "ask_qty": qty[1]}
-    return pl.DataFrame({**columns, **prices, "exch_assumed": np.zeros(recv_ns.size, bool)})
+    measured = dict.fromkeys(("exch_assumed", "recv_assumed"), np.zeros(recv_ns.size, bool))
+    return pl.DataFrame({**columns, **prices, **measured})
 
 
 def trades(recv_ns: np.ndarray, seed: int = 0) -> pl.DataFrame:
@@ -37,7 +38,8 @@ def trades(recv_ns: np.ndarray, seed: int = 0) -> pl.DataFrame:
     frame = pl.DataFrame({"exch_ns": recv_ns, "recv_ns": recv_ns, "trade_id": np.arange(recv_ns.size).astype(str)})
     side = pl.Series("taker_side", np.array(["buy", "sell"])[rng.integers(0, 2, recv_ns.size)], schema.TAKER_SIDE)
     qty = rng.integers(1, 9, recv_ns.size) / 8.0
-    return frame.with_columns(price=pl.Series(rng.integers(990, 1010, recv_ns.size) / 10.0), qty=qty, taker_side=side)
+    price = pl.Series(rng.integers(990, 1010, recv_ns.size) / 10.0)
+    return frame.with_columns(price=price, qty=qty, taker_side=side, recv_assumed=pl.lit(False))
 
 
 def gap(from_ns: int, to_ns: int, stream: str = "trades") -> pl.DataFrame:
