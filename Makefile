@@ -31,7 +31,7 @@ bench: .venv/dev  ## every benchmark, one after the other
 	@for script in benchmarks/bench_*.py; do echo "### $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:  ## remove what was generated: data, logs, caches (not .venv)
-	rm -rf data logs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf data logs .kernels .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 .venv/runtime: requirements.txt

@@ -9,10 +9,10 @@ cancel or the rejection is in.
 from typing import Final, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from backtest.policy import ALLOWED, Limits, order_qty, refusal
+from core.kernels import njit
 from labels.fees import Costs, Funding, funding_bps, round_trip
 from labels.fills import (
     CANCELLED,

@@ -8,9 +8,9 @@ fills.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from core.config import Backtest
+from core.kernels import njit
 
 ALLOWED, SIDE_BUSY, INVENTORY_FULL, TOO_SMALL = 0, 1, 2, 3
 _WHOLE = 1e-9  # of a lot: what floating point may take from a quantity that lies on the grid

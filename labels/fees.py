@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 import polars as pl
-from numba import njit
 from numpy.typing import NDArray
 
+from core.kernels import njit
 from core.store import day_start_ns
 from core.units import BPS
 

@@ -12,9 +12,9 @@ Queue position is not modelled: under `touch` the order is ahead of all, under `
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from core.kernels import njit
 from core.units import BPS
 
 Floats = NDArray[np.float64]

@@ -9,9 +9,9 @@ float32, whose 1e-7 relative error is far below a tick.
 from typing import Final, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from core.kernels import njit
 from labels.fees import Costs, Funding, funding_bps, round_trip
 from labels.fills import first_gated, first_passing, first_reaching, limit_price, reaches
 from labels.venue_events import BREAKS, Quotes, Trades
@@ -350,7 +350,7 @@ def _hold(
     exit_ns = fill_ns + terms.maker_holds_ns[h] + terms.exit_latency_ns
     end_ns, why, left = _known_at(i, exit_ns, _FIRST_HOLD + h, decisions, quotes, trades, terms, cursors)
     if why >= 0:
-        return why
+        return int(why)
     mid = 0.5 * (decisions.bid[i] + decisions.ask[i])
     paid = funding_bps(side, fill_ns, exit_ns, funding, mid)
     limit = out.limit[s, d, i]
@@ -387,7 +387,7 @@ def _known_at(
 @njit(cache=True, nogil=True)
 def _last_at(times_ns: Ints, t_ns: int, near: int) -> int:
     """Index of the last time at or before t; -1 if none. `near` is where to look first."""
-    return _first_from(times_ns, t_ns + 1, near) - 1
+    return int(_first_from(times_ns, t_ns + 1, near)) - 1
 
 
 @njit(cache=True, nogil=True)

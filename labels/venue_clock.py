@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from core.kernels import njit
 from core.units import NS_PER_MINUTE
 
 Ints = NDArray[np.int64]

@@ -35,9 +35,9 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 import polars as pl
-from numba import njit
 from numpy.typing import NDArray
 
+from core.kernels import njit
 from core.schema import BOOK_DELTAS
 from core.units import NS_PER_DAY, NS_PER_MINUTE
 from ingest.events import Event, Gap, Liquidation, Mark, Quote, Trade

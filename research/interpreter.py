@@ -27,9 +27,11 @@ A row that says `has_gap` gives NaN, and it and any step of bar_index other than
 import math
 
 import numpy as np
-from numba import carray, njit, types  # type: ignore[attr-defined]
+from numba import carray, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from core.kernels import njit
 
 TILE = 512
 """Rows per tile of a batch: 512 doubles are 4 KiB, so the registers in use stay in the L1 and L2 caches."""

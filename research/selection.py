@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from core.kernels import njit
 from core.units import NS_PER_S
 from research.candidates import Candidate
 from research.dataset import Cell, Outcomes

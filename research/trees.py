@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from core.kernels import njit
 from core.store import write_atomic
 
 LEAF: Final = -1

@@ -26,10 +26,10 @@ import math
 from typing import Final, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from backtest.market.rng import exponential, normal, uniform
+from core.kernels import njit
 
 NS: Final = 1_000_000_000
 DAY_S: Final = 86_400
@@ -237,7 +237,7 @@ def _impact(flow: Flow, kind: int, size: float, random: NDArray[np.uint64]) -> f
     if kind == SIZE:
         return 0.0
     if kind == NEWS:
-        return flow.news_bps * abs(normal(random)) * math.exp(_NEWS_TAIL * size - _NEWS_TAIL * _NEWS_TAIL)
+        return abs(float(normal(random))) * flow.news_bps * math.exp(_NEWS_TAIL * size - _NEWS_TAIL * _NEWS_TAIL)
     return flow.trade_impact_bps * math.exp(_SIZE_POWER * size - _SIZE_POWER * _SIZE_POWER)
 
 
@@ -314,7 +314,7 @@ def _pay_out(flow: Flow, level: Floats) -> float:
 @njit(cache=True, nogil=True)
 def _start_burst(flow: Flow, state: FlowState, side: int) -> float:
     """Start a burst: the cluster of trades on `side` and the planted drift. Returns the drift to come, signed, bps."""
-    gross_bps = side * flow.drift_bps * (0.7 + 0.6 * uniform(state.random))
+    gross_bps: float = side * flow.drift_bps * (0.7 + 0.6 * uniform(state.random))
     state.level[RESERVOIR_BPS] += gross_bps
     state.level[CLUSTER_RATE] = flow.cluster_rate
     state.clock[BURST_SIDE] = side

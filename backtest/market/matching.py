@@ -11,8 +11,9 @@ the last `take` are in `fills`, in order of execution.
 from typing import Final, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from core.kernels import njit
 
 BID: Final = 1
 ASK: Final = -1

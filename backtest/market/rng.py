@@ -7,8 +7,9 @@ SplitMix64 (Steele, Lea, Flood 2014): a Weyl sequence through a mixing function;
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from core.kernels import njit
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)

@@ -13,7 +13,6 @@ import math
 from typing import Final, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from backtest.market import flow as fl
@@ -36,6 +35,7 @@ from backtest.market.matching import (
     take,
 )
 from backtest.market.rng import exponential, normal, uniform
+from core.kernels import njit
 
 GRID_LEVELS: Final = 24
 MS: Final = 1_000_000

@@ -1,0 +1,59 @@
+"""Compiled kernels, with a cache that knows what a kernel calls.
+
+numba's cache notes when a kernel's own file changed, not when the files of the kernels it calls did: after a change of
+labels/fills.py a cached labels/grid.py would go on with the old fill rules, without a word. So each kernel's cache lies
+in a folder named after the text of its file and of all that this file imports of ours: `.kernels/<module>-<digest>`.
+"""
+
+import hashlib
+import re
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import numba
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+CACHE: Final = ROOT / ".kernels"
+_IMPORT: Final = re.compile(rb"^(?:from|import) ([a-z_][\w.]*)", re.MULTILINE)
+
+
+def njit(**options: Any) -> Any:
+    """`numba.njit` whose cache is fresh. Raises what numba raises."""
+
+    def compiled(function: Callable[..., Any]) -> Any:
+        numba.config.CACHE_DIR = str(cache_folder(Path(function.__code__.co_filename)))  # type: ignore[attr-defined]
+        return numba.njit(**options)(function)
+
+    return compiled
+
+
+@cache
+def cache_folder(file: Path, root: Path = ROOT, folder: Path = CACHE) -> Path:
+    """Where kernels of a file are cached. Folders of what the file was before are removed."""
+    name = ".".join(file.resolve().relative_to(root).with_suffix("").parts) if file.is_relative_to(root) else file.stem
+    wanted = folder / f"{name}-{digest(file, root)}"
+    for old in folder.glob(f"{name}-*"):
+        if old != wanted:
+            shutil.rmtree(old, ignore_errors=True)  # another process may be at the same
+    return wanted
+
+
+def digest(file: Path, root: Path = ROOT) -> str:
+    """A hash of the text of a file and of the files under `root` that it imports, at any remove."""
+    seen: dict[Path, bytes] = {}
+    ahead = [file]
+    while ahead:
+        path = ahead.pop()
+        if path not in seen:
+            seen[path] = path.read_bytes()
+            ahead += _imported(seen[path], root)
+    text = b"".join(seen[path] for path in sorted(seen))
+    return hashlib.blake2b(text, digest_size=8).hexdigest()
+
+
+def _imported(text: bytes, root: Path) -> list[Path]:
+    modules = (root.joinpath(*found.decode().split(".")).with_suffix(".py") for found in _IMPORT.findall(text))
+    return [path for path in modules if path.is_file()]
