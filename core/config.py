@@ -11,12 +11,13 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, time
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 from msgspec import Meta
 
 from core.errors import ConfigError
+from core.polling import Collector, Provider
 from core.store import hash_of
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -91,6 +92,17 @@ class Backfill(Section, frozen=True):
     path: str = ""
 
 
+class Poll(Section, frozen=True):
+    duration: Annotated[str, Meta(pattern=r"^(once|forever|[1-9]\d*(s|m|h|d))$")] = "once"  # what cron needs
+    only: tuple[str, ...] = ()  # names of collectors; empty: all whose symbols are there
+    history_days: Annotated[float, Meta(ge=0, le=3_660)] = 30.0  # Binance keeps its positioning series no longer
+    assumed_lag_s: Annotated[float, Meta(ge=0, le=86_400)] = 60.0  # of values fetched long after they were new
+    stale_intervals: Annotated[float, Meta(ge=1)] = 3.0  # a series without a value for this long is told as stale
+    jump_mads: Positive = 15.0  # robust bound of a change; a heavy tail passes 10 now and then
+    providers: dict[str, Provider] = {}
+    collectors: dict[str, Collector] = {}
+
+
 class Features(Section, frozen=True):
     sets: tuple[str, ...] = ("all",)
     mine: dict[str, str] = {}
@@ -126,6 +138,7 @@ REGULAR_FEES: Final = {  # exchange_protocols section F, default tiers
     "binance": Fee(10.0, 10.0),
     "binance_um": Fee(2.0, 5.0),
     "bybit": Fee(2.0, 5.5),
+    "bybit_inverse": Fee(2.0, 5.5),
     "bybit_spot": Fee(10.0, 10.0),
 }
 
@@ -173,6 +186,7 @@ class Config(Section, frozen=True):
     replay: Replay = Replay()
     sim: Sim = Sim()
     backfill: Backfill = Backfill()
+    poll: Poll = Poll()
     features: Features = Features()
     labels: Labels = Labels()
     fees: dict[str, Fee] = msgspec.field(default_factory=lambda: dict(REGULAR_FEES))
@@ -289,7 +303,7 @@ def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
 
 def _explain(message: str, tree: Mapping[str, Any]) -> str:
     """msgspec's message with the key that it writes as `[...]`, and with the known key nearest to an unknown one."""
-    for section, kind in (("fees", Fee), ("features.mine", str)):
+    for section, kind in _NAMED.items():
         if f"$.{section}[...]" in message and (key := _wrong_key(_at(tree, section), kind)):
             message = message.replace(f"{section}[...]", f"{section}.{key}")
     unknown = re.search(r"unknown field `(.+?)`(?: - at `(.+)`)?$", message)
@@ -298,6 +312,15 @@ def _explain(message: str, tree: Mapping[str, Any]) -> str:
     known = [field.name for field in msgspec.structs.fields(_section_at(unknown[2] or "$"))]
     near = difflib.get_close_matches(unknown[1], known, 1)
     return f"{message}: did you mean `{near[0]}`?" if near else f"{message}: known are {', '.join(known)}"
+
+
+_NAMED: Final[dict[str, Any]] = {
+    "fees": Fee,
+    "features.mine": str,
+    "poll.providers": Provider,
+    "poll.collectors": Collector,
+}
+"""Tables whose keys the user chooses: msgspec writes `[...]` for them."""
 
 
 def _at(tree: Any, path: str) -> Any:
@@ -316,14 +339,19 @@ def _wrong_key(table: Any, kind: type) -> str:
     return ""
 
 
-def _section_at(path: str) -> type[Section]:
-    """The struct that a path like `$.capture.hosts` names."""
-    if path.startswith("$.fees"):
-        return Fee
-    section: type[Section] = Config
+def _section_at(path: str) -> type[msgspec.Struct]:
+    """The struct that a path like `$.capture.hosts`, `$.fees.binance` or `$.poll.collectors.mine.series[0]` names."""
+    section: type[msgspec.Struct] = Config
     for name in path.split(".")[1:]:
-        section = {field.name: field.type for field in msgspec.structs.fields(section)}[name]
+        fields = {field.name: field.type for field in msgspec.structs.fields(section)}
+        section = _struct_in(fields[name.partition("[")[0]]) if name.partition("[")[0] in fields else section
     return section
+
+
+def _struct_in(kind: Any) -> type[msgspec.Struct]:
+    """The struct of a field whose type is one, or a table, a list or an option of them."""
+    inner = [kind, *(part for one in get_args(kind) for part in (one, *get_args(one)))]
+    return next(one for one in inner if isinstance(one, type) and issubclass(one, msgspec.Struct))
 
 
 def _leaves(tree: Any, path: str) -> Iterator[tuple[Any, str]]:
