@@ -3,6 +3,7 @@
 python run_pipeline.py                                        every stage, on the simulated exchange
 python run_pipeline.py features labels                        some stages, on what is captured
 python run_pipeline.py --source replay --set replay.path=DIR  every stage, on recorded frames
+python run_pipeline.py capture --source live --duration 12h   one stage, on the real feeds
 python run_pipeline.py nightly                                for cron: retrain on what is captured
 """
 
@@ -11,20 +12,36 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
 
 from backtest.report import write_page
-from core.cli import DataDir, File, Seed, Set, Source, StageRun, guarded, run_stages
-from core.config import ROOT, Config, load
+from core.cli import (
+    DataDir,
+    Duration,
+    File,
+    Seed,
+    Set,
+    Source,
+    StageRun,
+    guarded,
+    run_stages,
+    settings_of,
+    settled,
+)
+from core.config import ROOT, Config
 from core.errors import ConfigError, StageError
-from core.origin import settle_source
 from core.run_record import SIMULATED, RunRecord
 
 STAGES: Final = {
     "capture": "ingest.capture",
+    "backfill": "ingest.backfill",
+    "poll": "ingest.poll",
+    "compact": "ingest.compact",
+    "quality": "ingest.quality",
+    "export_events": "ingest.export_events",
     "bars": "research.build_bars",
     "features": "research.build_features",
     "labels": "labels.build_labels",
@@ -33,6 +50,8 @@ STAGES: Final = {
     "export": "live.export_model",
     "live": "live.run_live",
 }
+ON_REQUEST: Final = frozenset({"backfill", "poll", "compact", "quality", "export_events"})
+"""Stages that run only where they are named; with `--source archive`, backfill also runs in place of capture."""
 NIGHTLY: Final = "nightly"
 NIGHTLY_STAGES: Final = ("bars", "features", "labels", "train", "backtest", "export")
 
@@ -42,7 +61,22 @@ def stage_runs(names: list[str]) -> dict[str, StageRun]:
 
     Imported when asked for: `bars` need not wait for the training libraries.
     """
-    return {name: importlib.import_module(module).run for name, module in STAGES.items() if name in names}
+    return {name: _import(name, module).run for name, module in STAGES.items() if name in names}
+
+
+def _import(name: str, module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise StageError(f"stage {name}: {module} is not there yet") from error
+
+
+def default_stages(source: str) -> list[str]:
+    """The stages of a run that names none: how events come in depends on where from."""
+    first = "backfill" if source == "archive" else "capture"
+    return [first, *(name for name in STAGES if name not in {"capture", *ON_REQUEST})]
 
 
 def run(config: Config, names: list[str], console: Console | None = None) -> RunRecord:
@@ -78,32 +112,40 @@ def nightly(config: Config) -> None:
 
 def command(
     stages: Annotated[
-        list[str] | None, typer.Argument(metavar="[STAGE]...", help=f"{' '.join(STAGES)}, or {NIGHTLY}; none: all.")
+        list[str] | None,
+        typer.Argument(metavar="[STAGE]...", help=f"{' '.join(STAGES)}, or {NIGHTLY}; none: the whole pipeline."),
     ] = None,
     pairs: Set = [],  # noqa: B006 (typer reads the default, nothing mutates it)
     config: File = None,
     source: Source = None,
     data_dir: DataDir = None,
     seed: Seed = None,
+    duration: Duration = None,
 ) -> None:
     """Run the pipeline, or some of its stages; options may stand before or after the stages."""
 
     def work() -> None:
-        names = list(stages or STAGES)
-        unknown = [name for name in names if name not in {*STAGES, NIGHTLY}]
-        if unknown:
-            raise ConfigError(f"unknown stage {unknown[0]!r}: the stages are {' '.join(STAGES)}, and {NIGHTLY}")
-        if NIGHTLY in names and len(names) > 1:
-            raise ConfigError(f"{NIGHTLY} runs its own stages: give it alone")
-        settings = load(config, pairs, {"source": source, "data_dir": data_dir, "seed": seed})
-        if "capture" not in names:
-            settings = settle_source(settings, source)
+        _check_names(stages or [])
+        options = {"source": source, "data_dir": data_dir, "seed": seed}
+        settings = settings_of(config, pairs, options, stages or ["capture"], duration)
+        names = stages or default_stages(settings.source)
+        settings = settled(settings, names, source)
         if NIGHTLY in names:
             nightly(settings)
         else:
             run(settings, names)
 
     raise typer.Exit(guarded(work))
+
+
+def _check_names(names: list[str]) -> None:
+    unknown = [name for name in names if name not in {*STAGES, NIGHTLY}]
+    if unknown:
+        raise ConfigError(f"unknown stage {unknown[0]!r}: the stages are {' '.join(STAGES)}, and {NIGHTLY}")
+    if NIGHTLY in names and len(names) > 1:
+        raise ConfigError(f"{NIGHTLY} runs its own stages: give it alone")
+    if {"capture", "backfill"} <= set(names):
+        raise ConfigError("capture and backfill both fill the event tables: give one of them")
 
 
 if __name__ == "__main__":

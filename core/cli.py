@@ -3,18 +3,21 @@
 `run_pipeline.py` passes all its stages; `python research/build_features.py` is the same program with one.
 """
 
+import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
-import filelock
+import msgspec
 import typer
 from rich.console import Console
 
-from core.config import Config, load
+from core.config import UNIT_S, Config, load
 from core.errors import ConfigError, StageError
+from core.locks import Busy, held, lock_of
 from core.origin import read_origin, settle_source
 from core.run_record import RunRecord, Stage
 
@@ -28,41 +31,37 @@ def run_stages(
 ) -> RunRecord:
     """Run stages in order under one run record, which is written also when one of them fails.
 
-    `after` gets the record's folder once it is written. Raises StageError if another run works in the data directory:
-    two would remove and rebuild each other's tables.
+    `after` gets the record's folder once it is written. Raises StageError if another run works in the data directory.
+    A live capture does not hold others up, nor do stages behind it hold up another capture (core/locks.py).
     """
     record = RunRecord(config, console)
-    with _alone(config.root):
-        try:
-            _warn_of_half_a_capture(config, stages, record)
-            for name, run in stages.items():
-                with record.stage(name) as stage:
-                    run(config, stage)
-        except ConfigError:
-            raise  # nothing ran that deserves a report
-        except BaseException as error:
-            record.fail(str(error) or type(error).__name__)
-            _finish(record, after)
-            raise
+    try:
+        for lock, names in groupby(stages, key=partial(lock_of, config)):
+            with held(config.root, lock):
+                _run_in_turn(config, {name: stages[name] for name in names}, record)
+    except ConfigError:
+        raise  # nothing ran that deserves a report
+    except BaseException as error:
+        if isinstance(error, Busy) and not record.stages:
+            raise  # nor did anything here
+        record.fail(str(error) or type(error).__name__)
         _finish(record, after)
+        raise
+    _finish(record, after)
     return record
+
+
+def _run_in_turn(config: Config, stages: Mapping[str, StageRun], record: RunRecord) -> None:
+    _warn_of_half_a_capture(config, stages, record)
+    for name, run in stages.items():
+        with record.stage(name) as stage:
+            run(config, stage)
 
 
 def _finish(record: RunRecord, after: After | None) -> None:
     folder = record.finish()
     if after is not None:
         after(folder)
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Hold the data directory's lock. It dies with the process, so a crash leaves nothing to clear away."""
-    root.mkdir(parents=True, exist_ok=True)
-    try:
-        with filelock.FileLock(root / "run.lock", blocking=False):
-            yield
-    except filelock.Timeout:
-        raise StageError(f"another run works in {root}: wait for it to end, or choose another --data-dir") from None
 
 
 def _warn_of_half_a_capture(config: Config, stages: Mapping[str, StageRun], record: RunRecord) -> None:
@@ -93,6 +92,45 @@ File = Annotated[str | None, typer.Option("--config", help="TOML file in place o
 Source = Annotated[str | None, typer.Option(help="sim, replay, archive or live.")]
 DataDir = Annotated[str | None, typer.Option(help="Where tables, models and runs live.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the market and of the training.")]
+Duration = Annotated[str | None, typer.Option(help="How long a live capture runs: 3600, 90m, 12h, 7d or forever.")]
+
+
+def seconds_of(text: str) -> float:
+    """Seconds of a --duration; 0, which is without an end, of `forever`. Raises ConfigError."""
+    length = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|d)?", text.strip())
+    if text.strip() == "forever":
+        return 0.0
+    if length is None or not float(length[1]):
+        raise ConfigError(f"--duration: seconds, or a time such as 90m, 12h or 7d, or `forever`, was {text!r}")
+    return float(length[1]) * UNIT_S[length[2] or "s"]
+
+
+def settings_of(
+    file: str | None, pairs: list[str], options: Mapping[str, Any], stages: Collection[str], duration: str | None
+) -> Config:
+    """The configuration that a command line asks for. Raises ConfigError where --duration has nothing to say."""
+    length = {} if duration is None else {"capture": {"duration_s": seconds_of(duration)}}
+    settings = load(file, pairs, {**options, **length})
+    if duration is not None and (settings.source != "live" or "capture" not in stages):
+        raise ConfigError(
+            f"--duration is how long `capture --source live` runs, this is `{' '.join(stages)}` of source "
+            f"{settings.source}: a simulated market lasts sim.hours, a replay as long as its recording"
+        )
+    return settings
+
+
+def settled(settings: Config, stages: Collection[str], asked: str | None) -> Config:
+    """The configuration with the source that these stages work on; `asked` is the command line's.
+
+    Capture makes what it is told to, backfill archives; every other stage takes what the tables hold.
+    """
+    if "capture" in stages:
+        return settings
+    if "backfill" not in stages:
+        return settle_source(settings, asked)
+    if asked not in (None, "archive"):
+        raise ConfigError(f"--source {asked}: backfill reads archives: leave --source out, or run `capture`")
+    return msgspec.structs.replace(settings, source="archive")
 
 
 def stage_main(name: str, run: StageRun) -> None:
@@ -104,10 +142,12 @@ def stage_main(name: str, run: StageRun) -> None:
         source: Source = None,
         data_dir: DataDir = None,
         seed: Seed = None,
+        duration: Duration = None,
     ) -> None:
         def work() -> None:
-            settings = load(config, pairs, {"source": source, "data_dir": data_dir, "seed": seed})
-            run_stages(settings if name == "capture" else settle_source(settings, source), {name: run})
+            options = {"source": source, "data_dir": data_dir, "seed": seed}
+            settings = settings_of(config, pairs, options, [name], duration)
+            run_stages(settled(settings, [name], source), {name: run})
 
         raise typer.Exit(guarded(work))
 
