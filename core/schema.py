@@ -13,6 +13,7 @@ I64, F64, TEXT, FLAG = pl.Int64(), pl.Float64(), pl.String(), pl.Boolean()
 TAKER_SIDE: Final = pl.Enum(["buy", "sell"])
 BOOK_SIDE: Final = pl.Enum(["bid", "ask"])
 LIQUIDATED: Final = pl.Enum(["long", "short"])
+OPTION_TYPE: Final = pl.Enum(["call", "put"])
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,22 @@ SIGNALS: Final = Table(
     order=("time_ns", "name", "resolution", "known_ns"),
     key=("time_ns", "name", "resolution", "known_ns"),
 )
+_OPTION_FIGURES: Final = (
+    "bid_price ask_price bid_qty ask_qty bid_iv_pct ask_iv_pct mark_iv_pct mark_price underlying_index "
+    "underlying_price open_interest last_price delta gamma vega theta rho"
+).split()
+OPTIONS: Final = Table(
+    "options",
+    "Option tickers, one row per change of one instrument; `symbol` of the partition is the underlying asset. Prices as "
+    "the venue quotes them (Deribit's inverse options: in the asset), implied volatilities in per cent.",
+    {
+        "exch_ns": I64, "recv_ns": I64, "instrument": TEXT, "option_type": OPTION_TYPE, "strike_price": F64,
+        "expiry_ns": I64, **{name: TEXT if name == "underlying_index" else F64 for name in _OPTION_FIGURES},
+        "recv_assumed": FLAG,
+    },
+    order=("recv_ns",),
+    nullable=frozenset(_OPTION_FIGURES),
+)  # fmt: skip
 QUALITY: Final = Table(
     "quality",
     "What a symbol-day of one captured stream is worth: coverage, gaps, duplicates, crossed books, skew, latency.",
@@ -158,10 +175,11 @@ FILLS: Final = Table(
 )
 
 EVENTS: Final = (TOP_OF_BOOK, TRADES, BOOK_DELTAS, LIQUIDATIONS, MARK_PRICES, KLINES)
-TABLES: Final = (*EVENTS, GAPS, SIGNALS, QUALITY, BARS, FEATURES, LABELS, SCORES, FILLS)
+TABLES: Final = (*EVENTS, GAPS, SIGNALS, OPTIONS, QUALITY, BARS, FEATURES, LABELS, SCORES, FILLS)
 MADE_BY: Final = {
     **{table.name: "capture" for table in (*EVENTS, GAPS)},
     "signals": "poll",
+    "options": "backfill",
     "quality": "quality",
     "bars": "bars",
     "features": "features",
