@@ -1,7 +1,10 @@
 """The simulated venues as a feed: which frames of the market's tapes each client has asked for.
 
-A chunk of the market is held at a time. A stream's frames are formatted when the first client needs them in a chunk and
-kept until its end, so that clients of one stream share them.
+A chunk of the market is held at a time, and of the past what a client may ask for (record.py). A stream's frames are
+formatted when the first client needs them in a chunk and kept until its end, so that clients of one stream share them.
+
+The market publishes its books each 500 ms: depth streams of every speed give these steps, since nothing is published
+between them.
 """
 
 from collections.abc import Iterator
@@ -10,28 +13,34 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest.market import wire
+from backtest.market import wire, wire_candles
+from backtest.market.candles import INTERVAL_NS, candle_updates
 from backtest.market.pump import Outlet
+from backtest.market.record import Record
 from backtest.market.sessions import BYBIT, Kind, Session, Topic
-from backtest.market.tape import MARK, Book, Rows, Tape
-from core.units import NS_PER_S
+from backtest.market.tape import Book, Rows, Tape
+from core.units import NS_PER_MS, NS_PER_S
 
 Frames = tuple[NDArray[np.int64], list[str]]
 _NOTHING: Final[Frames] = (np.empty(0, np.int64), [])
+_BINANCE_CANDLES_NS: Final = 250 * NS_PER_MS  # exchange_protocols.md A.4
+_BYBIT_CANDLES_NS: Final = NS_PER_S  # C.3 says 1 to 60 s
+_REPEAT_NS: Final = 3 * NS_PER_S  # Bybit's best prices that do not change are sent again (C.3)
+_CANDLE_LAG_NS: Final = 5 * NS_PER_MS  # of a candle behind the slowest trade: it must hold all of them
 
 
 class Exchange:
-    """A feed over a market's chunks; `outlet.session` is a Session."""
+    """A feed over a market's chunks; `outlet.session` is a Session. `latency_ns` is the market's feed latency."""
 
-    def __init__(self, chunks: Iterator[list[Tape]]) -> None:
+    def __init__(self, chunks: Iterator[list[Tape]], latency_ns: int = 5 * NS_PER_MS) -> None:
         self._chunks = chunks
-        self._tapes: dict[tuple[str, str], Tape] = {}
-        self._marks_before: dict[tuple[str, str], Rows] = {}
+        self._latency_ns = latency_ns
+        self._records: dict[tuple[str, str], Record] = {}
         self._formatted: dict[tuple[str, str, bool], Frames] = {}
         self._end_ns = 0
         if not self._next_chunk():
             raise ValueError("a market must have at least one chunk")
-        self.start_ns = next(iter(self._tapes.values())).from_ns
+        self.start_ns = next(iter(self._records.values())).start_ns
 
     def edge(self, now_ns: int) -> int | None:
         """The end of the chunk at hand, or of the next."""
@@ -41,7 +50,7 @@ class Exchange:
         return now_ns
 
     def frames(self, outlet: Outlet, from_ns: int, until_ns: int) -> Frames:
-        """The frames of all topics of the client, merged in the order of their receive times, which are unique."""
+        """The frames of all topics of the client, merged in the order of their receive times."""
         session = outlet.session
         assert isinstance(session, Session)
         found = [self._cut(session, topic, from_ns, until_ns) for topic in session.heard]
@@ -49,7 +58,7 @@ class Exchange:
             return found[0] if found else _NOTHING
         stamps = np.concatenate([part[0] for part in found])
         texts = [text for part in found for text in part[1]]
-        order = np.argsort(stamps)
+        order = np.argsort(stamps, kind="stable")
         return stamps[order], [texts[place] for place in order.tolist()]
 
     def passed(self, until_ns: int) -> None:
@@ -58,43 +67,41 @@ class Exchange:
     def farewell(self) -> str:
         return ""
 
-    def tape(self, venue: str, symbol: str) -> Tape | None:
-        """The chunk at hand of an instrument, None if it is not traded here."""
-        return self._tapes.get((venue, symbol))
+    def record(self, venue: str, symbol: str) -> Record | None:
+        """What is known of an instrument, None if it is not traded here."""
+        return self._records.get((venue, symbol))
 
-    def tapes(self, venue: str) -> list[Tape]:
-        return [tape for (of, _), tape in self._tapes.items() if of == venue]
+    def records(self, venue: str) -> list[Record]:
+        return [record for (of, _), record in self._records.items() if of == venue]
 
-    def book(self, tape: Tape, now_ns: int) -> Book:
+    def book(self, record: Record, now_ns: int) -> Book:
         """The book as a snapshot taken now shows it."""
-        return wire.book_at(tape, now_ns)
+        return wire.book_at(record.tape, now_ns)
 
     def opening(self, session: Session, topic: Topic, now_ns: int) -> str | None:
         """What a new Bybit subscription begins with: the topic's state as a snapshot, if there is one yet."""
-        tape = self.tape(session.venue, topic.symbol)
-        if tape is None or session.venue != BYBIT:
+        record = self.record(session.venue, topic.symbol)
+        if record is None or session.venue != BYBIT:
             return None
+        tape = record.tape
         if topic.kind == "depth":
             return wire.bybit_snapshot(tape.instrument, _book_before_next(tape, now_ns), topic.levels)
-        if topic.kind == "marks":
-            past = np.concatenate(
-                (self._marks_before[tape.instrument.venue, topic.symbol], _before(tape.marks, now_ns))
-            )
-            return wire.bybit_ticker_snapshot(tape.instrument, past[-1:]) if past.size else None
-        if topic.kind == "quotes" and (past := _before(tape.quotes, now_ns)).size:
-            return wire.bybit_quotes(tape._replace(quotes=past[-1:]))[0]
+        if topic.kind == "marks" and (mark := record.last_mark(now_ns)).size:
+            return wire.bybit_ticker_snapshot(tape.instrument, mark)
+        if topic.kind == "quotes" and (quote := record.last_quote(now_ns)).size:
+            return wire.bybit_quotes(tape._replace(quotes=quote))[0]
         return None
 
     def _next_chunk(self) -> bool:
-        for key, tape in self._tapes.items():
-            if tape.marks.size:
-                self._marks_before[key] = tape.marks[-1:]
         tapes = next(self._chunks, None)
         if not tapes:
             return False
-        self._tapes = {(tape.instrument.venue, tape.instrument.symbol): tape for tape in tapes}
-        for key in self._tapes:
-            self._marks_before.setdefault(key, np.empty(0, MARK))
+        for tape in tapes:
+            key = tape.instrument.venue, tape.instrument.symbol
+            if key in self._records:
+                self._records[key].turn(tape)
+            else:
+                self._records[key] = Record(tape)
         self._formatted.clear()
         self._end_ns = tapes[0].to_ns
         return True
@@ -108,26 +115,30 @@ class Exchange:
         return stamps[first:last], texts[first:last]
 
     def _format(self, session: Session, topic: Topic) -> Frames:
-        tape = self.tape(session.venue, topic.symbol)
-        if tape is None:
+        record = self.record(session.venue, topic.symbol)
+        if record is None:
             return _NOTHING
-        if session.venue == BYBIT:
-            return rows_of(tape, topic.kind)["recv_ns"], self._format_bybit(tape, topic)
-        tape = _thinned(tape, topic)
-        texts = _format_binance(tape, topic)
-        return rows_of(tape, topic.kind)["recv_ns"], wire.wrapped(topic.name, texts) if session.combined else texts
+        tape = record.tape
+        if topic.kind == "klines":
+            candles = self._candles(record, topic)
+            stamps, texts = candles["recv_ns"], _candle_texts(tape, topic, candles)
+        elif session.venue == BYBIT:
+            tape = _with_repeats(tape, record.quote) if topic.kind == "quotes" else tape
+            stamps, texts = rows_of(tape, topic.kind)["recv_ns"], _format_bybit(record, tape, topic)
+        else:
+            tape = _thinned(tape, topic)
+            stamps, texts = rows_of(tape, topic.kind)["recv_ns"], _format_binance(tape, topic)
+        return stamps, wire.wrapped(topic.name, texts) if session.combined and session.venue != BYBIT else texts
 
-    def _format_bybit(self, tape: Tape, topic: Topic) -> list[str]:
-        match topic.kind:
-            case "quotes":
-                return wire.bybit_quotes(tape)
-            case "trades":
-                return wire.bybit_trades(tape)
-            case "marks":
-                return wire.bybit_marks(tape, self._marks_before[tape.instrument.venue, tape.instrument.symbol])
-            case "liquidations":
-                return wire.bybit_liquidations(tape)
-        return wire.bybit_depth(tape, topic.levels)
+    def _candles(self, record: Record, topic: Topic) -> Rows:
+        """The states of a topic's candles that are sent in this chunk: when all their trades were."""
+        tape, interval_ns = record.tape, INTERVAL_NS[topic.interval]
+        every_ns = _BYBIT_CANDLES_NS if tape.instrument.venue == BYBIT else _BINANCE_CANDLES_NS
+        since_ns = (tape.from_ns // interval_ns - 1) * interval_ns
+        earlier = record.trade[record.trade["exch_ns"] < since_ns]
+        trades = np.concatenate((earlier, record.trades_since(since_ns, tape.to_ns)))
+        delay_ns = self._latency_ns + _CANDLE_LAG_NS
+        return candle_updates(trades, tape.from_ns, tape.to_ns, every_ns, interval_ns, delay_ns)
 
 
 def rows_of(tape: Tape, kind: Kind) -> Rows:
@@ -159,6 +170,25 @@ def _format_binance(tape: Tape, topic: Topic) -> list[str]:
     return wire.binance_depth(tape)
 
 
+def _format_bybit(record: Record, tape: Tape, topic: Topic) -> list[str]:
+    match topic.kind:
+        case "quotes":
+            return wire.bybit_quotes(tape)
+        case "trades":
+            return wire.bybit_trades(tape)
+        case "marks":
+            return wire.bybit_marks(tape, record.mark)
+        case "liquidations":
+            return wire.bybit_liquidations(tape)
+    return wire.bybit_depth(tape, topic.levels)
+
+
+def _candle_texts(tape: Tape, topic: Topic, candles: Rows) -> list[str]:
+    if tape.instrument.venue == BYBIT:
+        return wire_candles.bybit_klines(tape.instrument, candles, topic.name)
+    return wire_candles.binance_klines(tape.instrument, candles, topic.interval)
+
+
 def _thinned(tape: Tape, topic: Topic) -> Tape:
     """A slower stream than the market's own: markPrice without @1s comes every third second."""
     if topic.every == 1:
@@ -166,11 +196,20 @@ def _thinned(tape: Tape, topic: Topic) -> Tape:
     return tape._replace(marks=tape.marks[tape.marks["exch_ns"] // NS_PER_S % topic.every == 0])
 
 
+def _with_repeats(tape: Tape, before: Rows) -> Tape:
+    """Best prices that stand for 3 s are sent again, under their own update id, as often as they stand so long."""
+    rows = np.concatenate((before, tape.quotes))
+    if not rows.size:
+        return tape
+    stands_ns = np.diff(rows["recv_ns"], append=tape.to_ns)
+    times = np.maximum((stands_ns - 1) // _REPEAT_NS, 0)
+    repeated = np.repeat(rows, times + 1)
+    nth = np.arange(repeated.size) - np.repeat(np.cumsum(times + 1) - times - 1, times + 1)
+    repeated["recv_ns"] += nth * _REPEAT_NS
+    return tape._replace(quotes=repeated[repeated["recv_ns"] >= tape.from_ns])
+
+
 def _book_before_next(tape: Tape, now_ns: int) -> Book:
     """The book now, under the id that the next change follows on."""
     book, coming = wire.book_at(tape, now_ns), np.searchsorted(tape.depth["recv_ns"], now_ns)
     return book._replace(update_id=int(tape.depth["prev_update_id"][coming])) if coming < tape.depth.size else book
-
-
-def _before(rows: Rows, now_ns: int) -> Rows:
-    return rows[: np.searchsorted(rows["recv_ns"], now_ns)]

@@ -12,10 +12,17 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
-Kind = Literal["quotes", "trades", "depth", "partial", "marks", "liquidations"]
+from backtest.market.candles import INTERVAL_NS
+from core.units import NS_PER_MINUTE
+
+Kind = Literal["quotes", "trades", "depth", "partial", "marks", "liquidations", "klines"]
 BINANCE: Final = "binance_um"
 BYBIT: Final = "bybit"
 BYBIT_PATH: Final = "/v5/public/linear"
+BYBIT_INTERVALS: Final = {
+    "D" if name == "1d" else str(length_ns // NS_PER_MINUTE): name for name, length_ns in INTERVAL_NS.items()
+}
+"""Candle lengths by Bybit's names, minutes and D, as Binance's."""
 _CATEGORY_OF: Final[dict[Kind, str]] = {
     "quotes": "public",
     "depth": "public",
@@ -23,14 +30,15 @@ _CATEGORY_OF: Final[dict[Kind, str]] = {
     "trades": "market",
     "marks": "market",
     "liquidations": "market",
+    "klines": "market",
 }
 _BINANCE_STREAM: Final = re.compile(
     r"(?P<symbol>[^@A-Z]+)@(?:(?P<quotes>bookTicker)|(?P<trades>aggTrade)|(?P<liquidations>forceOrder)"
-    r"|(?P<marks>markPrice)(?P<every>@1s)?|(?:(?P<partial>depth(?P<levels>5|10|20))|(?P<depth>depth))(?:@[125]?[05]0ms)?)"
+    r"|(?P<marks>markPrice)(?P<every>@1s)?|(?P<klines>kline)_(?P<interval>\w+)|(?:(?P<partial>depth(?P<levels>5|10|20))|(?P<depth>depth))(?:@[125]?[05]0ms)?)"
 )
 _BYBIT_TOPIC: Final = re.compile(
     r"(?:(?:orderbook\.(?:(?P<quotes>1)|(?P<depth>50|200|1000)))|(?P<trades>publicTrade)|(?P<marks>tickers)"
-    r"|(?P<liquidations>allLiquidation))\.(?P<symbol>\w+)"
+    r"|(?P<liquidations>allLiquidation)|(?P<klines>kline)\.(?P<interval>\w+))\.(?P<symbol>\w+)"
 )
 
 
@@ -39,6 +47,7 @@ class Topic:
     """Something to subscribe to. `name` as the client wrote it; `levels` of a book view, 0 where there is none.
 
     `every` keeps each n-th second of a stream that is slower than the market's own (Binance markPrice without @1s).
+    `interval` is that of a candle, as Binance writes it.
     """
 
     name: str
@@ -46,6 +55,7 @@ class Topic:
     kind: Kind
     levels: int = 0
     every: int = 1
+    interval: str = ""
 
 
 @dataclass
@@ -104,18 +114,19 @@ def answer(session: Session, message: str) -> tuple[str, list[Topic]]:
 def binance_topic(name: str) -> Topic | None:
     """A USD-M stream name as a topic, None for what is not served."""
     found = _BINANCE_STREAM.fullmatch(name)
-    if found is None:
+    if found is None or (found["klines"] and found["interval"] not in INTERVAL_NS):
         return None
     every = 3 if found["marks"] and not found["every"] else 1
-    return Topic(name, found["symbol"].upper(), _kind(found), int(found["levels"] or 0), every)
+    return Topic(name, found["symbol"].upper(), _kind(found), int(found["levels"] or 0), every, found["interval"] or "")
 
 
 def bybit_topic(name: str) -> Topic | None:
     """A Bybit v5 linear topic, None for what is not served."""
     found = _BYBIT_TOPIC.fullmatch(name)
-    if found is None:
+    if found is None or (found["klines"] and found["interval"] not in BYBIT_INTERVALS):
         return None
-    return Topic(name, found["symbol"], _kind(found), int(found["depth"] or found["quotes"] or 0))
+    interval = BYBIT_INTERVALS.get(found["interval"] or "", "")
+    return Topic(name, found["symbol"], _kind(found), int(found["depth"] or found["quotes"] or 0), interval=interval)
 
 
 def _kind(found: re.Match[str]) -> Kind:

@@ -28,27 +28,27 @@ def wrapped(stream: str, payloads: Iterable[str]) -> list[str]:
 def binance_quotes(tape: Tape) -> list[str]:
     """`<s>@bookTicker`."""
     symbol, rows = tape.instrument.symbol, tape.quotes
-    price, qty = _formats(tape.instrument)
+    price, qty = formats(tape.instrument)
     template = (
         f'{{"e":"bookTicker","u":%d,"E":%d,"T":%d,"s":"{symbol}",'
         f'"b":"{price}","B":"{qty}","a":"{price}","A":"{qty}","st":1,"ps":"{symbol}"}}'
     )
     time = _ms(rows)
     prices = (rows[name] for name in ("bid_price", "bid_qty", "ask_price", "ask_qty"))
-    return _filled(template, rows["update_id"], time + GATEWAY_MS, time, *prices)
+    return filled(template, rows["update_id"], time + GATEWAY_MS, time, *prices)
 
 
 def binance_trades(tape: Tape) -> list[str]:
     """`<s>@aggTrade`: an aggregate of one trade, so that its first and last trade ids are its own."""
     rows = tape.trades
-    price, qty = _formats(tape.instrument)
+    price, qty = formats(tape.instrument)
     template = (
         f'{{"e":"aggTrade","E":%d,"s":"{tape.instrument.symbol}","a":%d,"p":"{price}","q":"{qty}","nq":"{qty}",'
         f'"f":%d,"l":%d,"T":%d,"m":%s,"st":1}}'
     )
     time, number = _ms(rows), rows["trade_id"]
     sold = np.where(rows["taker_side"] < 0, "true", "false")
-    return _filled(
+    return filled(
         template, time + GATEWAY_MS, number, rows["price"], rows["qty"], rows["qty"], number, number, time, sold
     )
 
@@ -57,14 +57,14 @@ def binance_depth(tape: Tape) -> list[str]:
     """`<s>@depth…`: changes, linked by `pu`."""
     rows, symbol = tape.depth, tape.instrument.symbol
     bids, asks = _sides(tape)
-    return _filled(_binance_depth_template(symbol), *_depth_numbers(rows), bids, asks)
+    return filled(_binance_depth_template(symbol), *_depth_numbers(rows), bids, asks)
 
 
 def binance_partial(tape: Tape, levels: int) -> list[str]:
     """`<s>@depth5|10|20…`: the best levels after each change, under the key names of a change."""
     rows, tops = tape.depth, [_level_texts(tape.instrument, book, levels) for book in books_after(tape)]
     bids, asks = [top[0] for top in tops], [top[1] for top in tops]
-    return _filled(_binance_depth_template(tape.instrument.symbol), *_depth_numbers(rows), bids, asks)
+    return filled(_binance_depth_template(tape.instrument.symbol), *_depth_numbers(rows), bids, asks)
 
 
 def binance_marks(tape: Tape) -> list[str]:
@@ -76,20 +76,20 @@ def binance_marks(tape: Tape) -> list[str]:
     )
     mark, index = rows["mark_price"], rows["index_price"]
     funding_ms = rows["next_funding_ns"] // NS_PER_MS
-    return _filled(template, _ms(rows), mark, mark, index, mark, rows["funding_rate"], funding_ms)
+    return filled(template, _ms(rows), mark, mark, index, mark, rows["funding_rate"], funding_ms)
 
 
 def binance_liquidations(tape: Tape) -> list[str]:
     """`<s>@forceOrder`: `S` is the side of the forced order, so a long is closed by SELL."""
     rows = tape.liquidations
-    price, qty = _formats(tape.instrument)
+    price, qty = formats(tape.instrument)
     template = (
         f'{{"e":"forceOrder","E":%d,"o":{{"s":"{tape.instrument.symbol}","S":"%s","o":"LIMIT","f":"IOC","q":"{qty}",'
         f'"p":"{price}","ap":"{price}","X":"FILLED","l":"{qty}","z":"{qty}","T":%d}}}}'
     )
     time, size = _ms(rows), rows["qty"]
     side = np.where(rows["liquidated"] > 0, "SELL", "BUY")
-    return _filled(template, time + GATEWAY_MS, side, size, rows["price"], rows["price"], size, size, time)
+    return filled(template, time + GATEWAY_MS, side, size, rows["price"], rows["price"], size, size, time)
 
 
 def binance_snapshot(instrument: Instrument, book: Book, limit: int) -> str:
@@ -101,11 +101,11 @@ def binance_snapshot(instrument: Instrument, book: Book, limit: int) -> str:
 
 def binance_rest_trades(instrument: Instrument, rows: Rows) -> str:
     """The body of `GET /fapi/v1/aggTrades`."""
-    price, qty = _formats(instrument)
+    price, qty = formats(instrument)
     template = f'{{"a":%d,"p":"{price}","q":"{qty}","nq":"{qty}","f":%d,"l":%d,"T":%d,"m":%s}}'
     number, size = rows["trade_id"], rows["qty"]
     sold = np.where(rows["taker_side"] < 0, "true", "false")
-    return f"[{','.join(_filled(template, number, rows['price'], size, size, number, number, _ms(rows), sold))}]"
+    return f"[{','.join(filled(template, number, rows['price'], size, size, number, number, _ms(rows), sold))}]"
 
 
 def bybit_trade_id(number: int) -> str:
@@ -113,23 +113,39 @@ def bybit_trade_id(number: int) -> str:
     return f"00000000-0000-5000-8000-{number:012d}"
 
 
+def bybit_rest_trades(instrument: Instrument, rows: Rows) -> str:
+    """The `result` of `GET /v5/market/recent-trade`, newest first; `rows` are oldest first."""
+    price, qty = formats(instrument)
+    template = (
+        f'{{"execId":"%s","symbol":"{instrument.symbol}","price":"{price}","size":"{qty}","side":"%s","time":"%d",'
+        f'"isBlockTrade":false,"isRPITrade":false,"seq":"%d"}}'
+    )
+    newest = rows[::-1]
+    side, number = np.where(newest["taker_side"] > 0, "Buy", "Sell"), newest["trade_id"]
+    identity = [bybit_trade_id(one) for one in number.tolist()]
+    texts = filled(template, identity, newest["price"], newest["qty"], side, _ms(newest), number)
+    return f'{{"category":"linear","list":[{",".join(texts)}]}}'
+
+
 def bybit_quotes(tape: Tape) -> list[str]:
-    """`orderbook.1.<s>`: each change is a snapshot of the best prices."""
+    """`orderbook.1.<s>`: each change is a snapshot of the best prices. A row that repeats the update id of the one
+    before it is that snapshot sent again: the gateway's time is then later by as much as it is received later.
+    """
     rows, symbol = tape.quotes, tape.instrument.symbol
-    price, qty = _formats(tape.instrument)
+    price, qty = formats(tape.instrument)
     template = (
         f'{{"topic":"orderbook.1.{symbol}","type":"snapshot","ts":%d,"data":{{"s":"{symbol}",'
         f'"b":[["{price}","{qty}"]],"a":[["{price}","{qty}"]],"u":%d,"seq":%d}},"cts":%d}}'
     )
     time, number = _ms(rows), rows["update_id"]
     prices = (rows[name] for name in ("bid_price", "bid_qty", "ask_price", "ask_qty"))
-    return _filled(template, time + GATEWAY_MS, *prices, number, number, time)
+    return filled(template, time + GATEWAY_MS + _again_ms(rows), *prices, number, number, time)
 
 
 def bybit_trades(tape: Tape) -> list[str]:
     """`publicTrade.<s>`, a message per trade. `S` is the taker's side."""
     rows, symbol = tape.trades, tape.instrument.symbol
-    price, qty = _formats(tape.instrument)
+    price, qty = formats(tape.instrument)
     template = (
         f'{{"topic":"publicTrade.{symbol}","type":"snapshot","ts":%d,"data":[{{"T":%d,"s":"{symbol}","S":"%s",'
         f'"v":"{qty}","p":"{price}","L":"%s","i":"%s","BT":false,"RPI":false,"seq":%d}}]}}'
@@ -137,7 +153,7 @@ def bybit_trades(tape: Tape) -> list[str]:
     time, side = _ms(rows), np.where(rows["taker_side"] > 0, "Buy", "Sell")
     identity = [bybit_trade_id(number) for number in rows["trade_id"].tolist()]
     direction = _tick_directions(rows["price"])
-    return _filled(
+    return filled(
         template, time + GATEWAY_MS, time, side, rows["qty"], rows["price"], direction, identity, rows["trade_id"]
     )
 
@@ -148,7 +164,7 @@ def bybit_depth(tape: Tape, levels: int) -> list[str]:
     bids, asks = _sides(tape, gone="0")
     time, number = _ms(rows), rows["update_id"]
     template = _bybit_depth_template(symbol, levels, "delta")
-    return _filled(template, time + GATEWAY_MS, bids, asks, number, number, time)
+    return filled(template, time + GATEWAY_MS, bids, asks, number, number, time)
 
 
 def bybit_snapshot(instrument: Instrument, book: Book, levels: int) -> str:
@@ -175,7 +191,7 @@ def bybit_marks(tape: Tape, before: Rows) -> list[str]:
     `before` is the last row of the tape before this one, of shape (1,); where it is empty, the first is a snapshot.
     """
     rows = np.concatenate((before, tape.marks))
-    fields = _ticker_fields(tape.instrument, rows)
+    fields = ticker_fields(tape.instrument, rows)
     texts = (
         [_bybit_ticker(tape.instrument.symbol, "snapshot", fields[0], rows[0])] if not before.size and rows.size else []
     )
@@ -187,19 +203,19 @@ def bybit_marks(tape: Tape, before: Rows) -> list[str]:
 
 def bybit_ticker_snapshot(instrument: Instrument, row: Rows) -> str:
     """The first message of `tickers.<s>` for who subscribes later: all fields of one row, of shape (1,)."""
-    return _bybit_ticker(instrument.symbol, "snapshot", _ticker_fields(instrument, row)[0], row[0])
+    return _bybit_ticker(instrument.symbol, "snapshot", ticker_fields(instrument, row)[0], row[0])
 
 
 def bybit_liquidations(tape: Tape) -> list[str]:
     """`allLiquidation.<s>`: `S` is the side of the position, so `Buy` says that a long was closed."""
     rows, symbol = tape.liquidations, tape.instrument.symbol
-    price, qty = _formats(tape.instrument)
+    price, qty = formats(tape.instrument)
     template = (
         f'{{"topic":"allLiquidation.{symbol}","type":"snapshot","ts":%d,"data":[{{"T":%d,"s":"{symbol}","S":"%s",'
         f'"v":"{qty}","p":"{price}"}}]}}'
     )
     time, side = _ms(rows), np.where(rows["liquidated"] > 0, "Buy", "Sell")
-    return _filled(template, time + GATEWAY_MS, time, side, rows["qty"], rows["price"])
+    return filled(template, time + GATEWAY_MS, time, side, rows["qty"], rows["price"])
 
 
 def book_at(tape: Tape, now_ns: int) -> Book:
@@ -233,15 +249,24 @@ def _apply(at: dict[tuple[int, float], float], levels: Rows) -> None:
             at.pop((side, price), None)
 
 
-def _formats(instrument: Instrument) -> tuple[str, str]:
+def formats(instrument: Instrument) -> tuple[str, str]:
+    """How a price and a quantity are written."""
     return f"%.{instrument.price_decimals}f", f"%.{instrument.qty_decimals}f"
+
+
+def _again_ms(rows: Rows) -> NDArray[np.int64]:
+    """How much later each row is received than the first row of its update id, in ms."""
+    is_first = np.diff(rows["update_id"], prepend=-1) != 0
+    first = np.maximum.accumulate(np.where(is_first, np.arange(rows.size), 0))
+    later: NDArray[np.int64] = (rows["recv_ns"] - rows["recv_ns"][first]) // NS_PER_MS
+    return later
 
 
 def _ms(rows: Rows) -> NDArray[np.int64]:
     return rows["exch_ns"] // NS_PER_MS
 
 
-def _filled(template: str, *columns: NDArray[np.generic] | list[str]) -> list[str]:
+def filled(template: str, *columns: NDArray[np.generic] | list[str]) -> list[str]:
     """The template filled once per row. Python values format several times faster than numpy scalars."""
     lists = [column.tolist() if isinstance(column, np.ndarray) else column for column in columns]
     return [template % row for row in zip(*lists, strict=True)]
@@ -268,7 +293,7 @@ def _bybit_depth_template(symbol: str, levels: int, kind: str) -> str:
 
 def _pairs(instrument: Instrument, levels: Rows, gone: str | None = None) -> list[str]:
     """`["price","qty"]` of each level; `gone` is how the venue writes a quantity of 0, None: like any other."""
-    price, qty = _formats(instrument)
+    price, qty = formats(instrument)
     there, not_there = f'["{price}","{qty}"]', f'["{price}","{gone or qty % 0}"]'
     pairs = zip(levels["price"].tolist(), levels["qty"].tolist(), strict=True)
     return [there % pair if pair[1] else not_there % pair[0] for pair in pairs]
@@ -302,19 +327,19 @@ def _tick_directions(prices: NDArray[np.float64]) -> list[str]:
     ]
 
 
-def _ticker_fields(instrument: Instrument, rows: Rows) -> list[dict[str, str]]:
+def ticker_fields(instrument: Instrument, rows: Rows) -> list[dict[str, str]]:
     """The fields of `tickers` of each row. `openInterest` counts both sides (C.3), `singleOpenInterest` one."""
-    formats = {
+    columns = {
         "markPrice": ("%.8f", rows["mark_price"]),
         "indexPrice": ("%.8f", rows["index_price"]),
-        "openInterest": (_formats(instrument)[1], 2 * rows["open_interest"]),
-        "singleOpenInterest": (_formats(instrument)[1], rows["open_interest"]),
+        "openInterest": (formats(instrument)[1], 2 * rows["open_interest"]),
+        "singleOpenInterest": (formats(instrument)[1], rows["open_interest"]),
         "fundingIntervalHour": ("%d", np.full(rows.size, 8)),
         "nextFundingTime": ("%d", rows["next_funding_ns"] // NS_PER_MS),
         "fundingRate": ("%.8f", rows["funding_rate"]),
     }
-    columns = [_filled(template, values) for template, values in formats.values()]
-    return [dict(zip(formats, texts, strict=True)) for texts in zip(*columns, strict=True)]
+    texts = [filled(template, values) for template, values in columns.values()]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*texts, strict=True)]
 
 
 def _bybit_ticker(symbol: str, kind: str, fields: dict[str, str], row: Rows) -> str:

@@ -68,8 +68,8 @@ def test_a_binance_book_follows_on_from_a_snapshot_taken_at_any_time(moment: tup
 def test_a_bybit_book_follows_on_from_a_subscription_at_any_time(moment: tuple[int, int]) -> None:
     exchange = Exchange(iter(chunks()))
     for _ in range(moment[0]):
-        assert exchange.edge(exchange.tapes("bybit")[0].to_ns) is not None
-    now_ns = exchange.tapes("bybit")[0].from_ns + moment[1]
+        assert exchange.edge(exchange.records("bybit")[0].tape.to_ns) is not None
+    now_ns = exchange.records("bybit")[0].tape.from_ns + moment[1]
     session, topic = open_session("/v5/public/linear", 1), bybit_topic("orderbook.50.BTCUSDT")
     assert session is not None
     assert topic is not None
