@@ -107,6 +107,16 @@ class Poll(Section, frozen=True):
     collectors: dict[str, Collector] = {}
 
 
+class ExportEvents(Section, frozen=True):
+    """`export_events`: captured events in another program's format. `export` is the stage that exports a model."""
+
+    format: Literal["hftbacktest"] = "hftbacktest"
+    path: str = ""  # a folder, one file per symbol-day; empty: `exported/` in the data directory
+    start: Instant | None = None  # None: from the first captured event
+    end: Instant | None = None  # exclusive; None: to the last
+    base_latency_ms: LatencyMs = 0.0  # the least latency, where the local clock ran behind and all are shifted
+
+
 class Features(Section, frozen=True):
     sets: tuple[str, ...] = ("all",)
     mine: dict[str, str] = {}
@@ -191,6 +201,7 @@ class Config(Section, frozen=True):
     sim: Sim = Sim()
     backfill: Backfill = Backfill()
     poll: Poll = Poll()
+    export_events: ExportEvents = ExportEvents()
     features: Features = Features()
     labels: Labels = Labels()
     fees: dict[str, Fee] = msgspec.field(default_factory=lambda: dict(REGULAR_FEES))
