@@ -34,8 +34,11 @@ Horizon = Annotated[float, Meta(ge=0.001, le=86_400)]
 LongS = Annotated[float, Meta(gt=0, le=366 * 86_400)]
 """Bounds far from where int64 nanoseconds end: a longer time is a slip."""
 Fraction = Annotated[float, Meta(gt=0, lt=1)]
+Chance = Annotated[float, Meta(ge=0, le=1)]
 Threshold = Annotated[float, Meta(ge=0.5, lt=1)]
 Family = Literal["hgb", "lightgbm", "catboost"]
+StreamKind = Literal["quotes", "trades", "depth", "partial", "marks", "liquidations", "klines"]
+RestFault = Literal[403, 418, 429, 451, 500, 503, "timeout", "cut", "garbled"]
 Duration = Annotated[str, Meta(pattern=r"^[1-9]\d*(ms|s|m|h|d)$")]
 BarClock = Annotated[str, Meta(pattern=r"^(time_[1-9]\d*(ms|s|m|h|d)|volume_(?!0+(\.0+)?$)\d+(\.\d+)?)$")]
 Instant = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
@@ -115,6 +118,33 @@ class ExportEvents(Section, frozen=True):
     start: Instant | None = None  # None: from the first captured event
     end: Instant | None = None  # exclusive; None: to the last
     base_latency_ms: LatencyMs = 0.0  # the least latency, where the local clock ran behind and all are shifted
+
+
+class Faults(Section, frozen=True):
+    """What the local servers do wrong on purpose, served at wall-clock time (`--wall`) alone. All off by default.
+
+    Chances are per frame of a kind of stream, drawn from the run's seed; `every_s` hits one connection at random.
+    """
+
+    drop: dict[StreamKind, Chance] = {}
+    double: dict[StreamKind, Chance] = {}
+    reorder: dict[StreamKind, Chance] = {}  # sent after the next frame of its stream
+    truncate: dict[StreamKind, Chance] = {}
+    mute: tuple[StreamKind, ...] = ()  # acknowledged and never sent, as by the wrong category
+    reset_every_s: NonNegative = 0.0  # TCP reset
+    close_every_s: NonNegative = 0.0  # closed with 1001
+    shutdown_every_s: NonNegative = 0.0  # a serverShutdown event, a second later closed with 1001
+    silence_every_s: NonNegative = 0.0  # open, and nothing comes
+    silence_s: SpanS = 30.0  # longer than capture.silence_s, or the client cannot know
+    half_open_every_s: NonNegative = 0.0  # neither read nor written any more, and never closed
+    restart_every_s: NonNegative = 0.0  # of the venue: its books are sent again from update id 1 (Bybit)
+    stale_snapshots: Annotated[int, Meta(ge=0)] = 0  # so many depth snapshots by REST are as old as stale_s
+    stale_s: Annotated[float, Meta(gt=0, le=50)] = 5.0
+    rest: RestFault | None = None  # a status, no answer, a body cut off, a body that is not JSON
+    rest_calls: Annotated[int, Meta(ge=0)] = 0  # the next so many calls; 0: each with rest_chance
+    rest_chance: Chance = 0.0
+    rest_path: str = ""  # of calls whose path begins so
+    ledger: str = "logs/faults.jsonl"  # each fault as a line of JSON, so that a capture can be reconciled with it
 
 
 class Features(Section, frozen=True):
@@ -202,6 +232,7 @@ class Config(Section, frozen=True):
     backfill: Backfill = Backfill()
     poll: Poll = Poll()
     export_events: ExportEvents = ExportEvents()
+    faults: Faults = Faults()
     features: Features = Features()
     labels: Labels = Labels()
     fees: dict[str, Fee] = msgspec.field(default_factory=lambda: dict(REGULAR_FEES))
