@@ -41,6 +41,7 @@ StreamKind = Literal["quotes", "trades", "depth", "partial", "marks", "liquidati
 RestFault = Literal[403, 418, 429, 451, 500, 503, "timeout", "cut", "garbled"]
 Duration = Annotated[str, Meta(pattern=r"^[1-9]\d*(ms|s|m|h|d)$")]
 BarClock = Annotated[str, Meta(pattern=r"^(time_[1-9]\d*(ms|s|m|h|d)|volume_(?!0+(\.0+)?$)\d+(\.\d+)?)$")]
+Day = Annotated[str, Meta(pattern=r"^(\d{4}-\d\d-\d\d)?$")]
 Instant = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
 
 
@@ -95,8 +96,26 @@ class Sim(Section, frozen=True):
     liquidity: Positive = 1.0
 
 
+class ArchiveHosts(Section, frozen=True):
+    """Where archives are downloaded from (exchange_protocols section E)."""
+
+    binance: str = "https://data.binance.vision"
+    bybit: str = "https://public.bybit.com"
+    bybit_books: str = "https://quote-saver.bycsi.com"
+    tardis: str = "https://datasets.tardis.dev"
+
+
 class Backfill(Section, frozen=True):
-    path: str = ""
+    path: str = ""  # a folder of archive files, or one of them; empty: download
+    # Empty: by the files' names, or by the venue. `recorded` reads CSV files of one's own.
+    provider: Literal["", "binance", "bybit", "tardis", "recorded"] = ""
+    datasets: tuple[str, ...] = ()  # as the provider names them, candles as klines_1m; empty: what the bars need
+    first_day: Day = msgspec.field(default="", name="from")  # UTC days, both included; empty: all of a folder
+    last_day: Day = msgspec.field(default="", name="to")
+    latency_ms: LatencyMs = 10.0  # receive less exchange time of rows without one: a host in the venue's region
+    connections: Annotated[int, Meta(ge=1, le=32)] = 4  # downloads at a time: a home line is full with fewer
+    keep_files: bool = True  # of downloads; a second import, with another latency, needs them again
+    hosts: ArchiveHosts = ArchiveHosts()
 
 
 class Poll(Section, frozen=True):
@@ -355,7 +374,7 @@ def _explain(message: str, tree: Mapping[str, Any]) -> str:
     unknown = re.search(r"unknown field `(.+?)`(?: - at `(.+)`)?$", message)
     if unknown is None:
         return message
-    known = [field.name for field in msgspec.structs.fields(_section_at(unknown[2] or "$"))]
+    known = [field.encode_name for field in msgspec.structs.fields(_section_at(unknown[2] or "$"))]
     near = difflib.get_close_matches(unknown[1], known, 1)
     return f"{message}: did you mean `{near[0]}`?" if near else f"{message}: known are {', '.join(known)}"
 
