@@ -26,6 +26,7 @@ from ingest.events import (
     Quote,
     TakerSide,
     Trade,
+    TradeHole,
 )
 from ingest.wire import (
     Epoch,
@@ -168,7 +169,10 @@ class BinanceDecoder:
     def __init__(self, venue: Venue, keep_levels: bool = False) -> None:
         self.venue = venue
         self.ignored: Counter[str] = Counter()
+        self.repeated: Counter[str] = Counter()
         self.refused: list[str] = []
+        self.missed: list[TradeHole] = []
+        self.refills = False
         self.books: dict[str, BookStream] = {}
         self._keep_levels = keep_levels
         self._symbols = Symbols()
@@ -206,6 +210,10 @@ class BinanceDecoder:
     def wants_snapshot(self) -> list[str]:
         """Symbols whose depth changes have no snapshot to stand on."""
         return [symbol for symbol, book in self.books.items() if book.wants_snapshot]
+
+    def gap_of(self, frame: str | bytes, recv_ns: int, why: str) -> list[Gap]:
+        """The gap that a frame which did not decode leaves in its stream; none if not even its stream can be read."""
+        return []
 
     def interrupted(self, recv_ns: int) -> list[Event]:
         """The connection was lost at `recv_ns`: books start over. Trade ids go on, since they tell what was missed."""

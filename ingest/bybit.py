@@ -15,12 +15,14 @@ from ingest.events import (
     BookUpdate,
     DecodeError,
     Event,
+    Gap,
     Liquidated,
     Liquidation,
     Mark,
     Quote,
     TakerSide,
     Trade,
+    TradeHole,
 )
 from ingest.wire import (
     Epoch,
@@ -115,7 +117,10 @@ class BybitDecoder:
     def __init__(self, venue: Venue, keep_levels: bool = False) -> None:
         self.venue = venue
         self.ignored: Counter[str] = Counter()
+        self.repeated: Counter[str] = Counter()
         self.refused: list[str] = []
+        self.missed: list[TradeHole] = []
+        self.refills = False
         self.books: dict[str, BookStream] = {}
         self._keep_levels = keep_levels
         self._symbols = Symbols()
@@ -143,6 +148,10 @@ class BybitDecoder:
     def wants_snapshot(self) -> list[str]:
         """Symbols whose topic must be subscribed to again: a delta did not follow, and only that brings a snapshot."""
         return [symbol for symbol, book in self.books.items() if book.wants_snapshot]
+
+    def gap_of(self, frame: str | bytes, recv_ns: int, why: str) -> list[Gap]:
+        """The gap that a frame which did not decode leaves in its stream; none if not even its stream can be read."""
+        return []
 
     def interrupted(self, recv_ns: int) -> list[Event]:
         """The connection was lost at `recv_ns`: books and tickers start over with the topics' snapshots."""

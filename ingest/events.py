@@ -6,7 +6,7 @@ normalised: the venues disagree on what `side` of a liquidation means (exchange_
 hold no cycles, so the collector need not track them (`gc=False` halves the cost of making one).
 """
 
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -116,6 +116,16 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
     to_ns: int
     reason: str
     mended: bool
+
+
+class TradeHole(NamedTuple):
+    """Trade ids [first_id, last_id] that a stream left out between two receipts: what a refill has to bring."""
+
+    symbol: str
+    first_id: int
+    last_id: int
+    from_ns: int
+    to_ns: int
 
 
 class DecodeError(ValueError):

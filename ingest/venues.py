@@ -1,8 +1,8 @@
 """Which venue a URL belongs to, its decoder, and what to subscribe to: the table of facts that makes up a venue."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -13,14 +13,22 @@ from core.errors import ConfigError
 from core.schema import BOOK_DELTAS, LIQUIDATIONS, MARK_PRICES, TOP_OF_BOOK, TRADES
 from ingest.binance import BinanceDecoder
 from ingest.bybit import BybitDecoder
-from ingest.events import Event
+from ingest.events import Event, Gap, TradeHole
 
 
 class Decoder(Protocol):
-    """Frames of one connection to events, without I/O. `ignored` counts what no table holds."""
+    """Frames of a venue's connection to events, without I/O. Connections that overlap may share a decoder.
+
+    `ignored` counts what no table holds, `repeated` the duplicates that were dropped, both by kind of stream;
+    `refused` keeps the venue's refusals. With `refills` set, holes in the trade ids go to `missed`, for the caller to
+    refill by `decode_rest` and to tell as a Gap; without, the decoder tells the Gap.
+    """
 
     ignored: Counter[str]
+    repeated: Counter[str]
     refused: list[str]
+    missed: list[TradeHole]
+    refills: bool
 
     @property
     def wants_snapshot(self) -> list[str]: ...
@@ -28,6 +36,8 @@ class Decoder(Protocol):
     def decode(self, frame: str | bytes, recv_ns: int) -> list[Event]: ...
 
     def decode_rest(self, url: str, body: str | bytes, recv_ns: int) -> list[Event]: ...
+
+    def gap_of(self, frame: str | bytes, recv_ns: int, why: str) -> list[Gap]: ...
 
     def interrupted(self, recv_ns: int) -> list[Event]: ...
 
@@ -92,8 +102,15 @@ class Plan:
     requests_per_s: float
     ping: str = ""
     """The venue's own ping, a text message; empty where WebSocket pings do."""
+    ping_s: float = 20.0
     depth_urls: tuple[tuple[str, str], ...] = ()
-    """(symbol, REST URL) of the depth snapshots that the books start from."""
+    """(symbol, REST URL) of the depth snapshots that the books start from. Their weights: rate_limit.weight_of."""
+    trades_url: str = ""
+    """Template with {symbol} and {from_id} of the REST call that refills trades; empty where there is none."""
+    lifetime_s: float | None = None
+    """The venue cuts a connection at 24 h: take a new one, less some jitter, before this. None: no cut is known."""
+    silence_s: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """How long a (symbol, table) may be silent before the stream counts as broken; absent: silence is normal."""
 
 
 def plans(symbols: Sequence[str], capture: Capture, hosts: Hosts) -> list[Plan]:
