@@ -41,6 +41,16 @@ def hosts(config: Config, stretch: Literal["history", "fresh"] = "history") -> I
         yield local_hosts(address)
 
 
+@contextmanager
+def wall_clock_hosts(config: Config, module: str = EXCHANGE_MODULE) -> Iterator[Hosts]:
+    """The hosts of a local server that behaves as the venues do: in the present, for whoever speaks their protocols.
+
+    `--source live` with these in `capture.hosts` captures from it. Raises as `hosts` does.
+    """
+    with _server(module, ["--wall"], msgspec.json.encode(config)) as address:
+        yield local_hosts(address)
+
+
 def local_hosts(address: str) -> Hosts:
     """All venues at one local `host:port`: their paths differ, so one server can be all of them."""
     ws, http = f"ws://{address}", f"http://{address}"

@@ -75,8 +75,16 @@ class Exchange:
         return [record for (of, _), record in self._records.items() if of == venue]
 
     def book(self, record: Record, now_ns: int) -> Book:
-        """The book as a snapshot taken now shows it."""
-        return wire.book_at(record.tape, now_ns)
+        """The book as a snapshot taken now shows it; one from before this chunk is that of a chunk's start."""
+        old = now_ns < record.tape.from_ns
+        book = record.book_before(now_ns) if old else wire.book_at(record.tape, now_ns)
+        return book._replace(update_id=book.update_id - record.depth_shift)
+
+    def restart(self, venue: str, now_ns: int) -> None:
+        """The venue numbers its books anew, from 1. Who listens is to be told by `opening`."""
+        for record in self.records(venue):
+            record.restart(_book_before_next(record.tape, now_ns).update_id, now_ns)
+        self._formatted.clear()
 
     def opening(self, session: Session, topic: Topic, now_ns: int) -> str | None:
         """What a new Bybit subscription begins with: the topic's state as a snapshot, if there is one yet."""
@@ -85,10 +93,13 @@ class Exchange:
             return None
         tape = record.tape
         if topic.kind == "depth":
-            return wire.bybit_snapshot(tape.instrument, _book_before_next(tape, now_ns), topic.levels)
+            book = _book_before_next(tape, now_ns)
+            book = book._replace(update_id=book.update_id - record.depth_shift)
+            return wire.bybit_snapshot(tape.instrument, book, topic.levels)
         if topic.kind == "marks" and (mark := record.last_mark(now_ns)).size:
             return wire.bybit_ticker_snapshot(tape.instrument, mark)
         if topic.kind == "quotes" and (quote := record.last_quote(now_ns)).size:
+            quote["update_id"] -= record.quote_shift
             return wire.bybit_quotes(tape._replace(quotes=quote))[0]
         return None
 
@@ -123,7 +134,7 @@ class Exchange:
             candles = self._candles(record, topic)
             stamps, texts = candles["recv_ns"], _candle_texts(tape, topic, candles)
         elif session.venue == BYBIT:
-            tape = _with_repeats(tape, record.quote) if topic.kind == "quotes" else tape
+            tape = _with_repeats(record) if topic.kind == "quotes" else record.numbered
             stamps, texts = rows_of(tape, topic.kind)["recv_ns"], _format_bybit(record, tape, topic)
         else:
             tape = _thinned(tape, topic)
@@ -196,8 +207,10 @@ def _thinned(tape: Tape, topic: Topic) -> Tape:
     return tape._replace(marks=tape.marks[tape.marks["exch_ns"] // NS_PER_S % topic.every == 0])
 
 
-def _with_repeats(tape: Tape, before: Rows) -> Tape:
+def _with_repeats(record: Record) -> Tape:
     """Best prices that stand for 3 s are sent again, under their own update id, as often as they stand so long."""
+    tape, before = record.numbered, record.quote.copy()
+    before["update_id"] -= record.quote_shift
     rows = np.concatenate((before, tape.quotes))
     if not rows.size:
         return tape

@@ -4,54 +4,114 @@ Our own clients ask for the virtual clock and get a day in seconds; every other 
 protocols in real time. The market waits for its clients: it begins with the first one that listens, and never runs
 ahead of the least of their clocks (backtest/market/pump.py).
 
+With `--wall` it is a venue in the present: the market began when the server did and goes on whether anybody listens
+or not, the venues' limits hold, and what the configuration's section `faults` asks for goes wrong.
+
     python -m backtest.market.exchange_server --stretch history      configuration as JSON on standard input
 """
 
 import argparse
+import asyncio
 import itertools
 import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
-from typing import Literal
+from typing import Final, Literal
 
+import msgspec
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
 from backtest.market.exchange import Exchange
+from backtest.market.faults import FaultInjector, Ledger
+from backtest.market.limits import Limits
 from backtest.market.local_server import (
     Answer,
     Handler,
     converse,
+    failing,
     is_websocket,
     json_response,
     run_process,
     serve_until_stdin_closes,
 )
-from backtest.market.pump import VIRTUAL_CLOCK, Outlet, Pump
+from backtest.market.pump import VIRTUAL_CLOCK, Outlet, Pump, WallClock
+from backtest.market.query import Query
 from backtest.market.rest import respond
-from backtest.market.sessions import Session, answer, open_session
-from backtest.market.simulate import market_chunks
-from core.config import Config
+from backtest.market.sessions import BYBIT, Session, answer, open_session
+from backtest.market.simulate import Market, market_chunks
+from backtest.market.tape import Tape
+from core.config import DEFAULT_SYMBOLS, ROOT, Config
+from core.units import NS_PER_MS
+
+_WALL_CHUNK_MINUTES: Final = 1 / 60  # a second: made and formatted in the pauses between two steps
 
 
 async def serve_exchange(config: Config, stretch: Literal["history", "fresh"]) -> None:
     """Serve a stretch of the simulated market until the parent process is gone."""
-    exchange = Exchange(market_chunks(config, stretch))
+    exchange = Exchange(market_chunks(config, stretch), _latency_ns(config))
     pump = Pump(exchange, config.sim.speed)
     await serve_until_stdin_closes(pump, *service(exchange, pump))
 
 
-def service(exchange: Exchange, pump: Pump) -> tuple[Handler, Answer]:
-    """The WebSocket handler and the HTTP answers of an exchange."""
-    numbers = itertools.count(1)
+async def serve_at_wall_clock(config: Config) -> None:
+    """Serve a market that began just now until the parent process is gone."""
+    exchange = Exchange(wall_chunks(config), _latency_ns(config))
+    ledger = Ledger(ROOT / config.faults.ledger)
+    ledger.write("begin", from_ns=exchange.start_ns, seed=config.seed)
+    pump, injector = at_wall_clock(exchange, config, ledger)
+    faults = asyncio.create_task(injector.run(pump))
+    await serve_until_stdin_closes(pump, *service(exchange, pump, injector))
+    faults.cancel()
 
-    def reply(connection: ServerConnection, request: Request) -> Response | None:
-        if not is_websocket(request):
+
+def wall_chunks(config: Config) -> Iterator[list[Tape]]:
+    """A market that began at the last whole second, without end."""
+    began = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    sim = msgspec.structs.replace(config.sim, start=began)
+    market = Market(sim, config.symbols or DEFAULT_SYMBOLS, config.seed)
+    while True:
+        yield market.chunk(_WALL_CHUNK_MINUTES)
+
+
+def at_wall_clock(exchange: Exchange, config: Config, ledger: Ledger) -> tuple[Pump, FaultInjector]:
+    """The pump of a market that began at the present, and who spoils what it sends."""
+
+    def restart(now_ns: int) -> None:
+        exchange.restart(BYBIT, now_ns)
+        for outlet in pump.outlets:
+            _open_topics(exchange, outlet, now_ns)
+
+    injector = FaultInjector(config.faults, config.seed, ledger, restart)
+    clock = WallClock(anchor_ns=exchange.start_ns, wall_ns=exchange.start_ns)
+    pump = Pump(exchange, 1.0, clock, injector.spoil)
+    return pump, injector
+
+
+def service(exchange: Exchange, pump: Pump, injector: FaultInjector | None = None) -> tuple[Handler, Answer]:
+    """The WebSocket handler and the HTTP answers of an exchange; with an injector, those of a venue in the present."""
+    numbers = itertools.count(1)
+    limits = Limits()
+
+    async def reply(connection: ServerConnection, request: Request) -> Response | None:
+        if is_websocket(request):
+            if open_session(request.path, 0) is None:
+                return json_response({"error": f"no venue listens at {request.path}"}, HTTPStatus.NOT_FOUND)
+            return None
+        if injector is None:
             status, body = respond(exchange, request.path, pump.now_ns)
             return json_response(body, status, {VIRTUAL_CLOCK: str(pump.now_ns)})
-        if open_session(request.path, 0) is None:
-            return json_response({"error": f"no venue listens at {request.path}"}, HTTPStatus.NOT_FOUND)
-        return None
+        verdict = limits.admit(Query(request.path, 0), time.monotonic())
+        if verdict.status is not HTTPStatus.OK:
+            return json_response(verdict.body, verdict.status, verdict.headers)
+        age_ns = injector.book_age_ns(request.path)
+        status, body = respond(exchange, request.path, pump.now_ns - age_ns)
+        response = json_response(body, status, verdict.headers)
+        fault = injector.rest(request.path)
+        return await failing(response, fault) if fault else response
 
     async def handler(connection: ServerConnection) -> None:
         assert connection.request is not None
@@ -73,10 +133,26 @@ def service(exchange: Exchange, pump: Pump) -> tuple[Handler, Answer]:
     return handler, reply
 
 
+def _open_topics(exchange: Exchange, outlet: Outlet, now_ns: int) -> None:
+    """Tell a client the state of what it hears, where the venue does so."""
+    session = outlet.session
+    assert isinstance(session, Session)
+    for topic in session.heard:
+        opening = exchange.opening(session, topic, now_ns) if topic.kind in ("depth", "quotes") else None
+        if opening:
+            outlet.say(opening, now_ns)
+
+
+def _latency_ns(config: Config) -> int:
+    return int(config.sim.feed_latency_ms * NS_PER_MS)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="The simulated exchange; its configuration comes on standard input.")
     parser.add_argument("--stretch", choices=("history", "fresh"), default="history")
-    return run_process(partial(serve_exchange, stretch=parser.parse_args().stretch))
+    parser.add_argument("--wall", action="store_true", help="a venue in the present, with the configured faults")
+    given = parser.parse_args()
+    return run_process(serve_at_wall_clock if given.wall else partial(serve_exchange, stretch=given.stretch))
 
 
 if __name__ == "__main__":

@@ -22,14 +22,15 @@ from websockets.http11 import Request, Response
 
 from backtest.market.pump import VIRTUAL_CLOCK, WRITE_BUFFER_BYTES, Outlet, Pump, clock_of
 from core.cli import guarded
-from core.config import Config
+from core.config import Config, RestFault
 
 LOOPBACK: Final = "127.0.0.1"
 PING_S, PONG_S = 180, 600  # as Binance USD-M (exchange_protocols A.2); a client may be busy for long in virtual time
+_NO_ANSWER_S: Final = 3_600.0  # the library hangs up earlier: after its open_timeout, 10 s
 CLOSE_S: Final = 60  # a client may have much to read before it reaches the close frame
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
-Answer = Callable[[ServerConnection, Request], Response | None]
+Answer = Callable[[ServerConnection, Request], Awaitable[Response | None] | Response | None]
 Hear = Callable[[Outlet, str], None]
 """What a client's message does, clocks excepted."""
 
@@ -89,7 +90,7 @@ async def running(pump: Pump, handler: Handler, answer: Answer) -> AsyncIterator
         LOOPBACK,
         0,
         process_request=answer,
-        select_subprotocol=lambda _, offered: VIRTUAL_CLOCK if VIRTUAL_CLOCK in offered else None,
+        select_subprotocol=lambda _, offered: VIRTUAL_CLOCK if VIRTUAL_CLOCK in offered and not pump.wall else None,
         compression=None,
         ping_interval=PING_S,
         ping_timeout=PONG_S,
@@ -129,6 +130,30 @@ def json_response(
         **(headers or {}),
     }
     return Response(status.value, status.phrase, Headers(fields), content)
+
+
+_SAID: Final[dict[int, object]] = {
+    HTTPStatus.FORBIDDEN: {"retCode": 10024, "retMsg": "The request was blocked by the firewall or your region."},
+    HTTPStatus.IM_A_TEAPOT: {"code": -1003, "msg": "Way too many requests; IP banned."},
+    HTTPStatus.TOO_MANY_REQUESTS: {"code": -1003, "msg": "Too many requests; please slow down."},
+    HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS: {"code": 0, "msg": "Service unavailable from a restricted location."},
+    HTTPStatus.INTERNAL_SERVER_ERROR: {"code": -1001, "msg": "Internal error; unable to process your request."},
+    HTTPStatus.SERVICE_UNAVAILABLE: "Service Unavailable.",
+}
+
+
+async def failing(response: Response, fault: RestFault) -> Response:
+    """A venue's answer that fails: a status with its words, none within any client's patience, or a broken body."""
+    if fault == "timeout":
+        await asyncio.sleep(_NO_ANSWER_S)
+    if fault == "garbled":
+        return json_response(response.body[: len(response.body) // 2])
+    if fault == "cut":
+        return Response(response.status_code, response.reason_phrase, response.headers, response.body[:-1])
+    if isinstance(fault, int):
+        waits = {"Retry-After": "1"} if fault in (HTTPStatus.IM_A_TEAPOT, HTTPStatus.TOO_MANY_REQUESTS) else {}
+        return json_response(_SAID[fault], HTTPStatus(fault), waits)
+    return response
 
 
 def is_websocket(request: Request) -> bool:

@@ -4,13 +4,17 @@ What both local servers share. A `Feed` holds what is to be said in a stretch of
 the clients' clocks and the wanted speed allow it to go, writes that stretch to every client, waits until the
 slowest has room again, and goes on. Nothing is sent ahead of the least clock, and no more than a stretch is held.
 
+A pump with a `WallClock` is a venue in the present instead: the feed goes on whether anybody listens or not, and who
+does not read fast enough is cut off, as there.
+
 Clients that negotiated the subprotocol `x-virtual-clock` (method.md section 1) get each frame as `<recv_ns> <frame>`,
 watermarks as `<recv_ns> ` (nothing earlier will follow), and send `{"clock": ns}`. All others get plain frames in real
 time: a connection of a stranger cannot know that days pass in seconds.
 """
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -69,6 +73,7 @@ class Outlet:
         self.session = session
         self.virtual = connection.subprotocol == VIRTUAL_CLOCK
         self.listening = False  # a plain client that asked for something: it sets the pace
+        self.stopped = False  # nothing is written: a fault that was asked for
         self.clock_ns: int | None = None
         self._told_ns = start_ns
 
@@ -91,8 +96,13 @@ class Outlet:
     def _put(self, texts: Sequence[str]) -> None:
         # Whole messages straight to the transport: the library's send() takes 20 us each, its close and pong frames go
         # through the same transport as whole writes, so nothing can fall between the bytes of a message.
-        if self.is_open:
+        if self.is_open and not self.stopped:
             self.connection.transport.write(packed(texts))
+
+    def shed(self) -> None:
+        """Cut off a client that has left too much unread."""
+        if self.connection.transport.get_write_buffer_size() > WRITE_BUFFER_BYTES[0]:
+            self.connection.transport.abort()
 
     async def drain(self) -> None:
         """Wait until the client has read enough. A connection that is lost meanwhile is no longer our concern."""
@@ -156,14 +166,39 @@ def stamped(
     return prefixed
 
 
-class Pump:
-    """Drives a feed into its outlets. `speed` is times real time, 0 for as fast as the clients' clocks allow."""
+class WallClock:
+    """The present, in a feed's time, which was `anchor_ns` at `wall_ns`; else both are set by the first reader."""
 
-    def __init__(self, feed: Feed, speed: float) -> None:
+    def __init__(self, speed: float = 1.0, anchor_ns: int | None = None, wall_ns: int | None = None) -> None:
+        self.anchor_ns, self.wall_ns = anchor_ns, wall_ns
+        self._speed = speed
+
+    def limit_ns(self, now_ns: int, is_read: bool) -> int:
+        """Where the feed should be; `now_ns`, where it is, as long as it has not begun."""
+        if self.anchor_ns is None or self.wall_ns is None:
+            if not is_read:
+                return now_ns
+            self.anchor_ns, self.wall_ns = now_ns, time.time_ns()
+        return self.anchor_ns + int((time.time_ns() - self.wall_ns) * self._speed)
+
+
+Spoil = Callable[[Outlet, list[str]], list[str]]
+"""What becomes of the frames of a step on their way to one client (backtest/market/faults.py)."""
+
+
+class Pump:
+    """Drives a feed into its outlets. `speed` is times real time, 0 for as fast as the clients' clocks allow.
+
+    `wall` makes it a venue in the present, which may `spoil` what it sends.
+    """
+
+    def __init__(self, feed: Feed, speed: float, wall: WallClock | None = None, spoil: Spoil | None = None) -> None:
         self.now_ns = feed.start_ns
         self.outlets: list[Outlet] = []
+        self.wall = wall
         self._feed = feed
         self._speed = speed
+        self._spoil = spoil
         self._ended: tuple[int, str] | None = None
         self._changed = asyncio.Event()
         self._deadline_s = 0.0
@@ -206,18 +241,25 @@ class Pump:
         merged = self._pace() > 0 or sum(outlet.virtual for outlet in outlets) > 1
         for outlet in outlets:
             stamps, texts = self._feed.frames(outlet, self.now_ns, until_ns)
+            if self._spoil is not None:
+                texts = self._spoil(outlet, texts)
             outlet.write(stamps, texts, until_ns, watermarks=merged and not quiet)
         self._feed.passed(until_ns)
         self.now_ns = until_ns
-        # All are written to before any is waited for: a client that merges its connections can always go on.
-        await asyncio.gather(*(outlet.drain() for outlet in outlets))
+        if self.wall is None:
+            # All are written to before any is waited for: a client that merges its connections can always go on.
+            await asyncio.gather(*(outlet.drain() for outlet in outlets))
+        for outlet in outlets if self.wall else ():
+            outlet.shed()
         await asyncio.sleep(0)
 
     async def _permitted(self, edge_ns: int) -> int:
         """The end of the next step, after `now_ns`; waits until there is one."""
         while True:
             pace = self._pace()
-            if pace and self._limit_ns() > self.now_ns:
+            if self.wall is not None and self._limit_ns() > self.now_ns:
+                await self._until_next_tick()
+            elif pace and self._limit_ns() > self.now_ns:
                 await self._until_next_tick()
                 edge_ns = min(edge_ns, self.now_ns + max(1, int(PACED_STEP_S * pace * NS_PER_S)))
             if (limit_ns := self._limit_ns()) > self.now_ns:
@@ -227,6 +269,8 @@ class Pump:
 
     def _limit_ns(self) -> int:
         """The least clock of all virtual clients; `now_ns` while nobody listens or one has not said its clock yet."""
+        if self.wall is not None:
+            return max(self.now_ns, self.wall.limit_ns(self.now_ns, any(outlet.listening for outlet in self.outlets)))
         clocks = [outlet.clock_ns or 0 for outlet in self.outlets if outlet.virtual]
         if clocks:
             return max(min(clocks), self.now_ns)
@@ -234,7 +278,7 @@ class Pump:
 
     def _pace(self) -> float:
         """Times real time, 0 for unpaced: plain clients that listen are not overrun."""
-        plain = any(outlet.listening and not outlet.virtual for outlet in self.outlets)
+        plain = self.wall is not None or any(outlet.listening and not outlet.virtual for outlet in self.outlets)
         return self._speed or (1.0 if plain else 0.0)
 
     async def _until_next_tick(self) -> None:

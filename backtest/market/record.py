@@ -26,6 +26,8 @@ class Record:
         self.start_ns = tape.from_ns
         self.mark, self.quote, self.trade = np.empty(0, MARK), np.empty(0, QUOTE), np.empty(0, TRADE)
         """The last row of each kind before the tape at hand, of shape (1,); (0,) if there was none."""
+        self.depth_shift = self.quote_shift = 0
+        """What a restart of the venue took off its update ids."""
         self._samples: deque[Rows] = deque(maxlen=_SAMPLES_KEPT)
         self._books: deque[Book] = deque(maxlen=_BOOKS_KEPT)
         self._trades: deque[Rows] = deque()
@@ -44,6 +46,23 @@ class Record:
         while self._trade_count - self._trades[0].size > TRADES_KEPT:
             self._trade_count -= self._trades.popleft().size
 
+    def restart(self, depth_id: int, now_ns: int) -> None:
+        """Number anew: the book as it stands, `depth_id` on the tape, and the best prices have id 1."""
+        self.depth_shift = depth_id - 1
+        for quote in self.last_quote(now_ns):
+            self.quote_shift = int(quote["update_id"]) - 1
+
+    @property
+    def numbered(self) -> Tape:
+        """The tape at hand with the ids that the venue gives since it was last restarted."""
+        tape = self.tape
+        if not (self.depth_shift or self.quote_shift):
+            return tape
+        depth, quotes = tape.depth.copy(), tape.quotes.copy()
+        depth["update_id"] -= self.depth_shift
+        quotes["update_id"] -= self.quote_shift
+        return tape._replace(depth=depth, quotes=quotes)
+
     def trades_since(self, exch_ns: int, now_ns: int) -> Rows:
         """Trades of the engine's time `exch_ns` and later that were received before `now_ns`, oldest first."""
         return self._trades_from("exch_ns", exch_ns, now_ns)
@@ -61,6 +80,7 @@ class Record:
         return np.concatenate((self.mark, _before(self.tape.marks, now_ns)))[-1:]
 
     def last_quote(self, now_ns: int) -> Rows:
+        """As on the tape, not renumbered."""
         return np.concatenate((self.quote, _before(self.tape.quotes, now_ns)))[-1:]
 
     def last_trade(self, now_ns: int) -> Rows:
