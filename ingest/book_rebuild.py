@@ -109,7 +109,10 @@ class Rebuilder:
         return applied
 
     def best_after(self, applied: Applied) -> Floats:
-        """Apply a slice; the best (bid price, bid qty, ask price, ask qty) after each message, NaN where unknown."""
+        """Apply a slice; the best (bid price, bid qty, ask price, ask qty) after each message.
+
+        NaN where the book is not known, and after changes that the book was already beyond.
+        """
         messages = applied.messages
         best = np.full((messages.recv_ns.size, 4), np.nan)
         self.ladders.make_room(messages.price.size)

@@ -1,0 +1,187 @@
+"""The quality stage on tables that hold known faults, and on what was recorded."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from core.cli import run_stages
+from core.config import load
+from core.errors import StageError
+from core.run_record import RunRecord
+from core.schema import BOOK_DELTAS, GAPS, LIQUIDATIONS, QUALITY, TOP_OF_BOOK, TRADES, Table
+from core.store import Partition, partitions, read, write
+from core.units import NS_PER_S
+from ingest import capture, day_quality, quality
+from ingest.day_quality import measure_day
+from ingest.events import BookUpdate, Gap, Liquidation, Quote, Trade
+from ingest.quality_report import report
+from ingest.rows import frame_of
+
+START_NS = 1_767_592_800 * NS_PER_S
+DATE = "2026-01-05"
+
+
+def at(second: float) -> int:
+    return START_NS + round(second * NS_PER_S)
+
+
+def put(root: Path, table: Table, events: Sequence[Any], symbol: str = "BTCUSDT", venue: str = "binance_um") -> None:
+    write(root, Partition(table.name, venue, symbol, DATE), frame_of(table, events))
+
+
+def trades(ids: Sequence[int], step_s: float = 1.0, first_s: float = 0.0) -> list[Trade]:
+    times = [at(first_s + place * step_s) for place in range(len(ids))]
+    return [
+        Trade("BTCUSDT", ns - 5_000_000, ns, str(each), 1.5, 1.0, "buy") for ns, each in zip(times, ids, strict=True)
+    ]
+
+
+def figures(root: Path, stream: str, symbol: str = "BTCUSDT", venue: str = "binance_um") -> dict[str, Any]:
+    return measure_day(root, venue, symbol, DATE).row(by_predicate=pl.col("stream") == stream, named=True)
+
+
+def run(data: Path, *pairs: str) -> RunRecord:
+    return run_stages(load(pairs=pairs, options={"data_dir": str(data)}), {"quality": quality.run})
+
+
+def test_gaps_and_silences_are_not_covered_and_refilled_trades_are(tmp_path: Path) -> None:
+    put(tmp_path, TRADES, trades(range(100)) + trades(range(100, 201), first_s=500.0))  # 401 s of silence
+    lost = [("lost", 20, 30, False), ("lost again", 25, 40, False), ("refilled", 50, 90, True)]
+    put(tmp_path, GAPS, [Gap("BTCUSDT", "trades", at(a), at(b), why, mended) for why, a, b, mended in lost])
+    row = figures(tmp_path, "trades")
+    assert row["span_s"] == 600
+    assert row["silence_limit_s"] == pytest.approx(30 * 600 / 201)
+    assert (row["silence_count"], row["longest_silence_s"]) == (1, 401)
+    assert row["coverage_frac"] == pytest.approx(1 - (401 + 20) / 600)
+    assert row["day_frac"] == pytest.approx((600 - 421) / 86_400)
+    assert (row["gap_count"], row["gap_s"], row["mended_count"]) == (3, 60, 1)
+
+
+def test_a_stream_that_ends_before_the_others_is_silent_from_there_on(tmp_path: Path) -> None:
+    put(tmp_path, TRADES, trades(range(400)))
+    put(tmp_path, TOP_OF_BOOK, [Quote("BTCUSDT", at(s), at(s), s, 1.0, 1.0, 2.0, 1.0) for s in range(100)])
+    assert figures(tmp_path, "top_of_book")["coverage_frac"] == pytest.approx(99 / 399)
+    assert figures(tmp_path, "trades")["coverage_frac"] == 1.0
+
+
+def test_liquidations_may_be_silent(tmp_path: Path) -> None:
+    put(tmp_path, TRADES, trades(range(400)))
+    put(tmp_path, LIQUIDATIONS, [Liquidation("BTCUSDT", at(s), at(s), "long", 1.0, 1.0) for s in (3, 4)])
+    assert figures(tmp_path, "liquidations")["coverage_frac"] == 1.0
+
+
+@pytest.mark.parametrize("at_once", [1_000_000, 7])
+def test_duplicates_are_counted_exactly_also_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(day_quality, "_KEYS_AT_ONCE", at_once)
+    put(tmp_path, TRADES, trades([*range(50), 7, 7, 49, *range(50, 60)]))
+    put(tmp_path, TRADES, trades([*range(50, 0, -1)]), symbol="ETHUSDT")
+    assert figures(tmp_path, "trades")["duplicate_count"] == 3
+    assert figures(tmp_path, "trades", "ETHUSDT")["duplicate_count"] == 0
+
+
+def test_levels_of_one_message_are_no_duplicates_and_a_message_sent_twice_is(tmp_path: Path) -> None:
+    levels = [(1.0, 1.0), (0.9, 1.0)], [(2.0, 1.0)]
+    updates = [BookUpdate("BTCUSDT", at(s), at(s), s, *levels, s == 0) for s in range(20)]
+    put(tmp_path, BOOK_DELTAS, updates)
+    assert figures(tmp_path, "book_deltas")["duplicate_count"] == 0
+    again = BookUpdate("BTCUSDT", at(7), at(7.5), 7, *levels)
+    put(tmp_path, BOOK_DELTAS, [*updates[:8], again, *updates[8:]])
+    assert figures(tmp_path, "book_deltas")["duplicate_count"] == 3
+
+
+def test_crossed_and_locked_books_are_counted(tmp_path: Path) -> None:
+    asks = [2.0, 1.0, 0.5, 2.0]
+    put(tmp_path, TOP_OF_BOOK, [Quote("BTCUSDT", at(s), at(s), s, 1.0, 1.0, ask, 1.0) for s, ask in enumerate(asks)])
+    updates = [BookUpdate("BTCUSDT", at(0), at(0), 1, [(1.0, 1.0)], [(2.0, 1.0)], True)]
+    updates += [BookUpdate("BTCUSDT", at(s), at(s), 1 + s, [(1.0 + s, 1.0)], []) for s in (1, 2)]
+    put(tmp_path, BOOK_DELTAS, updates)
+    assert figures(tmp_path, "top_of_book")["crossed_count"] == 2
+    assert figures(tmp_path, "book_deltas")["crossed_count"] == 2
+
+
+def book_and_tops(venue: str, wrong: int) -> tuple[list[BookUpdate], list[Quote]]:
+    """A book of 50 changes, and the venue's best prices beside it, one of them wrong."""
+    updates = [BookUpdate("BTCUSDT", at(0), at(0), 0, [(1.0, 1.0)], [(2.0, 1.0)], True)]
+    updates += [BookUpdate("BTCUSDT", at(s), at(s), s, [(1.0, float(s))], []) for s in range(1, 50)]
+    number = 0 if venue == "binance_um" else 7_000  # Bybit numbers each depth apart
+    tops = [
+        Quote("BTCUSDT", at(s), at(s) - 9, number + s, 1.0, float(s) + (s == wrong), 2.0, 1.0) for s in range(1, 50)
+    ]
+    return updates, tops
+
+
+@pytest.mark.parametrize("venue", ["binance_um", "bybit"])
+def test_the_rebuilt_book_is_compared_with_the_venues_best_prices(tmp_path: Path, venue: str) -> None:
+    updates, tops = book_and_tops(venue, wrong=9)
+    put(tmp_path, BOOK_DELTAS, updates, venue=venue)
+    put(tmp_path, TOP_OF_BOOK, tops, venue=venue)
+    row = figures(tmp_path, "book_deltas", venue=venue)
+    assert row["compared_count"] == 49
+    assert row["agreement_frac"] == pytest.approx(48 / 49)
+
+
+def test_a_book_is_carried_over_midnight(tmp_path: Path) -> None:
+    updates, tops = book_and_tops("binance_um", wrong=-1)
+    yesterday = Partition(BOOK_DELTAS.name, "binance_um", "BTCUSDT", "2026-01-04")
+    write(
+        tmp_path, yesterday, frame_of(BOOK_DELTAS, [BookUpdate("BTCUSDT", 1, at(-40_000), 0, [], [(2.0, 1.0)], True)])
+    )
+    put(tmp_path, BOOK_DELTAS, updates[1:])
+    put(tmp_path, TOP_OF_BOOK, tops)
+    row = figures(tmp_path, "book_deltas")
+    assert (row["compared_count"], row["agreement_frac"]) == (49, 1.0)
+
+
+def test_what_did_not_change_is_kept_and_what_did_is_measured_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path, TRADES, trades(range(10)))
+    put(tmp_path, TRADES, trades(range(10)), symbol="ETHUSDT")
+    run(tmp_path)
+    assert [read(tmp_path, part)["rows"].to_list() for part in partitions(tmp_path, QUALITY)] == [[10.0], [10.0]]
+    put(tmp_path, TRADES, trades(range(11)))
+    capsys.readouterr()
+    run(tmp_path)
+    assert "1 of 2 symbol-days unchanged" in capsys.readouterr().out
+    assert [read(tmp_path, part)["rows"].to_list() for part in partitions(tmp_path, QUALITY)] == [[11.0], [10.0]]
+
+
+def test_without_events_it_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"no events under .*capture"):
+        run(tmp_path)
+
+
+def test_of_many_symbols_the_worst_are_told_first(tmp_path: Path) -> None:
+    for number in range(60):
+        gap = [Gap("X", "trades", at(0), at(number), "lost", False)] if number else []
+        put(tmp_path, TRADES, trades(range(100)), symbol=f"S{number:02d}")
+        if gap:
+            put(tmp_path, GAPS, gap, symbol=f"S{number:02d}")
+    lines = run(tmp_path).report()["quality"]
+    frame = pl.DataFrame(lines, infer_schema_length=None)
+    text = report(frame).split("\n")
+    listed = [line for line in text if line.startswith(DATE)]
+    assert listed[0].split()[1] == "binance_um:S59"
+    assert len(listed) == 40
+    assert "and 20 more" in "\n".join(text)
+    assert any(line.startswith("binance_um trades (60)") and "6,000" in line for line in text)
+
+
+def test_the_recorded_books_agree_with_book_ticker_wherever_both_were_recorded(
+    market_data: Path, tmp_path: Path
+) -> None:
+    source = market_data / "raw" / "binance_20240808" / "usdm_ethusdt.jsonl.zst"
+    pairs = [f"replay.path={source}", "capture.depth=100ms"]
+    config = load(pairs=pairs, options={"source": "replay", "data_dir": str(tmp_path)})
+    run_stages(config, {"capture": capture.run, "quality": quality.run})
+    (part,) = partitions(tmp_path, QUALITY)
+    rows = {row["stream"]: row for row in read(tmp_path, part).to_dicts()}
+    assert (rows["book_deltas"]["compared_count"], rows["book_deltas"]["agreement_frac"]) == (551, 1.0)
+    assert rows["book_deltas"]["skew_ms"] == pytest.approx(-1_270.6, abs=0.5)
+    for row in rows.values():
+        assert (row["coverage_frac"], row["gap_count"], row["duplicate_count"]) == (1.0, 0, 0)
