@@ -1,0 +1,177 @@
+"""One archive file into the event tables: read, convert, sort, write aside, commit."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from core.errors import StageError
+from core.schema import GAPS, SIGNALS, Table
+from core.store import Partition, append, day_start_ns, split_by_date
+from core.units import NS_PER_DAY, NS_PER_MS
+from ingest.archives.choice import Job
+from ingest.archives.formats import DUPLICATE, OTHER_DAY, Counts, Piece
+from ingest.archives.manifest import Entry, Manifest
+from ingest.archives.spool import MOST_ROWS, Spool
+from ingest.signals import merge_signals
+
+_SYMBOL: Final = r"^\w[\w.-]{0,39}$"  # what is fit to be part of a path
+
+
+def sha256_of(path: Path) -> str:
+    """The checksum of a file as `sha256sum` prints it."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def is_imported(root: Path, entry: Entry | None, job: Job, latency_ms: float) -> bool:
+    """Whether the tables hold what the job would bring. What the file holds is compared only if it is at hand."""
+    if entry is None or entry.state != "done":
+        return False
+    wanted = entry.latency_ms, entry.tables, entry.version
+    if wanted != (latency_ms, job.days_by_table, Entry.__struct_defaults__[-1]) or not _is_there(root, entry):
+        return False
+    path = job.file.path
+    if not path.exists():
+        return bool(job.file.url)
+    facts = path.stat()
+    return (facts.st_size, facts.st_mtime_ns) == (entry.size, entry.mtime_ns) or sha256_of(path) == entry.sha256
+
+
+def _is_there(root: Path, entry: Entry) -> bool:
+    """Compaction may have put shards together, so that a partition with any file in it is taken to be whole."""
+    return all((root / name).exists() or any((root / name).parent.glob("*.parquet")) for name in entry.shards)
+
+
+@dataclass
+class _Writer:
+    """The sorted rows of one file on their way into the staging folder."""
+
+    root: Path
+    manifest: Manifest
+    job: Job
+    number: int
+    counts: Counts
+    most_rows: int
+    spools: dict[tuple[str, str], Spool] = field(default_factory=dict)
+    signals: list[pl.DataFrame] = field(default_factory=list)
+    gaps: list[pl.DataFrame] = field(default_factory=list)
+    written: dict[str, int] = field(default_factory=dict)
+    shards: list[str] = field(default_factory=list)
+
+    @property
+    def staging(self) -> Path:
+        return self.manifest.staging(self.job.file.key)
+
+    def take(self, piece: Piece) -> None:
+        """Take the rows of a piece that are wanted from this file."""
+        if piece.table is GAPS:
+            self.gaps.append(piece.rows)
+            return
+        if piece.table.name not in self.job.days:
+            return
+        rows = self._of_the_days(piece)
+        if piece.table is SIGNALS:
+            self.signals.append(rows)
+        elif "symbol" in rows.columns:
+            rows = self.counts.keep(rows, pl.col("symbol").str.contains(_SYMBOL), "no symbol")
+            for (symbol,), same in rows.partition_by("symbol", as_dict=True, include_key=False).items():
+                self._spool(piece.table, str(symbol)).add(same)
+        else:
+            self._spool(piece.table, self.job.file.symbol).add(rows)
+
+    def _of_the_days(self, piece: Piece) -> pl.DataFrame:
+        days = self.job.days[piece.table.name]
+        if days is None:
+            return piece.rows
+        time = "time_ns" if piece.table is SIGNALS else self.job.dataset.day_column
+        numbers = [day_start_ns(day) // NS_PER_DAY for day in days]
+        return self.counts.keep(piece.rows, (pl.col(time) // NS_PER_DAY).is_in(numbers), OTHER_DAY)
+
+    def _spool(self, table: Table, symbol: str) -> Spool:
+        spool = self.spools.get((table.name, symbol))
+        if spool is None:
+            dataset = self.job.dataset
+            unique = tuple(name for name in dataset.unique.get(table.name, ()) if name != "symbol")
+            has_ids = dataset.has_contiguous_ids
+            spool = Spool(table, unique, has_ids, self.staging, self.counts, self.most_rows)
+            self.spools[table.name, symbol] = spool
+        return spool
+
+    def finish(self) -> None:
+        """Sort and write everything; signals go into their partitions at once, which is repeatable."""
+        for (_, symbol), spool in self.spools.items():
+            for frame in spool.shards():
+                self._write(spool.table, symbol, frame)
+            if spool.gaps:
+                self._write(GAPS, symbol, spool.hole_rows())
+        if self.gaps:
+            self._write(GAPS, self.job.file.symbol, pl.concat(self.gaps).sort("from_ns"))
+        if self.signals:
+            self._merge_signals(pl.concat(self.signals))
+
+    def _write(self, table: Table, symbol: str, frame: pl.DataFrame) -> None:
+        for date, day in split_by_date(frame.select(*table.columns), table.order[0]):
+            part = Partition(table.name, self.job.file.venue, symbol, date)
+            path = append(self.staging, part, day, int(day[table.order[0]][0]), self.number)
+            self.shards.append(str(path.relative_to(self.staging)))
+            self.written[table.name] = self.written.get(table.name, 0) + day.height
+
+    def _merge_signals(self, rows: pl.DataFrame) -> None:
+        key = list(self.job.dataset.unique[SIGNALS.name])
+        unique = rows.unique(key, keep="first", maintain_order=True)
+        self.counts.drop(DUPLICATE, rows.height - unique.height, [])
+        merge_signals(self.root, self.job.file.venue, self.job.file.symbol, unique)
+        self.written[SIGNALS.name] = unique.height
+
+
+def import_file(
+    root: Path, job: Job, latency_ms: float, manifest: Manifest, number: int, most_rows: int = MOST_ROWS
+) -> Entry:
+    """Import a file and commit it. Raises StageError if it is damaged or is not what its name says."""
+    file, counts, facts = job.file, Counts(), job.file.path.stat()
+    writer = _Writer(root, manifest, job, number, counts, most_rows)
+    before = manifest.entries.get(file.key)
+    if before and not all((root / name).exists() for name in before.shards) and _any_left(root, before.shards):
+        raise StageError(
+            f"{file.path} differs from what was imported, whose rows were compacted since: import into another "
+            f"--data-dir, or delete {', '.join(sorted({str(Path(name).parent) for name in before.shards}))[:300]}"
+        )
+    for pieces in job.dataset.pieces(file, round(latency_ms * NS_PER_MS), counts):
+        for piece in pieces:
+            writer.take(piece)
+    writer.finish()
+    ids = next((spool.ids for spool in writer.spools.values() if spool.has_contiguous_ids), None)
+    entry = Entry(
+        key=file.key,
+        number=number,
+        file=file.path.name,
+        sha256=sha256_of(file.path),
+        size=facts.st_size,
+        mtime_ns=facts.st_mtime_ns,
+        provider=file.provider,
+        dataset=file.dataset,
+        venue=file.venue,
+        symbol=file.symbol,
+        interval=file.interval,
+        latency_ms=latency_ms,
+        tables=job.days_by_table,
+        rows_read=counts.read,
+        written=writer.written,
+        dropped=dict(counts.dropped),
+        samples=counts.samples,
+        first_id=ids.first_id if ids else None,
+        last_id=ids.last_id if ids else None,
+        first_ns=ids.first_ns if ids else 0,
+        last_ns=ids.last_ns if ids else 0,
+        shards=writer.shards,
+        outdated=before.shards if before else [],
+    )
+    return manifest.commit(entry)
+
+
+def _any_left(root: Path, names: Iterable[str]) -> bool:
+    return any(any((root / name).parent.glob("*.parquet")) for name in names)

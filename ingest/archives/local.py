@@ -1,0 +1,99 @@
+"""Archive files in a folder, as they were downloaded: nested as at the provider, or all in one place.
+
+Names tell provider, data set, symbol and day. What a flat name cannot tell, spot or futures, `symbols` does.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from core.errors import StageError
+from core.store import date_of_ns
+from ingest.archives import binance_vision, bybit_dumps, recorded, tardis
+from ingest.archives.choice import dataset_of
+from ingest.archives.formats import ArchiveFile, Counts, Provider
+
+Recognise = Callable[[str, tuple[str, ...]], tuple[str, str, str, str, tuple[str, ...]] | None]
+BY_NAME: Final[dict[Provider, Recognise]] = {
+    "tardis": tardis.recognise,
+    "binance": binance_vision.recognise,
+    "bybit": bybit_dumps.recognise,
+}
+_SUFFIXES: Final = (".csv", ".gz", ".zip", ".data")
+_UNFINISHED: Final = (".part", ".CHECKSUM")
+
+
+def find(path: Path, provider: str, symbols: Sequence[str]) -> tuple[list[ArchiveFile], list[tuple[Path, str]]]:
+    """(archive files below a folder or at a path, other files with why they are none), in order of names.
+
+    With `symbols`, files of others are left out silently. Raises StageError if the path does not exist.
+    """
+    if not path.exists():
+        raise StageError(f"backfill.path: {path} does not exist: give a folder of archive files, or one of them")
+    root = path.parent if path.is_file() else path
+    candidates = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+    files, strangers = [], []
+    for candidate in candidates:
+        if candidate.suffix in _UNFINISHED:
+            continue
+        found = _recognise(candidate, root, provider, tuple(symbols))
+        if isinstance(found, str):
+            strangers.append((candidate, found))
+        elif not symbols or _is_wanted(found, symbols):
+            files.append(found)
+    return files, strangers
+
+
+def _is_wanted(file: ArchiveFile, symbols: Sequence[str]) -> bool:
+    is_group = file.symbol in (*tardis.GROUPS, recorded.ALL_SYMBOLS)
+    return file.instrument in symbols or (is_group and any(name.startswith(f"{file.venue}:") for name in symbols))
+
+
+def _recognise(path: Path, root: Path, provider: str, symbols: tuple[str, ...]) -> ArchiveFile | str:
+    """The file, or why it is none."""
+    if path.suffix not in _SUFFIXES:
+        return "no archive has files of this kind"
+    try:
+        if provider == "recorded":
+            venue, symbol, dataset = recorded.recognise(path, symbols)
+            return _dated(ArchiveFile(path, "recorded", dataset, venue, symbol, (), bounded=False))
+        return _by_name(path, root, provider, symbols)
+    except (StageError, OSError, EOFError) as error:
+        return str(error)
+
+
+def _by_name(path: Path, root: Path, provider: str, symbols: tuple[str, ...]) -> ArchiveFile | str:
+    folders = (*root.absolute().parts[-3:], *path.relative_to(root).parts[:-1])
+    for name, recognise in BY_NAME.items():
+        found = recognise(path.name, folders) if provider in ("", name) else None
+        if found is None:
+            continue
+        venue, symbol, dataset, interval, days = found
+        venue = venue or _venue_of(name, symbol, symbols)
+        if not venue:
+            return f"its name does not say which market: name it in `symbols`, as in {_EXAMPLES[name]}:{symbol}"
+        file = ArchiveFile(path, name, dataset, venue, symbol, days, interval, bounded=bool(days))
+        return file if days else _dated(file)
+    return "its name is none of an archive's (say backfill.provider=recorded for a CSV of your own)"
+
+
+_EXAMPLES: Final = {"binance": "binance_um", "bybit": "bybit", "tardis": "binance_um"}
+
+
+def _venue_of(provider: str, symbol: str, symbols: Iterable[str]) -> str:
+    """The venue that `symbols` names for a symbol, of those that the provider has; empty if none or several."""
+    venues = {venue for venue, _, name in (each.partition(":") for each in symbols) if name == symbol}
+    own = {venue for venue in venues if venue.startswith(provider)}
+    return own.pop() if len(own) == 1 else ""
+
+
+def _dated(file: ArchiveFile) -> ArchiveFile:
+    """A file whose name has no date, under the day of its first row; the rest may be of other days."""
+    dataset = dataset_of(file)
+    for pieces in dataset.pieces(file, 0, Counts()):
+        for piece in pieces:
+            if piece.rows.height:
+                first_ns = piece.rows[piece.table.order[0]][0]
+                return replace(file, days=(date_of_ns(first_ns),))
+    raise StageError("it holds no row")
