@@ -37,9 +37,8 @@ from research.program import Ints, Program
 
 READS, WRITES = (BARS,), (FEATURES,)
 
-VERSION: Final = (
-    1  # of what an operator means: a change of the interpreter raises it, and every partition is built again
-)
+VERSION: Final = 2
+"""Of what an operator means: a change of the kernels raises it, and every partition is built again."""
 _WORKERS: Final = 2  # partitions at a time: the kernel releases the GIL
 
 

@@ -175,14 +175,19 @@ def _call(text: str, tokens: list[Token], i: int, depth: int) -> tuple[Node, int
     head, opened = tokens[i + 1], tokens[i]
     operator, window = _operator(text, head)
     args: list[Node] = []
+    starts: list[int] = []
     i += 2
     while i < len(tokens) and tokens[i].text != ")":
+        starts.append(tokens[i].at)
         arg, i = _expression(text, tokens, i, depth)
         args.append(arg)
     if i == len(tokens):
         fail(text, opened.at, "this bracket is never closed")
     if len(args) != operator.arity:
         fail(text, head.at, f"{operator.form} takes {_operands(operator.arity)}, was given {len(args)}")
+    for place in operator.levels:
+        if not _is_level(args[place]):
+            fail(text, starts[place], f"{operator.form} takes a number from 0 to 1 here")
     return node(operator.name, args, window), i + 1
 
 
@@ -216,8 +221,14 @@ def _check_parts(head: str, args: tuple[Node, ...], window: str) -> None:
         raise ValueError(f"unknown operator {head}{nearest(head, list(OPERATORS))}")
     if len(args) != operator.arity:
         raise ValueError(f"{operator.form} takes {_operands(operator.arity)}, was given {len(args)}")
+    if not all(_is_level(args[place]) for place in operator.levels):
+        raise ValueError(f"{operator.form} takes a number from 0 to 1 as operand {1 + min(operator.levels)}")
     if bool(window) != bool(operator.window) or (window and not _WINDOW.fullmatch(window)):
         raise ValueError(f"{operator.form} {'needs a' if operator.window else 'takes no'} window, was {window!r}")
+
+
+def _is_level(arg: Node) -> bool:
+    return isinstance(arg.head, float) and 0.0 <= arg.head <= 1.0
 
 
 def _operands(count: int) -> str:

@@ -16,7 +16,8 @@ import numpy as np
 
 from core.units import parse_duration_ns
 from research.expression import Node, fail_at_word, nearest, node, parse, parts, rebuild, show, written
-from research.interpreter import ARG, CODE_WIDTH, EMIT, LOAD, OP, OUT, SCRATCH, A, D, state_size
+from research.interpreter import SCRATCH
+from research.opcodes import ARG, CODE_WIDTH, EMIT, LOAD, OP, OUT, A, D, state_size
 from research.program import GAP_COLUMN, Ints, Program
 
 Source: TypeAlias = str | Node

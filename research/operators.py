@@ -7,8 +7,9 @@ does. A window gives NaN until it is full.
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from research import interpreter as machine
+from research import opcodes as machine
 
+PEBAY: Final = "Pebay 2008, two blocks"
 VAN_HERK: Final = "van Herk 1992, two blocks"
 CHAN: Final = "Chan, Golub, LeVeque 1983"
 
@@ -18,7 +19,8 @@ class Operator:
     """One operator. `arguments` are its operands in order; `window` says what `_k` or `_w` counts, if it takes one.
 
     `warmup` is how many bars the result lags its operands' own warm-up; `units` is the unit of the result in terms of
-    the operands'; `nan` where the result is NaN beside the rule above, or where it is not.
+    the operands'; `nan` where the result is NaN beside the rule above, or where it is not;
+    `levels` are the places of operands that must be numbers from 0 to 1.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Operator:
     units: str
     window: Literal["", "k", "w"] = ""
     nan: str = ""
+    levels: frozenset[int] = frozenset()
     source: str = ""
 
     @property
@@ -67,6 +70,10 @@ OPERATORS: Final = {
         Operator("log1p", _X, machine.LOG1P, "log(1 + x)", "none", nan="where x <= -1"),
         Operator("exp", _X, machine.EXP, "e to the x; infinite above 709.78", "none"),
         Operator("sqrt", _X, machine.SQRT, "square root", "root of x", nan="where x < 0"),
+        Operator("floor", _X, machine.FLOOR, "the largest whole number that is not above x", "of x"),
+        Operator("tanh", _X, machine.TANH, "hyperbolic tangent", "none"),
+        Operator("known", _X, machine.KNOWN, "1 where x is known, else 0", "none", nan="never"),
+        Operator("power", _AB, machine.POWER, "a to the power of b", "none", nan="where a < 0 and b is not whole"),
         Operator("min2", _AB, machine.MIN2, "the smaller of a and b", "of a"),
         Operator("max2", _AB, machine.MAX2, "the larger of a and b", "of a"),
         Operator("clip", ("x", "low", "high"), machine.CLIP, "x, at least low and at most high", "of x"),
@@ -92,6 +99,22 @@ OPERATORS: Final = {
         ),
         Operator("min", _X, machine.MIN, "minimum over w bars", "of x", "w", source=VAN_HERK),
         Operator("max", _X, machine.MAX, "maximum over w bars", "of x", "w", source=VAN_HERK),
+        Operator("argmin", _X, machine.ARGMIN, "bars since the minimum, the latest of equals", "bars", "w"),
+        Operator("argmax", _X, machine.ARGMAX, "bars since the maximum, the latest of equals", "bars", "w"),
+        Operator("decay", _X, machine.DECAY, "mean weighted w, w - 1, … 1 from the newest back", "of x", "w"),
+        Operator("run", _X, machine.RUN, "how many bars, at most w, x has had its sign, with that sign", "bars", "w"),
+        Operator("skew", _X, machine.SKEW, "skewness over w bars, divided by w; 0 in a constant window", "none", "w",
+                 source=PEBAY),
+        Operator("kurt", _X, machine.KURT, "excess kurtosis over w bars, divided by w; 0 in a constant window", "none",
+                 "w", source=PEBAY),
+        Operator("cov", _AB, machine.COV, "covariance over w bars, divided by w", "a times b", "w", source=CHAN),
+        Operator("corr", _AB, machine.CORR, "Pearson's correlation over w bars; 0 where one is constant", "none", "w",
+                 source=CHAN),
+        Operator("beta", _AB, machine.BETA, "slope of the regression of a on b over w bars; 0 where b is constant",
+                 "a per b", "w", source=CHAN),
+        Operator("rank", _X, machine.RANK, "share of the other w - 1 values below x, equal ones half", "none", "w"),
+        Operator("quantile", ("x", "q"), machine.QUANTILE, "the quantile q, a number from 0 to 1, of the last w bars",
+                 "of x", "w", source="Hyndman, Fan 1996, type 7", levels=frozenset({1})),
     )
 }  # fmt: skip
 """By name, without the window."""

@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from research.interpreter import CLOCK_SIZE, GAP_ROW, IS_BLANK, LAST, NO_BAR, SCRATCH, SHORT, TILE, walk
+from research.interpreter import CLOCK_SIZE, GAP_ROW, IS_BLANK, LAST, NO_BAR, SCRATCH, TILE, walk
+from research.opcodes import SHORT
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]

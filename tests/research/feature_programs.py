@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from research.expression import Node, node
-from research.interpreter import SHORT
+from research.opcodes import SHORT
 from research.operators import OPERATORS
 
 Floats = NDArray[np.float64]
@@ -18,12 +18,13 @@ def _call(operands: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
     def build(name: str) -> st.SearchStrategy[Node]:
         operator = OPERATORS[name]
         windows = WINDOWS if operator.window else st.just("")
-        args = st.lists(operands, min_size=operator.arity, max_size=operator.arity)
-        return st.builds(lambda parts, window: node(name, parts, window), args, windows)
+        args = [LEVELS if place in operator.levels else operands for place in range(operator.arity)]
+        return st.builds(lambda parts, window: node(name, parts, window), st.tuples(*args), windows)
 
     return st.sampled_from(sorted(OPERATORS)).flatmap(build)
 
 
+LEVELS = st.floats(0.0, 1.0).map(node)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False).map(node)
 LEAVES = st.one_of(st.sampled_from([node(name) for name in COLUMNS]), NUMBERS)
 EXPRESSIONS = st.recursive(LEAVES, _call, max_leaves=8)

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from research.expression import node
 from research.language import compile_features
 from research.operators import OPERATORS
 from tests.research.feature_programs import SEEDS, Floats, assert_same_bits, random_rows
@@ -42,6 +44,8 @@ EXACT: dict[str, Twin] = {
     "le": known(lambda a, b: a <= b),
     "eq": known(lambda a, b: a == b),
     "ne": known(lambda a, b: a != b),
+    "floor": known(np.floor),
+    "known": lambda x: float(not np.isnan(x)),
     "if_gt": lambda a, b, then, other: NAN if np.isnan([a, b]).any() else (then if a > b else other),
 }
 """Operators without memory whose bits are IEEE 754's."""
@@ -50,6 +54,8 @@ NEARLY: dict[str, Twin] = {
     "log": known(lambda x: np.log(x) if x > 0 else NAN),
     "log1p": known(lambda x: np.log1p(x) if x > -1 else NAN),
     "exp": known(np.exp),
+    "tanh": known(np.tanh),
+    "power": known(lambda a, b: np.power(a, b)),
 }
 """Operators without memory that call the mathematics library."""
 
@@ -62,12 +68,38 @@ WINDOWED: dict[str, Callable[[Floats], float]] = {
     "zscore": lambda values: 0.0 if np.ptp(values) == 0 else (values[-1] - np.mean(values)) / np.std(values),
     "min": np.min,
     "max": np.max,
+    "argmin": lambda values: np.argmin(values[::-1]),
+    "argmax": lambda values: np.argmax(values[::-1]),
+    "decay": lambda values: np.average(values, weights=np.arange(1, values.size + 1)),
+    "run": lambda values: _run(values),
+    "skew": lambda values: 0.0 if np.ptp(values) == 0 else scipy.stats.skew(values),
+    "kurt": lambda values: 0.0 if np.ptp(values) == 0 else scipy.stats.kurtosis(values),
+    "rank": lambda values: _rank(values),
 }
 """Of the values in the window, oldest first (for lag and delta those of k + 1 bars)."""
 
 
+PAIRED: dict[str, Callable[[Floats, Floats], float]] = {
+    "cov": lambda x, y: np.cov(x, y, bias=True)[0, 1],
+    "corr": lambda x, y: 0.0 if np.ptp(x) == 0 or np.ptp(y) == 0 else np.corrcoef(x, y)[0, 1],
+    "beta": lambda x, y: 0.0 if np.ptp(y) == 0 else scipy.stats.linregress(y, x).slope,
+}
+"""Of two columns' values in the window."""
+
+
+def _run(values: Floats) -> float:
+    same = np.sign(values[::-1]) == np.sign(values[-1])
+    return float(np.sign(values[-1]) * (same.size if same.all() else np.argmin(same)))
+
+
+def _rank(values: Floats) -> float:
+    if values.size == 1:
+        return 0.5
+    return float((scipy.stats.rankdata(values)[-1] - 1) / (values.size - 1))
+
+
 def test_every_operator_has_a_twin() -> None:
-    assert {*EXACT, *NEARLY, *WINDOWED} == set(OPERATORS)
+    assert {*EXACT, *NEARLY, *WINDOWED, *PAIRED, "quantile"} == set(OPERATORS)
 
 
 def operands(seed: int, arity: int) -> Floats:
@@ -111,7 +143,42 @@ def test_operators_with_memory_equal_their_twin(name: str, seed: int, window: in
         if name == "delta":
             wanted[reach - 1 :] = column[reach - 1 :] - column[: 121 - reach]
         got = evaluate(name, column[:, None], f"_{window}")
-        np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-12 * np.nanmax(np.abs(column)))
+        loose = 1e4 if name in ("skew", "kurt") else 1.0  # third and fourth powers
+        np.testing.assert_allclose(got, wanted, rtol=1e-12 * loose, atol=1e-12 * loose * np.nanmax(np.abs(column)))
+
+
+@pytest.mark.parametrize("name", sorted(PAIRED))
+@given(SEEDS, st.integers(2, 30))
+@settings(max_examples=15, deadline=None)
+def test_operators_of_two_columns_equal_their_twin(name: str, seed: int, window: int) -> None:
+    x = np.random.default_rng(seed).normal(size=(120, 2)) * [1.0, 50.0] + [1000.0, 0.0]
+    x[40 : 40 + window + 3, seed % 2] = 7.0
+    x[100, 1] = NAN
+    wanted = np.full(120, NAN)
+    for end in range(window, 121):
+        rows = x[end - window : end]
+        if not np.isnan(rows).any():
+            wanted[end - 1] = PAIRED[name](*rows.T)
+    np.testing.assert_allclose(evaluate(name, x, f"_{window}"), wanted, rtol=1e-8, atol=1e-8)
+
+
+@given(SEEDS, st.integers(1, 30), st.floats(0.0, 1.0))
+@settings(max_examples=40, deadline=None)
+def test_a_rolling_quantile_is_numpys(seed: int, window: int, level: float) -> None:
+    x = random_rows(seed, 120)[:, 1]
+    got = compile_features({"f": f"(quantile_{window} x {level!r})"}, ["x"]).evaluate(x[:, None])[:, 0]
+    wanted = np.full(120, NAN)
+    for end in range(window, 121):
+        wanted[end - 1] = np.quantile(x[end - window : end], level)
+    np.testing.assert_allclose(got, wanted, rtol=1e-13)
+
+
+def test_a_level_must_be_a_number_from_0_to_1() -> None:
+    for wrong in ("a", "1.5", "(neg 1)"):
+        with pytest.raises(ValueError, match="a number from 0 to 1 here\n.*\n" + " " * 16 + "\\^"):
+            compile_features({"f": f"(quantile_5 a {wrong})"}, ["a"])
+    with pytest.raises(ValueError, match="from 0 to 1 as operand 2"):
+        node("quantile", (node("a"), node(2.0)), "5")
 
 
 def test_the_z_score_of_rounding_errors_is_zero() -> None:
@@ -153,7 +220,7 @@ def test_a_share_of_nothing_is_none_but_a_division_by_it_is_unknown() -> None:
 @pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS.keys())
 def test_the_table_says_how_each_operator_is_written_and_warms_up(operator: Any) -> None:
     window = "_5" if operator.window else ""
-    args = " ".join(["a"] * operator.arity)
+    args = " ".join("0.5" if place in operator.levels else "a" for place in range(operator.arity))
     program = compile_features({"f": f"({operator.name}{window} {args})"}, ["a"])
     assert operator.form.startswith(f"({operator.name}")
     assert program.warmup_bars == operator.warmup_bars(5) == {"0": 0, "k": 5, "w - 1": 4}[operator.warmup]

@@ -1,0 +1,46 @@
+"""The numbers that instructions are made of, and how much memory each operator keeps.
+
+An instruction is a row of the code matrix. OP names the operator, OUT the register of its result, A to D those of its
+operands; ARG is the window of a rolling operator, the column of LOAD, the feature of EMIT; an operator's memory is
+state[STATE:STATE_END].
+"""
+
+from typing import Final
+
+OP, OUT, A, B, C, D, ARG, STATE, STATE_END, CODE_WIDTH = range(10)
+
+LOAD, EMIT = range(2)
+NEG, ABS, SIGN, FLOOR, SQRT, LOG, LOG1P, EXP, TANH, KNOWN = range(10, 20)
+ADD, SUB, MUL, DIV, RATIO, MIN2, MAX2, COALESCE, POWER = range(20, 29)
+GT, GE, LT, LE, EQ, NE = range(30, 36)
+IF_GT, CLIP = range(40, 42)
+LAG, DELTA, SUM, MEAN, STD, ZSCORE, MIN, MAX = range(50, 58)
+ARGMIN, ARGMAX, DECAY, RUN, SKEW, KURT = range(60, 66)
+COV, CORR, BETA = range(70, 73)
+RANK, QUANTILE = range(80, 82)
+
+SHORT: Final = 12
+"""Windows of so many bars or fewer are added up anew at each row: their blocks would be all beginnings and ends. Also
+how much longer than a tile the registers are, for the rows before it."""
+
+# State of a rolling window: running values of this block (up to HEAD numbers), then arrays of one value per bar of the
+# window: the values of this block, and what is kept of the suffixes of the block before.
+HEAD: Final = 8
+_ARRAYS: Final = {
+    **dict.fromkeys((SUM, MEAN, MIN, MAX, DECAY), 2),
+    **dict.fromkeys((STD, ZSCORE, ARGMIN, ARGMAX), 3),
+    **dict.fromkeys((SKEW, KURT), 5),
+    **dict.fromkeys((COV, CORR, BETA), 7),
+    **dict.fromkeys((RANK, QUANTILE), 2),
+}
+
+
+def state_size(opcode: int, window: int) -> int:
+    """How many doubles of state an instruction keeps."""
+    if opcode in (LAG, DELTA):
+        return window
+    if opcode == RUN:
+        return 3
+    if opcode < LAG or (opcode <= MAX and window <= SHORT):
+        return max(window - 1, 0)
+    return HEAD + _ARRAYS[opcode] * window
