@@ -50,6 +50,20 @@ class Stage:
         else:
             self._record.print("\n".join(lines))
 
+    def note(self, text: str) -> None:
+        """Print a line to the terminal alone: a capture that runs for months must not gather them for a report."""
+        tag = f" | {SIMULATED}" if self._record.simulated else ""
+        self._record.console.print(f"{text}{tag}", markup=False)
+
+    @property
+    def console(self) -> Console:
+        """Where the run prints, for displays that live on the terminal."""
+        return self._record.console
+
+    @property
+    def simulated(self) -> bool:
+        return self._record.simulated
+
     def _keep(self, text: str) -> None:
         self._lines.append(text)
         self._record.print(text)
@@ -130,8 +144,8 @@ class RunRecord:
 
     @property
     def simulated(self) -> bool:
-        """Whether the market is made up: the source is, or what is replayed was recorded from the simulator."""
-        if self.config.source != "replay":
+        """Whether the market is made up: the source is, or what is replayed or captured live comes from the simulator."""
+        if self.config.source not in ("replay", "live"):
             return self.config.simulated
         origin = read_origin(self.config)
         return origin is not None and origin.simulated

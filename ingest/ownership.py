@@ -5,6 +5,7 @@ What was captured live, or from archives, is never deleted. The mark is `<data>/
 """
 
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -72,6 +73,12 @@ def raw_prefix(origin: Origin) -> str:
     return f"{origin.source}-{origin.identity[:8]}-"
 
 
+def raw_path(config: Config, origin: Origin, venue: str, number: int) -> Path:
+    """The raw file of a connection. Live captures are told apart by their time, repeatable ones by what they are."""
+    stamp = f"live-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-" if origin.source == "live" else raw_prefix(origin)
+    return raw_folder(config) / f"{stamp}{number:02d}-{venue}.jsonl.zst"
+
+
 def make_room(config: Config, origin: Origin) -> str:
     """Prepare the data directory for a capture, by the rules above. Returns what was removed, for the user to read.
 
@@ -83,8 +90,13 @@ def make_room(config: Config, origin: Origin) -> str:
             raise StageError(f"{root} holds event tables of unknown source (no source.json): choose another --data-dir")
         return ""
     if found.source not in _REPEATABLE:
-        if found.source == origin.source:
+        if found.source == origin.source and found.simulated == origin.simulated:
             return ""
+        if found.source == origin.source:
+            held, offered = ("simulated", "real") if found.simulated else ("real", "simulated")
+            raise StageError(
+                f"{root} holds {held} rows, {offered} ones must not mix with them: choose another --data-dir"
+            )
         raise StageError(
             f"{root} holds {found.source} data, which cannot be made again: "
             f"choose another --data-dir for --source {origin.source}"

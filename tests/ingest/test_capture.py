@@ -26,7 +26,7 @@ from core.schema import BOOK_DELTAS, TOP_OF_BOOK, TRADES
 from core.servers import local_hosts
 from core.store import partitions, read
 from core.units import NS_PER_S
-from ingest import capture
+from ingest import capture, capture_log
 from ingest.raw import RawReader, RawWriter, raw_files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -217,7 +217,7 @@ def test_kept_raw_frames_replay_to_the_same_tables(market_data: Path, tmp_path: 
 def test_frames_that_do_not_decode_are_counted_and_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(capture, "ROOT", tmp_path)
+    monkeypatch.setattr(capture_log, "LOGS", tmp_path / "logs")
     folder = record(tmp_path / "one", 5)
     replay(tmp_path / "data", folder)
     assert not (tmp_path / "logs").exists()

@@ -1,0 +1,59 @@
+"""The structured log of a live capture: `logs/capture-DATE.jsonl`, one JSON object per line, a file per UTC day."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from core.config import ROOT
+from core.store import date_of_ns
+from ingest.feed import Feed
+
+
+LOGS = ROOT / "logs"
+
+
+class CaptureLog:
+    """Appends events, from any thread. A disk that is full must not end a capture: it is told once per outage."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder or LOGS
+        self._lock = threading.Lock()
+        self._failing = False
+
+    def path(self, now_ns: int) -> Path:
+        """The file of the UTC day."""
+        return self._folder / f"capture-{date_of_ns(now_ns)}.jsonl"
+
+    def write(self, event: str, **facts: Any) -> None:
+        """One line: when, what, which process (captures into several data directories share the file), and facts."""
+        now_ns = time.time_ns()
+        line = msgspec.json.encode({"time_ns": now_ns, "event": event, "pid": os.getpid(), **facts}) + b"\n"
+        with self._lock:
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                with self.path(now_ns).open("ab", buffering=0) as file:
+                    file.write(line)  # one call: lines of several processes do not mix
+                self._failing = False
+            except OSError as error:
+                if not self._failing:
+                    print(f"capture log: {error}; events are not logged until that ends", file=sys.stderr)
+                self._failing = True
+
+
+def log_samples(feeds: Sequence[Feed]) -> Path:
+    """Move the feeds' samples of frames that did not decode to `undecoded-DATE.jsonl`, one JSON object per line."""
+    path = LOGS / f"undecoded-{date_of_ns(time.time_ns())}.jsonl"
+    samples = [sample for feed in feeds for sample in feed.counts.samples]
+    if samples:
+        LOGS.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.writelines(msgspec.json.encode(sample._asdict()) + b"\n" for sample in samples)
+    for feed in feeds:
+        feed.counts.samples.clear()
+    return path

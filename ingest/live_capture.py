@@ -1,0 +1,189 @@
+"""A live capture while it runs: feeds into the writer, and beside them what keeps it going and shows how it does.
+
+Ends after `capture.duration_s` (0: never), on SIGTERM, or by an error. Whichever it is, all rows that were received are
+written and sealed before `capture_live` returns.
+"""
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from rich.console import Group
+
+from core.config import DEFAULT_SYMBOLS, Config
+from core.run_record import SIMULATED, Stage
+from ingest.capture_log import CaptureLog, log_samples
+from ingest.clock_check import Clocks, check_clocks
+from ingest.events import Event
+from ingest.feed import Feed
+from ingest.feeds import make_feeds
+from ingest.monitor import Monitor, by_table, each_stream
+from ingest.prometheus import CaptureMetrics, served
+from ingest.resumption import Resumption
+from ingest.writer_bridge import TableWriter
+from ingest.status import displayed, span, status_line, status_table
+
+_TICK_S: Final = 0.05  # how often rows that are due go to the writer's thread
+_SECOND_S, _MINUTE_S, _HOUR_S = 1.0, 60.0, 3_600.0
+_MOST_SUMMED_UP: Final = 50  # streams with a line of their own in the log's minute; above: a line per table
+
+
+@dataclass
+class Session:
+    """A running capture, and what it knows of itself."""
+
+    config: Config
+    stage: Stage
+    log: CaptureLog
+    monitor: Monitor
+    feeds: list[Feed]
+    writer: TableWriter
+    resumption: Resumption
+    began_s: float = field(default_factory=time.monotonic)
+    clocks: Clocks | None = None
+    trouble: str = ""
+
+    @property
+    def head(self) -> str:
+        """How lines of the status begin."""
+        return f"capture {span(time.monotonic() - self.began_s)} into {self.config.data_dir}"
+
+    def sink(self, feed: Feed, recv_ns: int, events: Sequence[Event]) -> None:
+        """Take what a feed received; where an earlier capture left off, the gap comes first."""
+        if not self.resumption.is_over:
+            events = [*self.resumption.gaps(feed, recv_ns, events), *events]
+        if events:
+            self.writer.add(feed.venue, events)
+
+    def tell(self, text: str) -> None:
+        """A line for the terminal and the log, not for the report: over months there are many."""
+        self.stage.note(text)
+        self.log.write("note", text=text)
+
+
+async def capture_live(config: Config, stage: Stage, begin: Callable[[Sequence[Feed]], None]) -> Monitor:
+    """Capture until told to end. `begin` is called when the feeds are known and before anything is written.
+
+    Returns the statistics of all that was captured.
+    """
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    session = await _session(config, stage, begin)
+    metrics = CaptureMetrics(session.monitor, lambda: session.trouble, lambda: session.clocks)
+    show = partial(_show, session)
+    try:
+        with served(metrics, config.capture.metrics_port), displayed(stage.console, show):
+            await _work(session, stopped)
+    finally:
+        session.writer.close()
+        log_samples(session.feeds)
+        _sum_up(session, "stop")
+    return session.monitor
+
+
+async def _session(config: Config, stage: Stage, begin: Callable[[Sequence[Feed]], None]) -> Session:
+    log = CaptureLog()
+    monitor = Monitor(log)
+
+    def say(text: str) -> None:
+        stage.note(text)
+        log.write("feed", text=text)
+
+    feeds = await make_feeds(config, config.capture.hosts, config.symbols or DEFAULT_SYMBOLS, say=say)
+    begin(feeds)
+    monitor.watch(feeds)
+    resumption = Resumption(config.root, feeds)
+    writer = TableWriter(config.root, config.capture, observe=monitor.observe)
+    log.write("start", data_dir=str(config.root), connections=len(feeds), streams=monitor.count())
+    return Session(config, stage, log, monitor, feeds, writer, resumption)
+
+
+async def _work(session: Session, stopped: asyncio.Event) -> None:
+    """Everything that runs at once, until the time is over, SIGTERM came, or one of them failed."""
+    works = [*(_read(session, feed) for feed in session.feeds), _tend(session), _check(session), _end(stopped)]
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        duration_s = session.config.capture.duration_s or None
+        done, _ = await asyncio.wait(tasks, timeout=duration_s, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(feed.close() for feed in session.feeds))
+
+
+async def _end(stopped: asyncio.Event) -> None:
+    await stopped.wait()
+
+
+async def _read(session: Session, feed: Feed) -> None:
+    """Open a connection and read it for good. Others need not wait for it: venues do not wait for each other."""
+    facts = {"venue": feed.venue, "url": feed.url}
+    await feed.open()
+    session.log.write("subscribe", **facts, requests=len(feed.plan.requests), streams=len(feed.plan.feeds))
+    session.resumption.opened(feed, feed.wall_ns())
+    await feed.release()
+    await feed.run(session.sink)
+
+
+async def _tend(session: Session) -> None:
+    """Rows to the writer's thread, figures each second, a summary each minute."""
+    next_second_s = next_minute_s = time.monotonic()
+    while True:
+        await asyncio.sleep(_TICK_S)
+        session.writer.tick()
+        now_s = time.monotonic()
+        if now_s >= next_second_s:
+            next_second_s = now_s + _SECOND_S
+            session.monitor.tick(now_s)
+            _watch_writer(session)
+        if now_s >= next_minute_s:
+            next_minute_s = now_s + _MINUTE_S
+            _sum_up(session, "summary")
+
+
+def _watch_writer(session: Session) -> None:
+    """Say when writing begins to fail, and when it goes on."""
+    before, session.trouble = session.trouble, session.writer.trouble
+    if session.trouble != before:
+        session.log.write("trouble", text=session.trouble)
+        session.stage.note(f"WARNING {session.trouble}" if session.trouble else "writing goes on")
+
+
+def _sum_up(session: Session, event: str) -> None:
+    """The minute's figures into the log and, where there is no terminal to show them, into a line."""
+    monitor = session.monitor
+    grouping = each_stream if monitor.count() <= _MOST_SUMMED_UP else by_table
+    session.log.write(
+        event,
+        data_dir=str(session.config.root),
+        streams=[status.facts() for status in monitor.streams(grouping)],
+        connections=[connection._asdict() for connection in monitor.connections()],
+        trouble=session.trouble,
+    )
+    if not session.stage.console.is_terminal and event == "summary":
+        session.stage.note(status_line(monitor, session.head, session.trouble))
+
+
+async def _check(session: Session) -> None:
+    """Hourly, from the start: the clocks, and samples of what did not decode."""
+    while True:
+        venues = {feed.venue for feed in session.feeds}
+        session.clocks = await check_clocks(venues, session.config.capture.hosts)
+        session.log.write("clocks", **session.clocks.facts())
+        for line in session.clocks.lines():
+            session.stage.note(line)
+        log_samples(session.feeds)
+        await asyncio.sleep(_HOUR_S)
+
+
+def _show(session: Session, height: int) -> Group:
+    """What the terminal shows."""
+    head = f"{session.head} | {SIMULATED}" if session.stage.simulated else session.head
+    return status_table(session.monitor, head, session.trouble, height)

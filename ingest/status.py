@@ -1,0 +1,115 @@
+"""The status of a capture for people: a table that lives in the terminal, or one line where there is none."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from typing import Final
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ingest.monitor import ConnectionStatus, Monitor, StreamStatus, by_table, by_venue, each_stream
+
+_AROUND: Final = 6  # lines of the screen that the table itself does not fill
+_COLUMNS: Final = ("venue", "table", "symbol", "rows", "rows/s", "p50 ms", "p99 ms", "excess", "gaps", "last")
+_TEXT_COLUMNS: Final = 3
+
+
+def status_table(monitor: Monitor, head: str, trouble: str, height: int) -> Group:
+    """The finest grouping that fits into `height` lines: streams, tables, or venues."""
+    fitting = (each for each in (each_stream, by_table) if monitor.count(each) + _AROUND <= height)
+    streams = monitor.streams(next(fitting, by_venue))
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for place, name in enumerate(_COLUMNS):
+        table.add_column(name, justify="left" if place < _TEXT_COLUMNS else "right", no_wrap=True)
+    for status in streams:
+        table.add_row(*_cells(status), style="yellow" if status.age_s is None else "")
+    notes = [Text(f"{head} | {connections_line(monitor.connections())}")]
+    if trouble:
+        notes.append(Text(trouble, style="bold red"))
+    return Group(Text(), table, *notes)
+
+
+@contextmanager
+def displayed(console: Console, make: Callable[[int], Group]) -> Iterator[None]:
+    """Show what `make` gives for the screen's height, anew each second, while the context is open; a terminal only.
+
+    It is made on a thread of its own: a hundred streams take some 10 ms, which no frame should wait for.
+    """
+    if not console.is_terminal:
+        yield
+        return
+    with Live(get_renderable=lambda: make(console.height), console=console, refresh_per_second=1, transient=True):
+        yield
+
+
+def status_line(monitor: Monitor, head: str, trouble: str) -> str:
+    """All of it in one line, the latencies per venue."""
+    venues = monitor.streams(by_venue)
+    rows, rate = sum(venue.rows for venue in venues), sum(venue.rows_per_s for venue in venues)
+    gaps, streams = sum(venue.gaps for venue in venues), sum(venue.streams for venue in venues)
+    totals = f"{rows:,} rows, {rate:,.0f}/s, of {streams} streams, {_count(gaps, 'gap')}"
+    parts = [head, totals, connections_line(monitor.connections()), *map(_venue_text, venues)]
+    return " | ".join([*parts, trouble] if trouble else parts)
+
+
+def connections_line(connections: Sequence[ConnectionStatus]) -> str:
+    """What all connections together have seen."""
+    frames = sum(each.frames for each in connections)
+    rate = sum(each.frames_per_s for each in connections)
+    undecoded = sum(each.undecoded for each in connections)
+    again = _count(sum(each.reconnects for each in connections), "reconnect")
+    turned = _count(sum(each.rotations for each in connections), "rotation")
+    named = _count(len(connections), "connection")
+    return f"{named}: {frames:,} frames, {rate:,.0f}/s, {undecoded:,} undecoded, {again}, {turned}"
+
+
+def _venue_text(status: StreamStatus) -> str:
+    latency = (
+        "" if status.latency_ms is None else f" {_ms(status.latency_ms[0])}/{_ms(status.latency_ms[-1])} ms p50/p99"
+    )
+    return f"{status.key.venue}{latency}, last {_age(status.age_s)}"
+
+
+def _cells(status: StreamStatus) -> Iterable[str]:
+    latency = ["–", "–"] if status.latency_ms is None else [_ms(value) for value in status.latency_ms]
+    excess = "–" if status.excess_ms is None else f"+{_ms(status.excess_ms[-1])}"
+    key = status.key
+    name = key.symbol or _count(status.streams, "stream")
+    figures = (
+        f"{status.rows:,}",
+        f"{status.rows_per_s:,.1f}",
+        *latency,
+        excess,
+        f"{status.gaps:,}",
+        _age(status.age_s),
+    )
+    return chain((key.venue, key.table or "all", name), figures)
+
+
+def _ms(value: float) -> str:
+    return f"{value:,.1f}" if abs(value) < 1_000 else f"{value:,.0f}"
+
+
+def _age(age_s: float | None) -> str:
+    if age_s is None:
+        return "never"
+    return f"{age_s:.1f} s" if age_s < 60 else span(age_s)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def span(seconds: float) -> str:
+    """A length of time in its two largest units."""
+    minutes, rest_s = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes:02} m"
+    return f"{minutes} m {rest_s:02} s" if minutes else f"{rest_s} s"
