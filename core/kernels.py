@@ -6,6 +6,7 @@ in a folder named after the text of its file and of all that this file imports o
 """
 
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import Any, Final
 import numba
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-CACHE: Final = ROOT / ".kernels"
+CACHE: Final = Path(os.environ.get("NUMBA_CACHE_DIR", ROOT / ".kernels"))
 _IMPORT: Final = re.compile(rb"^(?:from|import) ([a-z_][\w.]*)", re.MULTILINE)
 
 
