@@ -1,17 +1,20 @@
 """Hive-partitioned Parquet on disk: `<data>/<table>/exchange=E/symbol=S/date=D[/bars=B]/*.parquet`.
 
-Every write goes to a `.part` file that is then renamed, so a reader sees a whole table or none. Capture appends shards
-named by their first receive time; every other stage replaces its partition. The footer of each file holds a digest of
-its rows and a hash of what it was built from, which is how the stages tell what is stale.
+Every write goes to a `.part` file that is then renamed, so a reader sees a whole table or none. Capture adds shards
+named by their first receive time, which are merged while readers read (core/compaction.py); every other stage replaces
+its partition. The footer of each file holds a digest of its rows and a hash of what it was built from, which is how the
+stages tell what is stale.
 """
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import polars as pl
 
@@ -22,8 +25,12 @@ from core.units import NS_PER_DAY, NS_PER_S
 DIGEST: Final = "rows_digest"
 INPUTS: Final = "inputs_hash"
 _HASHES: Final = 2**64
-_COMPRESSION: Final = "zstd"
-_LEVEL: Final = 1  # 1 against 3: 40 % faster to write, 30 % larger (peers' measurement on 10 M rows)
+ENCODING: Final[dict[str, Any]] = {"compression": "zstd", "compression_level": 1}
+_GROWING_BYTES: Final = 16 * 2**20  # a shard that still grows is smaller than this
+_ATTEMPTS: Final = 20  # at reading a partition whose shards are being merged: each merge can spoil one attempt
+_OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
+_SHARD: Final = re.compile(r"\d{20}-(\d{6})")
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, order=True)
@@ -96,20 +103,24 @@ def require(root: Path, table: Table, symbols: Sequence[str] = (), bars: str = "
 
 
 def files(root: Path, part: Partition) -> list[Path]:
-    """The Parquet files of a partition in the order of their names, which is order of time."""
-    return sorted((root / part.path).glob("*.parquet"))
+    """The Parquet files of a partition in the order of their names, which is order of time.
+
+    A merge of shards exchanges the whole folder: what was listed meanwhile is listed again, so that the names are those
+    of one moment. Who opens them may still find one gone, and must then list them anew, as the readers below do.
+    """
+    folder = root / part.path
+    while True:
+        before = _inode(folder)
+        found = sorted(folder.glob("*.parquet"))
+        if _inode(folder) == before:
+            return found
 
 
 def read(root: Path, part: Partition, columns: Sequence[str] | None = None) -> pl.DataFrame:
     """The rows of a partition, checked against the schema (whole reads only); empty where it does not exist."""
-    table = _table(part.table)
-    paths = files(root, part)
-    if not paths:
-        return pl.DataFrame(schema=table.columns)
-    frame = pl.concat([_read_file(path, columns) for path in paths])
-    if len(paths) > 1:
-        frame = frame.sort(table.order, maintain_order=True)
-    if columns is None:
+    table = table_of(part)
+    frame = _of_one_moment(root, part, lambda paths: _read_files(table, paths, columns))
+    if columns is None and frame.height:
         _checked(table, frame, part)
     return frame
 
@@ -119,23 +130,28 @@ def read_between(root: Path, part: Partition, columns: Sequence[str], from_ns: i
 
     The time is what the table is sorted by. Row groups outside are not read: a day can be walked in bounded memory.
     """
-    table = _table(part.table)
-    paths = files(root, part)
-    if not paths:
-        return pl.DataFrame(schema={name: table.columns[name] for name in columns})
+    table = table_of(part)
     inside = pl.col(table.order[0]).is_between(from_ns, to_ns, closed="left")
-    try:
-        frame = pl.scan_parquet(paths, hive_partitioning=False).filter(inside).select(columns).collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise StageError(
-            f"{root / part.path} cannot be read as Parquet ({error}): delete it and run its stage again"
-        ) from error
-    return frame.sort(table.order[0], maintain_order=True) if len(paths) > 1 else frame
+
+    def rows_of(paths: list[Path]) -> pl.DataFrame:
+        if not paths:
+            return pl.DataFrame(schema={name: table.columns[name] for name in columns})
+        frame = pl.concat([scan(path).filter(inside).select(columns) for path in paths]).collect()
+        return frame.sort(table.order[0], maintain_order=True) if len(paths) > 1 else frame
+
+    return _of_one_moment(root, part, rows_of)
+
+
+def scan(path: Path) -> pl.LazyFrame:
+    """The rows of one file. Polars opens a path more than once: a file that may be replaced in between by one of the
+    same name, the shard that capture is still writing, is read through one descriptor instead."""
+    source = path.read_bytes() if path.stat().st_size < _GROWING_BYTES else path
+    return pl.scan_parquet(source, hive_partitioning=False)
 
 
 def write(root: Path, part: Partition, frame: pl.DataFrame, inputs: str = "") -> Path:
     """Replace a partition by `frame`, atomically. `inputs` is the hash of what it was built from."""
-    _checked(_table(part.table), frame, part)
+    _checked(table_of(part), frame, part)
     target = root / part.path / "data.parquet"
     _write_file(target, frame, inputs)
     for path in files(root, part):
@@ -146,16 +162,38 @@ def write(root: Path, part: Partition, frame: pl.DataFrame, inputs: str = "") ->
 
 def append(root: Path, part: Partition, frame: pl.DataFrame, first_ns: int, number: int) -> Path:
     """Add a shard to an event partition. `number` orders shards that begin at the same time."""
-    _checked(_table(part.table), frame, part)
-    target = root / part.path / f"{first_ns:020d}-{number:06d}.parquet"
+    _checked(table_of(part), frame, part)
+    target = root / part.path / shard_name(first_ns, number)
     _write_file(target, frame, "")
     return target
+
+
+def shard_name(first_ns: int, number: int) -> str:
+    """The file name of a shard: names sort by the time of the first row, then in the order of writing."""
+    return f"{first_ns:020d}-{number:06d}.parquet"
+
+
+def next_number(root: Path, part: Partition) -> int:
+    """The number of a partition's next shard: one that no shard of an earlier process has. Drafts it left go."""
+    for draft in (root / part.path).glob("*.part"):
+        draft.unlink(missing_ok=True)
+    numbers = (_SHARD.match(path.name) for path in files(root, part))
+    return max((int(each[1]) for each in numbers if each), default=-1) + 1
+
+
+def put_shard(root: Path, part: Partition, name: str, frame: pl.DataFrame, sealed: bool, fsync: bool) -> None:
+    """Write or replace a shard, atomically. Raises OSError where the disk refuses; nothing is half written then.
+
+    A shard that is not sealed will soon be written again with more rows, and carries no digest.
+    `fsync`: on return the shard outlives a power cut; without, it outlives the process, not the machine.
+    """
+    write_file(root / part.path / name, frame, {DIGEST: digest_of(frame)} if sealed else {}, fsync)
 
 
 def built_from(root: Path, part: Partition) -> str:
     """The inputs hash of a partition as written, empty where it does not exist."""
     paths = files(root, part)
-    return _footer(paths[0]).get(INPUTS, "") if paths else ""
+    return footer(paths[0]).get(INPUTS, "") if paths else ""
 
 
 def fingerprint(root: Path, parts: Iterable[Partition]) -> str:
@@ -163,9 +201,18 @@ def fingerprint(root: Path, parts: Iterable[Partition]) -> str:
     return hash_of([(part, _partition_digest(root, part)) for part in parts])
 
 
+def _partition_digest(root: Path, part: Partition) -> str:
+    return _of_one_moment(root, part, lambda paths: sum_of_digests(map(file_digest, paths)))
+
+
 def rows(root: Path, part: Partition) -> int:
     """The number of rows in a partition, from the footers."""
-    return sum(pl.scan_parquet(path).select(pl.len()).collect().item() for path in files(root, part))
+    return _of_one_moment(root, part, lambda paths: sum(map(_file_rows, paths)))
+
+
+def _file_rows(path: Path) -> int:
+    digest = footer(path).get(DIGEST)
+    return int(digest.split("-")[0] if digest else scan(path).select(pl.len()).collect().item())
 
 
 def hash_of(*values: object) -> str:
@@ -193,13 +240,49 @@ def split_by_date(frame: pl.DataFrame, time_column: str) -> Iterator[tuple[str, 
         start = stop
 
 
-def _table(name: str) -> Table:
-    return next(table for table in TABLES if table.name == name)
+def table_of(part: Partition) -> Table:
+    """The table that a partition belongs to."""
+    return next(table for table in TABLES if table.name == part.table)
+
+
+def _inode(folder: Path) -> int:
+    """What tells a folder from one that was put in its place; 0 where there is none."""
+    try:
+        return os.stat(folder).st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def _of_one_moment(root: Path, part: Partition, answer: Callable[[list[Path]], _Answer]) -> _Answer:
+    """`answer` of the files of a partition; from a new listing where some were merged away while it was made.
+
+    Merged shards get new names: where every listed file could be opened, no row is missing and none is there twice.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            return answer(files(root, part))
+        except FileNotFoundError:
+            continue
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise StageError(
+                f"{root / part.path} cannot be read as Parquet ({error}): delete it and run its stage again"
+            ) from error
+    raise StageError(f"{root / part.path} kept changing while it was read: try again when less is written to it")
+
+
+def _read_files(table: Table, paths: Sequence[Path], columns: Sequence[str] | None) -> pl.DataFrame:
+    if not paths:
+        return pl.DataFrame(schema=table.columns)
+    frame = pl.concat([_read_file(path, columns) for path in paths])
+    return frame.sort(table.order, maintain_order=True) if len(paths) > 1 else frame
 
 
 def _read_file(path: Path, columns: Sequence[str] | None) -> pl.DataFrame:
+    frame = scan(path) if columns is None else scan(path).select(columns)
     try:
-        return pl.read_parquet(path, columns=None if columns is None else list(columns), hive_partitioning=False)
+        return frame.collect()
+    except FileNotFoundError:
+        raise
     except (pl.exceptions.PolarsError, OSError) as error:
         raise StageError(f"{path} cannot be read as Parquet ({error}): delete it and run its stage again") from error
 
@@ -212,28 +295,64 @@ def _checked(table: Table, frame: pl.DataFrame, part: Partition) -> None:
 
 
 def _write_file(target: Path, frame: pl.DataFrame, inputs: str) -> None:
+    write_file(target, frame, {DIGEST: digest_of(frame), INPUTS: inputs})
+
+
+def write_file(target: Path, frame: pl.DataFrame, metadata: Mapping[str, str], fsync: bool = False) -> None:
+    """Write a Parquet file through a `.part` neighbour. Raises OSError, with its number, where the disk refuses."""
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(target.name + ".part")
-    frame.write_parquet(
-        draft,
-        compression=_COMPRESSION,
-        compression_level=_LEVEL,
-        metadata={DIGEST: _rows_digest(frame), INPUTS: inputs},
-    )
-    os.replace(draft, target)
+    try:
+        frame.write_parquet(draft, **ENCODING, metadata=dict(metadata))
+        if fsync:
+            sync(draft)
+        os.replace(draft, target)
+    except BaseException as error:
+        with suppress(OSError):
+            draft.unlink()  # gives back what it took of a full disk
+        raise _os_error(error, target) or error from None
+    if fsync:
+        sync(target.parent)
 
 
-def _rows_digest(frame: pl.DataFrame) -> str:
+def sync(path: Path) -> None:
+    """Have the disk hold a file's contents, or a folder's names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _os_error(error: BaseException, path: Path) -> OSError | None:
+    """Polars tells of a full disk in a ComputeError, whose text holds the number."""
+    number = _OS_ERROR.search(str(error)) if isinstance(error, pl.exceptions.PolarsError | OSError) else None
+    return OSError(int(number[1]), os.strerror(int(number[1])), str(path)) if number else None
+
+
+def digest_of(frame: pl.DataFrame) -> str:
     """Rows, the sum of their hashes and a hash of the columns: sums of shards add up to the sum of the whole."""
     total = int(frame.hash_rows(seed=0).sum()) if frame.height else 0
     return f"{frame.height}-{total % _HASHES:016x}-{hash_of(frame.columns)}"
 
 
-def _partition_digest(root: Path, part: Partition) -> tuple[int, int, list[str]]:
-    digests = [_footer(path).get(DIGEST, "0-0-").split("-") for path in files(root, part)]
-    n_rows, total = sum(int(each[0]) for each in digests), sum(int(each[1], 16) for each in digests)
-    return n_rows, total % _HASHES, sorted({each[2] for each in digests})
+def file_digest(path: Path) -> str:
+    """The digest of a file's rows, from its footer; of a shard that was never sealed, from the rows."""
+    return footer(path).get(DIGEST) or digest_of(_read_file(path, None))
 
 
-def _footer(path: Path) -> dict[str, str]:
+def has_digest(path: Path) -> bool:
+    """Whether a shard was sealed."""
+    return DIGEST in footer(path)
+
+
+def sum_of_digests(digests: Iterable[str]) -> str:
+    """The digest of the rows of some files together."""
+    each = [digest.split("-") for digest in digests]
+    n_rows, total = sum(int(one[0]) for one in each), sum(int(one[1], 16) for one in each)
+    return f"{n_rows}-{total % _HASHES:016x}-{'+'.join(sorted({one[2] for one in each}))}"
+
+
+def footer(path: Path) -> dict[str, str]:
+    """What stands in a file's footer beside the schema: its digest, and what it was built from."""
     return pl.read_parquet_metadata(path)

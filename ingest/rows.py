@@ -1,184 +1,203 @@
-"""Event structs to rows of the event tables, in shards of bounded size.
+"""The table writer: decoded events of all connections to the event tables on disk, while they come.
 
-Structs are packed into columns every few thousand (a struct with its numbers takes some 350 bytes, a packed row 64),
-and columns are written as a shard when there are `flush_rows` of them or when they are `flush_s` old.
+The loop that reads the sockets only sorts structs into lists and hands these over; packing, Parquet and merging are
+done on threads of their own. Polars releases the interpreter lock while it works, so that one core can do both.
 """
 
+import queue
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from operator import attrgetter
+from math import inf
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeAlias
 
-import numpy as np
-import polars as pl
+from core.errors import StageError
+from core.schema import Table
+from ingest.compactor import Compactor
+from ingest.events import Event
+from ingest.packing import TABLES
+from ingest.shards import Observe, ShardSettings, ShardWriter
 
-from core.schema import (
-    BOOK_DELTAS,
-    BOOK_SIDE,
-    F64,
-    GAPS,
-    I64,
-    KLINES,
-    LIQUIDATIONS,
-    MARK_PRICES,
-    TOP_OF_BOOK,
-    TRADES,
-    Table,
-)
-from core.store import Partition, append, split_by_date
-from ingest.events import BookUpdate, Event, Gap, Kline, Liquidation, Mark, Quote, Trade
-
-TABLES: Final[dict[type, Table]] = {
-    Quote: TOP_OF_BOOK,
-    Trade: TRADES,
-    BookUpdate: BOOK_DELTAS,
-    Liquidation: LIQUIDATIONS,
-    Mark: MARK_PRICES,
-    Kline: KLINES,
-    Gap: GAPS,
-}
-_SIDES: Final = pl.Series(["bid", "ask"], dtype=BOOK_SIDE)
-_PACK_EVENTS: Final = 16_384
-_WORTH_PACKING: Final = 1024
-
-
-def frame_of(table: Table, events: Sequence[Any]) -> pl.DataFrame:
-    """Rows of one kind of events, in the table's order; a book update has one row per level, bids first."""
-    frame = _book_rows(events) if table is BOOK_DELTAS else _struct_rows(table, events)
-    return frame if frame[table.order[0]].is_sorted() else frame.sort(table.order, maintain_order=True)
-
-
-def _struct_rows(table: Table, events: Sequence[Any]) -> pl.DataFrame:
-    return pl.DataFrame([_column(table, name, map(attrgetter(name), events), len(events)) for name in table.columns])
-
-
-def _column(table: Table, name: str, values: Iterator[Any], count: int) -> pl.Series:
-    """A column of the table's dtype. Numbers that are never null go through NumPy, which is 3 times as fast."""
-    dtype = table.columns[name]
-    if dtype in (I64, F64) and name not in table.nullable:
-        return pl.Series(name, np.fromiter(values, np.int64 if dtype == I64 else np.float64, count))
-    return pl.Series(name, list(values), dtype=dtype)
-
-
-def _book_rows(updates: Sequence[BookUpdate]) -> pl.DataFrame:
-    sides = [side for update in updates for side in (update.bids, update.asks)]
-    levels_per_side = np.fromiter(map(len, sides), np.int64, len(sides))
-    levels_per_update = levels_per_side[0::2] + levels_per_side[1::2]
-    total = int(levels_per_update.sum())
-    flat = np.fromiter(chain.from_iterable(chain.from_iterable(sides)), np.float64, 2 * total)
-    side_codes = np.repeat(np.tile(np.array([0, 1], np.uint32), len(updates)), levels_per_side)
-
-    def per_level(name: str, dtype: Any) -> np.ndarray[Any, Any]:
-        return np.repeat(np.fromiter(map(attrgetter(name), updates), dtype, len(updates)), levels_per_update)
-
-    return pl.DataFrame(
-        [
-            pl.Series("exch_ns", per_level("exch_ns", np.int64)),
-            pl.Series("recv_ns", per_level("recv_ns", np.int64)),
-            pl.Series("update_id", per_level("update_id", np.int64)),
-            _SIDES.gather(side_codes).rename("side"),
-            pl.Series("price", flat[0::2]),
-            pl.Series("qty", flat[1::2]),
-            pl.Series("is_snapshot", per_level("is_snapshot", np.bool_)),
-            pl.Series("recv_assumed", per_level("recv_assumed", np.bool_)),
-        ]
-    )
+_HAND_OVER_EVENTS: Final = 16_384
+_LONG: Final = 1024  # events of one kind and symbol that are packed at once
+_MOST_EVENTS: Final = 131_072  # structs in all lists together, some 40 MB
+_SWEEP: Final = 0.7  # of durable_s: the longest that an event waits to be handed over
+_IDLE_S: Final = 0.25
 
 
 @dataclass
-class _Pending:
-    """What is not yet written of one table of one symbol."""
+class _Stream:
+    """Events of one kind, venue and symbol that are not handed over yet."""
 
-    table: Table
     venue: str
-    symbol: str
-    since_s: float
+    kind: type
+    table: Table
     events: list[Event] = field(default_factory=list)
-    packed: list[pl.DataFrame] = field(default_factory=list)
-    packed_rows: int = 0
 
-    def pack(self) -> None:
-        if self.events:
-            frame = frame_of(self.table, self.events)
-            self.packed.append(frame)
-            self.packed_rows += frame.height
-            self.events.clear()
+
+_Job: TypeAlias = tuple[str, Table, list[Event], bool] | threading.Event | None
 
 
 class TableWriter:
-    """Takes decoded events of all connections and appends them to the event tables under `root`.
+    """Writes what it is given into the event tables under `root`, and merges the shards.
 
-    `rows` counts what was taken, by (venue, table).
+    With `durable_s`, rows are in a readable file within that time of `add`, given `tick` some 20 times a second;
+    without, shards are written by `flush_rows` alone (markets played faster than they were). At most `waiting_rows`
+    wait in memory for a disk that refuses. `fsync` makes what is written outlive a power cut too, at some ms per file.
+    `observe` gets the new rows of each write, on the writer's thread, `say` what the user must know.
+
+    `add`, `tick`, `flush` and `close` belong to one thread and raise what the writer's thread died of, if it did.
     """
 
     def __init__(
-        self, root: Path, flush_rows: int, flush_s: float, read_clock_s: Callable[[], float] = time.monotonic
+        self,
+        root: Path,
+        flush_rows: int = 200_000,
+        durable_s: float = inf,
+        *,
+        waiting_rows: int = 4_000_000,
+        fsync: bool = False,
+        say: Callable[[str], None] = print,
+        observe: Observe | None = None,
+        read_clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.rows: Counter[tuple[str, str]] = Counter()
-        self._root = root
-        self._flush_rows = flush_rows
-        self._flush_s = flush_s
+        lock = threading.Lock()
+        settings = ShardSettings(flush_rows, waiting_rows, fsync, grows=durable_s < inf)
+        self._compactor = Compactor(root, lock, lambda part: self._shards.tail_of(part), say)
+        self._shards = ShardWriter(root, settings, lock, say, observe, self._compactor.consider, read_clock_s)
         self._read_clock_s = read_clock_s
-        self._pending: list[_Pending] = []
-        self._waiting: dict[tuple[str, type, str], list[Event]] = {}
-        self._unpacked = 0
-        self._shards = 0
+        self._sweep_s = _SWEEP * durable_s
+        self._streams: list[_Stream] = []
+        self._append: dict[tuple[str, type, str], Callable[[Event], None]] = {}
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._given = 0  # events, by add
+        self._taken = 0  # of them, by the writer's thread
+        self._here = 0  # of them, since lists were last handed over
+        self._next = 0  # stream of the sweep
+        self._swept_s = read_clock_s()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="table writer", daemon=True)
+        self._compactor.start()
+        self._thread.start()
+
+    @property
+    def rows(self) -> Counter[tuple[str, str]]:
+        """Rows on disk by (venue, table)."""
+        return self._shards.written
+
+    @property
+    def backlog(self) -> int:
+        """Events and rows that are in no file yet."""
+        return self._given - self._taken + self._shards.waiting
+
+    @property
+    def trouble(self) -> str:
+        """Why the disk refuses rows, empty while it takes them."""
+        return self._shards.trouble
+
+    @property
+    def dropped(self) -> int:
+        """Rows dropped because no disk took them. Each stretch of them stands in `gaps`."""
+        return self._shards.dropped
 
     def add(self, venue: str, events: Sequence[Event]) -> None:
         """Take events of one venue, in the order of their receipt."""
-        waiting = self._waiting
+        append = self._append
         for event in events:
             try:
-                waiting[venue, type(event), event.symbol].append(event)
+                append[venue, type(event), event.symbol](event)
             except KeyError:
                 self._begin(venue, event)
-        self._unpacked += len(events)
-        if self._unpacked >= _PACK_EVENTS:
-            self._pack()
+        self._given += len(events)
+        self._here += len(events)
+        if self._here >= _HAND_OVER_EVENTS:
+            self._hand_over_long()
 
-    def _pack(self) -> None:
-        """Pack what has become long, and write what is full."""
-        self._unpacked = 0
-        for pending in self._pending:
-            if len(pending.events) >= _WORTH_PACKING:
-                pending.pack()
-                if pending.packed_rows >= self._flush_rows:
-                    self._write(pending)
+    def tick(self) -> None:
+        """Hand over the events of some streams: of all within a sweep, evenly, so that writes do not come in bursts."""
+        self._check()
+        now_s = self._read_clock_s()
+        count = len(self._streams)
+        due = int((now_s - self._swept_s) / self._sweep_s * count) if self._sweep_s < inf else 0
+        if not due:
+            return
+        self._swept_s = now_s if due >= count else self._swept_s + due / count * self._sweep_s
+        for _ in range(min(due, count)):
+            self._next = (self._next + 1) % count
+            self._hand_over(self._streams[self._next], write=True)
 
-    def flush_old(self) -> None:
-        """Write what has waited for longer than `flush_s`. To be called now and then."""
-        oldest_s = self._read_clock_s() - self._flush_s
-        for pending in self._pending:
-            if pending.since_s <= oldest_s:
-                self._write(pending)
+    flush_old = tick
 
     def flush(self) -> None:
-        """Write everything."""
-        for pending in self._pending:
-            self._write(pending)
+        """Return when all that was given is on disk, or the disk has refused it."""
+        self._hand_over_all(write=True)
+        done = threading.Event()
+        self._jobs.put(done)
+        while not done.wait(_IDLE_S):
+            self._check()
+        self._check()
+
+    def close(self) -> None:
+        """Write everything, and make one file of each partition. Raises StageError where rows could not be written."""
+        self._hand_over_all(write=True)
+        self._jobs.put(None)
+        self._thread.join()
+        self._check()
+        self._compactor.finish(self._shards.seal_all())
+        if self._shards.waiting:
+            raise StageError(f"{self._shards.waiting:,} rows were received and are lost: {self.trouble}")
 
     def _begin(self, venue: str, event: Event) -> None:
-        pending = _Pending(TABLES[type(event)], venue, event.symbol, self._read_clock_s(), [event])
-        self._pending.append(pending)
-        self._waiting[venue, type(event), event.symbol] = pending.events
+        stream = _Stream(venue, type(event), TABLES[type(event)], [event])
+        self._streams.append(stream)
+        self._append[venue, type(event), event.symbol] = stream.events.append
 
-    def _write(self, pending: _Pending) -> None:
-        """Append shards, one per UTC day that the rows touch."""
-        pending.pack()
-        packed, pending.packed = pending.packed, []
-        rows, pending.packed_rows, pending.since_s = pending.packed_rows, 0, self._read_clock_s()
-        if not rows:
+    def _hand_over_long(self) -> None:
+        """What is worth packing goes to the writer's thread; if that cannot keep up, wait for it."""
+        for stream in self._streams:
+            if len(stream.events) >= _LONG:
+                self._hand_over(stream, write=False)
+        self._here = 0
+        if self._given - self._taken > _MOST_EVENTS:
+            self._hand_over_all(write=False)
+            while self._given - self._taken > _MOST_EVENTS:
+                self._check()
+                time.sleep(0.001)
+
+    def _hand_over_all(self, write: bool) -> None:
+        for stream in self._streams:
+            self._hand_over(stream, write)
+
+    def _hand_over(self, stream: _Stream, write: bool) -> None:
+        if not stream.events:
             return
-        table, time_column = pending.table, pending.table.order[0]
-        frame = packed[0] if len(packed) == 1 else pl.concat(packed)
-        if not frame[time_column].is_sorted():
-            frame = frame.sort(table.order, maintain_order=True)
-        for date, day in split_by_date(frame, time_column):
-            part = Partition(table.name, pending.venue, pending.symbol, date)
-            self._shards += 1
-            append(self._root, part, day, int(day[time_column][0]), self._shards)
-        self.rows[pending.venue, table.name] += rows
+        events, stream.events = stream.events, []
+        self._append[stream.venue, stream.kind, events[0].symbol] = stream.events.append
+        self._jobs.put((stream.venue, stream.table, events, write))
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _work(self) -> None:
+        """What the thread does until it is told to end, or until a bug ends it."""
+        try:
+            while (job := self._next_job()) is not None:
+                if isinstance(job, threading.Event):
+                    job.set()
+                    continue
+                self._shards.take(*job)
+                self._taken += len(job[2])
+                self._shards.retry()
+        except BaseException as error:
+            self._failure = error
+
+    def _next_job(self) -> _Job:
+        while True:
+            try:
+                return self._jobs.get(timeout=_IDLE_S)
+            except queue.Empty:
+                self._shards.retry()

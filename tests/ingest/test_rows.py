@@ -1,5 +1,6 @@
 """Events to shards: nothing lost, in order, one partition per day, bounded in memory."""
 
+import time
 from pathlib import Path
 
 from hypothesis import given
@@ -9,7 +10,8 @@ from core.schema import BOOK_DELTAS, EVENTS, GAPS, MARK_PRICES, TOP_OF_BOOK, che
 from core.store import Partition, files, partitions, read
 from core.units import NS_PER_DAY
 from ingest.events import BookUpdate, Gap, Mark, Quote
-from ingest.rows import TableWriter, frame_of
+from ingest.packing import frame_of
+from ingest.rows import TableWriter
 
 
 def quote(recv_ns: int, symbol: str = "BTCUSDT") -> Quote:
@@ -50,10 +52,10 @@ def test_rows_received_out_of_order_are_put_in_order() -> None:
 @given(st.lists(st.integers(1, 2 * NS_PER_DAY), max_size=60), st.integers(1, 20))
 def test_every_row_arrives_once_and_in_order(tmp_path_factory: object, times: list[int], flush_rows: int) -> None:
     root: Path = tmp_path_factory.mktemp("rows")  # type: ignore[attr-defined]
-    writer = TableWriter(root, flush_rows, 60.0)
-    for time in times:
-        writer.add("binance_um", [quote(time)])
-        if time % 3 == 0:
+    writer = TableWriter(root, flush_rows)
+    for recv_ns in times:
+        writer.add("binance_um", [quote(recv_ns)])
+        if recv_ns % 3 == 0:
             writer.flush()
     writer.flush()
     found = [row for place in partitions(root, TOP_OF_BOOK) for row in read(root, place)["recv_ns"].to_list()]
@@ -62,7 +64,7 @@ def test_every_row_arrives_once_and_in_order(tmp_path_factory: object, times: li
 
 
 def test_a_day_is_cut_at_midnight(tmp_path: Path) -> None:
-    writer = TableWriter(tmp_path, 1000, 60.0)
+    writer = TableWriter(tmp_path, 1000)
     writer.add("binance_um", [quote(NS_PER_DAY - 1), quote(NS_PER_DAY)])
     writer.flush()
     assert read(tmp_path, part())["recv_ns"].to_list() == [NS_PER_DAY - 1]
@@ -70,28 +72,28 @@ def test_a_day_is_cut_at_midnight(tmp_path: Path) -> None:
 
 
 def test_full_buffers_are_written_without_being_asked(tmp_path: Path) -> None:
-    writer = TableWriter(tmp_path, flush_rows=10_000, flush_s=1e9)
+    writer = TableWriter(tmp_path, flush_rows=10_000)
     for start in range(1, 60_001, 100):
         writer.add("binance_um", [quote(start + k) for k in range(100)])
-    assert 2 <= len(files(tmp_path, part())) <= 6
     writer.flush()
+    assert 2 <= len(files(tmp_path, part())) <= 6
     assert read(tmp_path, part()).height == 60_000
 
 
-def test_old_rows_are_written_even_if_they_are_few(tmp_path: Path) -> None:
-    now_s = 0.0
-    writer = TableWriter(tmp_path, 1000, 60.0, read_clock_s=lambda: now_s)
-    writer.add("binance_um", [quote(5)])
-    now_s = 59.0
-    writer.flush_old()
-    assert not files(tmp_path, part())
-    now_s = 61.0
-    writer.flush_old()
+def test_rows_are_on_disk_within_the_time_that_was_asked_for(tmp_path: Path) -> None:
+    writer = TableWriter(tmp_path, 1000, durable_s=0.2)
+    for number in range(1, 21):
+        writer.add("binance_um", [quote(number), quote(number, f"X{number}USDT")])
+        while writer.backlog:
+            writer.tick()
+            time.sleep(0.005)
+        assert read(tmp_path, part()).height == number
     assert len(files(tmp_path, part())) == 1
+    writer.close()
 
 
 def test_gaps_are_a_table_of_their_own(tmp_path: Path) -> None:
-    writer = TableWriter(tmp_path, 1000, 60.0)
+    writer = TableWriter(tmp_path, 1000)
     for from_ns in (5, 1):
         writer.add("binance_um", [Gap("BTCUSDT", "trades", from_ns, 9, "lost", False)])
     writer.flush()

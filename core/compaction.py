@@ -1,0 +1,194 @@
+"""Small shards of a partition to one sorted file, while others write to the partition and read from it.
+
+The merged file is written into a staging folder outside of the tables, the shards that are not merged are hard-linked
+beside it, and the folder is exchanged with the partition's in one step of the file system (renameat2 with
+RENAME_EXCHANGE: Linux 3.15, ext4, xfs, btrfs, tmpfs). Whatever kills the process, the partition holds either the shards
+or their merge; what stays behind lies in `<data>/.staging`, which the next writer empties. A merge has a new name, so
+that a reader who listed the shards finds one missing, never rows twice (store.files).
+"""
+
+import ctypes
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from core.schema import Table
+from core.store import (
+    DIGEST,
+    ENCODING,
+    INPUTS,
+    Partition,
+    digest_of,
+    file_digest,
+    files,
+    has_digest,
+    scan,
+    sum_of_digests,
+    sync,
+    table_of,
+)
+
+SMALL_BYTES: Final = 4 * 2**20
+"""A shard below this is merged with its neighbours while capture goes on: some 300,000 quotes."""
+WORTH_MERGING: Final = 16
+_WINDOW_ROWS: Final = 500_000  # sorted at a time: some 40 MB
+_MARK_ROWS: Final = 32_768  # how finely the cuts between windows are chosen
+_AT_FDCWD: Final = -100
+_EXCHANGE: Final = 2  # RENAME_EXCHANGE of linux/fs.h
+_CANNOT: Final = {errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP}
+_GENERATION: Final = re.compile(r"(.+)-m(\d+)")
+
+
+class CannotExchangeError(OSError):
+    """The file system cannot exchange two folders, or cannot hard-link: shards stay as they are."""
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A merge that waits to be put in the place of the shards it was made of."""
+
+    part: Partition
+    sources: tuple[Path, ...]
+    merged: Path
+
+
+def staging_of(root: Path) -> Path:
+    return root / ".staging"
+
+
+def clear_staging(root: Path) -> None:
+    """Delete what a killed process left. To be called by the one process that may write the event tables."""
+    shutil.rmtree(staging_of(root), ignore_errors=True)
+
+
+def compact_partition(root: Path, part: Partition, lock: AbstractContextManager[Any] | None = None) -> bool:
+    """Make one sorted file of a partition's shards; False where it is one already.
+
+    `lock` is held while the folders are exchanged: nobody else may write to the partition then. Raises
+    CannotExchangeError, or OSError where the disk refuses; the shards are as they were then.
+    """
+    paths = files(root, part)
+    if len(paths) == 0 or (len(paths) == 1 and has_digest(paths[0])):
+        return False
+    put_in_place(root, merge(root, part, paths), lock)
+    return True
+
+
+def small_neighbours(paths: Sequence[Path]) -> list[Path]:
+    """The longest run of small shards, if they are enough to be merged; empty otherwise."""
+    best: list[Path] = []
+    run: list[Path] = []
+    for path in paths:
+        run = [*run, path] if path.stat().st_size < SMALL_BYTES else []
+        best = max(best, run, key=len)
+    return best if len(best) >= WORTH_MERGING else []
+
+
+def merge(root: Path, part: Partition, sources: Sequence[Path]) -> Staged:
+    """Write the rows of some shards, neighbours in the order of names, as one sorted file into a staging folder.
+
+    Rows of one time keep the order of the shards. Memory is bounded by a window of rows, not by their number. The file
+    is on the disk for good before the shards can go, or a power cut could take both.
+    """
+    staging_of(root).mkdir(parents=True, exist_ok=True)
+    merged = Path(mkdtemp(dir=staging_of(root))) / _merged_name(sources[0])
+    merged.parent.chmod(0o755)
+    digest = sum_of_digests(map(file_digest, sources))
+    read: list[str] = []  # digests of what goes through
+    try:
+        schema = pl.read_parquet_schema(sources[0])
+        rows = register_io_source(lambda *_: _windows(table_of(part), sources, read), schema=schema, is_pure=True)
+        rows.sink_parquet(merged, **ENCODING, metadata={DIGEST: digest, INPUTS: ""}, maintain_order=True)
+        if sum_of_digests(read) != digest:
+            raise OSError(errno.EIO, "the merge does not hold the rows of its shards", str(merged))
+        sync(merged)
+    except BaseException:
+        shutil.rmtree(merged.parent, ignore_errors=True)
+        raise
+    return Staged(part, tuple(sources), merged)
+
+
+def put_in_place(root: Path, staged: Staged, lock: AbstractContextManager[Any] | None = None) -> None:
+    """Exchange the shards for their merge, in one step. Raises CannotExchangeError."""
+    folder, staging = root / staged.part.path, staged.merged.parent
+    gone = {path.name for path in staged.sources}
+    try:
+        with lock or nullcontext():
+            for path in folder.glob("*.parquet"):
+                if path.name not in gone:
+                    os.link(path, staging / path.name)
+            exchange(staging, folder)
+    except OSError as error:
+        if error.errno in _CANNOT:
+            raise CannotExchangeError(error.errno, error.strerror, str(folder)) from None
+        raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)  # the new folder where it failed, the old one where it did not
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Exchange what two paths name, in one step. Raises OSError."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        raise OSError(errno.ENOSYS, "this C library has no renameat2", str(one))
+    if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _EXCHANGE):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(one), None, str(other))
+
+
+def _merged_name(first: Path) -> str:
+    """A name that sorts where the first shard's does and was never used: its own with a generation."""
+    known = _GENERATION.fullmatch(first.stem)
+    stem, generation = (known[1], int(known[2])) if known else (first.stem, 0)
+    return f"{stem}-m{generation + 1}.parquet"
+
+
+@dataclass(frozen=True)
+class _Marks:
+    """Where the rows of a sorted file lie: every `_MARK_ROWS`-th time, the rows from each to the next, and the last."""
+
+    path: Path
+    times: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+    last: int
+
+
+def _windows(table: Table, sources: Sequence[Path], read: list[str]) -> Iterator[pl.DataFrame]:
+    """The rows of all sources in order, one stretch of time after the other; `read` gets the digest of each."""
+    time = pl.col(table.order[0])
+    marks = [each for each in (_marks(path, table.order[0]) for path in sources) if each.times.size]
+    for from_ns, to_ns in pairwise(_cuts(marks) if marks else []):
+        inside = time.is_between(from_ns, to_ns, closed="left")
+        near = [each.path for each in marks if each.times[0] < to_ns and each.last >= from_ns]
+        rows = pl.concat([scan(path).filter(inside) for path in near]).collect()
+        rows = rows.sort(table.order, maintain_order=True)
+        read.append(digest_of(rows))
+        yield rows
+
+
+def _marks(path: Path, time: str) -> _Marks:
+    times = scan(path).select(time).collect()[time].to_numpy()
+    at = np.arange(0, times.size, _MARK_ROWS)
+    return _Marks(path, times[at], np.diff(at, append=times.size), int(times[-1]) if times.size else 0)
+
+
+def _cuts(marks: Sequence[_Marks]) -> list[int]:
+    """Times between which there are about `_WINDOW_ROWS` rows each, from before the first row to behind the last."""
+    times = np.concatenate([each.times for each in marks])
+    order = times.argsort(kind="stable")
+    before = np.concatenate([each.rows for each in marks])[order].cumsum()
+    starts = times[order][1:][np.diff(before // _WINDOW_ROWS) > 0]
+    return [*np.unique([times.min(), *starts]).tolist(), max(each.last for each in marks) + 1]

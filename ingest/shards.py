@@ -1,0 +1,282 @@
+"""Rows to files: what the table writer's thread does.
+
+Each partition that rows come to has one growing shard, the tail. It is written again, with all its rows and in one
+step, whenever there are new ones, until it is long or old; then it is sealed and the next begins. So a row is in a
+readable file as soon as it is in any, and never in two. A disk that refuses is told of once and tried once a second;
+meanwhile rows wait in memory, up to a bound beyond which the oldest are dropped and leave a row in `gaps`.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import polars as pl
+
+from core.schema import GAPS, Table
+from core.store import Partition, next_number, put_shard, shard_name, split_by_date
+from ingest.events import Event, Gap
+from ingest.packing import frame_of, in_order
+
+Observe: TypeAlias = Callable[[str, Table, str, pl.DataFrame], None]
+"""Gets (venue, table, symbol, rows) of each write, the new rows only, on the writer's thread."""
+
+SEAL_AFTER_S: Final = 30.0
+"""A tail this old is sealed: rewriting costs its length each time, some 0.15 us per row."""
+_TAIL_ROWS: Final = 1_000_000  # of all tails together, some 70 MB; beyond, what is written is sealed
+_RETRY_S: Final = 1.0
+_LOOSE: Final = 32  # frames that wait for a disk are put together by so many: an empty one takes 5 KB
+_FRAME_ROWS: Final = 16_384
+_FREED: Final = 0.1  # of the bound, each time it is reached
+
+
+@dataclass
+class _Growing:
+    """A partition that rows come to: those that are in no file yet, and those of the tail."""
+
+    part: Partition
+    table: Table
+    number: int  # of the next shard
+    fresh: list[pl.DataFrame] = field(default_factory=list)
+    fresh_rows: int = 0
+    loose: int = 0  # frames since they were last put together
+    tail: pl.DataFrame | None = None
+    name: str = ""  # of the tail, empty where there is none
+    began_s: float = 0.0
+    lost: tuple[int, int, int] | None = None  # first and last time of rows that were dropped, and how many
+
+
+@dataclass(frozen=True)
+class ShardSettings:
+    """`waiting_rows` bounds what waits in memory for a disk that refuses; `grows`: tails are rewritten (live)."""
+
+    flush_rows: int
+    waiting_rows: int
+    fsync: bool
+    grows: bool
+
+
+class ShardWriter:
+    """Puts rows into shards under `root`; one thread uses it. Others may read its counts and `trouble`.
+
+    `waiting` counts rows that are in no file yet; `trouble` says why, where the disk refuses them. `lock` is held while
+    a shard is written: whoever holds it sees a partition at rest. `sealed` is called with partitions that have a new
+    sealed shard, and True where no more rows are expected.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        settings: ShardSettings,
+        lock: AbstractContextManager[Any],
+        say: Callable[[str], None],
+        observe: Observe | None = None,
+        sealed: Callable[[Partition, bool], None] = lambda part, whole: None,
+        read_clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.waiting = 0
+        self.written: Counter[tuple[str, str]] = Counter()
+        self.dropped = 0
+        self.trouble = ""
+        self._root = root
+        self._settings = settings
+        self._lock = lock
+        self._say = say
+        self._observe = observe
+        self._sealed = sealed
+        self._read_clock_s = read_clock_s
+        self._growing: dict[Partition, _Growing] = {}
+        self._tail_rows = 0
+        self._since_s = 0.0  # of the trouble
+        self._retry_s = 0.0
+
+    def take(self, venue: str, table: Table, events: Sequence[Event], write: bool) -> None:
+        """Pack events of one kind and symbol; write them if asked to, or if they are many."""
+        for date, rows in split_by_date(frame_of(table, events), table.order[0]):
+            growing = self._of(Partition(table.name, venue, events[0].symbol, date), table)
+            growing.fresh.append(rows)
+            growing.fresh_rows += rows.height
+            growing.loose += 1
+            self.waiting += rows.height
+            if write or growing.fresh_rows >= self._settings.flush_rows:
+                self._write(growing)
+        if self.waiting > self._settings.waiting_rows:
+            self._make_room()
+
+    def retry(self) -> None:
+        """Where the disk has refused: try again, if it is time."""
+        if self.trouble and self._read_clock_s() >= self._retry_s:
+            for growing in list(self._growing.values()):
+                if growing.fresh:
+                    self._write(growing)
+                    return
+
+    def seal_all(self) -> list[Partition]:
+        """Write everything; the partitions that rows came to. No rows may follow."""
+        self._retry_s = 0.0
+        for growing in list(self._growing.values()):
+            self._write(growing, seal=True)
+        return list(self._growing)
+
+    def tail_of(self, part: Partition) -> str:
+        """The name of the shard of a partition that may be written again; empty where there is none."""
+        growing = self._growing.get(part)
+        return growing.name if growing else ""
+
+    def _of(self, part: Partition, table: Table) -> _Growing:
+        growing = self._growing.get(part)
+        if growing is None:
+            self._finish_before(part)
+            growing = self._growing[part] = _Growing(part, table, next_number(self._root, part))
+        return growing
+
+    def _finish_before(self, part: Partition) -> None:
+        """A new day of a stream begins: the days before it get no more rows, but for late ones."""
+        for growing in list(self._growing.values()):
+            if replace(growing.part, date=part.date) == part and growing.part.date < part.date:
+                self._write(growing, seal=True)
+                if not growing.fresh:
+                    self._let_go(growing)
+                    del self._growing[growing.part]
+                    self._sealed(growing.part, True)
+
+    def _write(self, growing: _Growing, seal: bool = False) -> None:
+        """Put the rows that are in no file into the tail. Where the disk refuses they stay, and it is told."""
+        now_s = self._read_clock_s()
+        if not growing.fresh or (self.trouble and now_s < self._retry_s):
+            self._tidy(growing)
+            return
+        fresh = in_order(growing.table, _joined(growing.fresh))
+        rows = in_order(growing.table, _joined([growing.tail, fresh])) if growing.tail is not None else fresh
+        seal = seal or self._is_long(growing, rows, now_s)
+        name = growing.name or shard_name(int(rows[growing.table.order[0]][0]), growing.number)
+        try:
+            with self._lock:
+                put_shard(self._root, growing.part, name, rows, seal, self._settings.fsync)
+                self._keep(growing, name, rows, seal, now_s)
+        except OSError as error:
+            self._refused(error, now_s)
+            return
+        self._wrote(growing, fresh)
+
+    def _is_long(self, growing: _Growing, rows: pl.DataFrame, now_s: float) -> bool:
+        is_old = growing.name != "" and now_s - growing.began_s >= SEAL_AFTER_S
+        is_much = rows.height >= self._settings.flush_rows or self._tail_rows > _TAIL_ROWS
+        return is_old or is_much or not self._settings.grows
+
+    def _keep(self, growing: _Growing, name: str, rows: pl.DataFrame, seal: bool, now_s: float) -> None:
+        """The tail is now `rows`; none, and the next shard's number, where it was sealed."""
+        if not growing.name:
+            growing.number += 1
+            growing.began_s = now_s
+        self._let_go(growing)
+        if not seal:
+            growing.name, growing.tail = name, rows
+            self._tail_rows += rows.height
+
+    def _let_go(self, growing: _Growing) -> None:
+        self._tail_rows -= growing.tail.height if growing.tail is not None else 0
+        growing.name, growing.tail = "", None
+
+    def _wrote(self, growing: _Growing, fresh: pl.DataFrame) -> None:
+        part = growing.part
+        growing.fresh, growing.fresh_rows, growing.loose = [], 0, 0
+        self.waiting -= fresh.height
+        self.written[part.exchange, part.table] += fresh.height
+        if self._observe:
+            self._observe(part.exchange, growing.table, part.symbol, fresh)
+        if not growing.name:
+            self._sealed(part, False)
+        if self.trouble:
+            self._yielded()
+
+    def _refused(self, error: OSError, now_s: float) -> None:
+        """Tell of a disk that refuses, once per reason."""
+        why = f"{error.strerror or error} ({error.filename or self._root})"
+        if not self.trouble:
+            self._since_s = now_s
+        if (error.strerror or str(error)) not in self.trouble:
+            self._say(
+                f"CANNOT WRITE: {why}. Rows wait in memory, up to {self._settings.waiting_rows:,}, and are tried again "
+                f"each second: make room, or make {self._root} writable"
+            )
+        self.trouble = why
+        self._retry_s = now_s + _RETRY_S
+
+    def _yielded(self) -> None:
+        """The disk takes rows again: all that waited, and what was dropped as gaps."""
+        why, self.trouble = self.trouble, ""
+        for growing in list(self._growing.values()):
+            if growing.lost and not self.trouble:
+                self._confess(growing, why)
+            self._write(growing)
+        if not self.trouble:
+            self._say(
+                f"writing again after {self._read_clock_s() - self._since_s:.0f} s; "
+                f"{self.dropped:,} rows were dropped in all" + (", see `gaps`" if self.dropped else "")
+            )
+
+    def _confess(self, growing: _Growing, why: str) -> None:
+        """A row in `gaps` for what was dropped of a stream."""
+        assert growing.lost is not None
+        (from_ns, to_ns, rows), growing.lost = growing.lost, None
+        part = growing.part
+        gap = Gap(part.symbol, part.table, from_ns, to_ns, f"{rows:,} rows dropped: {why}", False)
+        self.take(part.exchange, GAPS, [gap], write=True)
+
+    def _make_room(self) -> None:
+        """Too many rows wait: write all, or, where the disk refuses, drop the oldest."""
+        for growing in list(self._growing.values()):
+            self._write(growing)
+        if self.waiting > self._settings.waiting_rows:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        """The frames that begin first go, but for what tells of missing rows itself."""
+        frames = [
+            (int(frame[growing.table.order[0]][0]), number, growing)
+            for growing in self._growing.values()
+            if growing.table is not GAPS
+            for number, frame in enumerate(growing.fresh)
+        ]
+        enough = self.waiting - int((1 - _FREED) * self._settings.waiting_rows)
+        for _, _, growing in sorted(frames, key=itemgetter(0, 1)):
+            if enough <= 0:
+                return
+            enough -= self._drop(growing)
+
+    def _drop(self, growing: _Growing) -> int:
+        """Drop the first frame that waits; how many rows it had."""
+        frame = growing.fresh.pop(0)
+        time = frame[growing.table.order[0]]
+        from_ns, to_ns, rows = growing.lost or (int(time[0]), int(time[-1]), 0)
+        growing.lost = min(from_ns, int(time[0])), max(to_ns, int(time[-1])), rows + frame.height
+        growing.fresh_rows -= frame.height
+        self.waiting -= frame.height
+        self.dropped += frame.height
+        return frame.height
+
+    def _tidy(self, growing: _Growing) -> None:
+        """Put frames that wait together, once they are many."""
+        if growing.loose >= _LOOSE:
+            growing.fresh, growing.loose = list(_packed(growing.fresh)), 0
+
+
+def _joined(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    return frames[0] if len(frames) == 1 else pl.concat(frames, rechunk=True)
+
+
+def _packed(frames: Sequence[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """The same rows in frames of at least `_FRAME_ROWS`, but for the last."""
+    run: list[pl.DataFrame] = []
+    for frame in frames:
+        run.append(frame)
+        if sum(each.height for each in run) >= _FRAME_ROWS:
+            yield _joined(run)
+            run = []
+    if run:
+        yield _joined(run)
