@@ -46,7 +46,8 @@ TOP_OF_BOOK: Final = Table(
 )  # fmt: skip
 TRADES: Final = Table(
     "trades",
-    "Public trades; taker_side is the aggressor. Binance aggTrade sums fills of one taker at one price.",
+    "Public trades; taker_side is the aggressor. Binance aggTrade sums fills of one taker at one price. Quantities of "
+    "binance_cm and bybit_inverse are contracts, as their venues count them; trade_id is empty where a source has none.",
     {
         "exch_ns": I64,
         "recv_ns": I64,
