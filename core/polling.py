@@ -14,21 +14,11 @@ SeriesName = Annotated[str, Meta(pattern=r"^[a-z0-9_{}]{1,60}$")]
 PollInterval = Annotated[str, Meta(pattern=r"^[1-9]\d*(m|h|d)$")]
 Delay = Annotated[str, Meta(pattern=r"^(0s|[1-9]\d*(s|m|h))$")]
 Path = Annotated[str, Meta(pattern=r"^/")]
+Symbol = Annotated[str, Meta(pattern=r"^[\w-]{1,40}$")]
 
 
 class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A table of the file."""
-
-
-class Budget(Declaration, frozen=True):
-    """At most `limit` weight within any `per_s` seconds, over all requests whose path starts with `prefix`.
-
-    The longest prefix that fits a request is the one that counts it.
-    """
-
-    limit: Annotated[int, Meta(ge=1)]
-    per_s: Annotated[float, Meta(gt=0, le=86_400)]
-    prefix: str = "/"
 
 
 class Provider(Declaration, frozen=True):
@@ -36,13 +26,16 @@ class Provider(Declaration, frozen=True):
 
     host: Annotated[str, Meta(min_length=1)]
     """A base URL, or the name of one in `capture.hosts`."""
-    budgets: Annotated[tuple[Budget, ...], Meta(min_length=1)] = (Budget(30, 60.0),)  # unknown limits: be modest
+    requests: Annotated[int, Meta(ge=1)] = 30  # modest, as the limits of an unknown provider are unknown
+    per_s: Annotated[float, Meta(gt=0, le=86_400)] = 60.0
+    """At most `requests` within any `per_s` seconds; Binance's and Bybit's limits (ingest/rate_limit.py) hold too."""
     status: str = ""
-    """Path of the status in an answer; empty where HTTP says it all."""
-    ok: tuple[str | int, ...] = (0, "0")
+    """Path of the status in an answer that may carry one; empty where HTTP says it all."""
+    ok: tuple[str | int, ...] = (0, "0", 200, "200")
     busy: tuple[str | int, ...] = ()
-    """Statuses, in answers of any HTTP code, that mean `ask again later`."""
+    """Statuses that mean `ask again later`."""
     message: str = ""
+    """Path of the words that come with a status."""
 
 
 class Field(Declaration, frozen=True):
@@ -76,13 +69,14 @@ class History(Declaration, frozen=True):
     start: str = "startTime"
     end: str = "endTime"
     limit: str = "limit"
+    step: PollInterval | None = None
+    """The shortest distance between two values where `resolution` does not tell."""
     days: Annotated[float, Meta(gt=0)] = 36_500.0
     """How far back the venue keeps it."""
     ended: tuple[str | int, ...] = ()
     """Statuses that mean `nothing is kept from then`."""
-    status: str = ""
     cursor: str = ""
-    """Path of the cursor to the next page of a window, empty where there is none."""
+    """Path of the cursor to a window's next page; it is sent as `cursor`. Empty where there is none."""
 
 
 class Collector(Declaration, frozen=True):
@@ -96,9 +90,10 @@ class Collector(Declaration, frozen=True):
     series: Annotated[tuple[Series, ...], Meta(min_length=1)]
     time: Annotated[str, Meta(min_length=1)]
     resolution: Annotated[str, Meta(pattern=r"^(settlement|[1-9]\d*(m|h|d))$")]
-    exchange: Name = "own"
-    """The venue of the partition. Its symbols in `symbols` are asked for, unless the collector has its own."""
-    symbols: tuple[str, ...] = ()
+    exchange: Annotated[str, Meta(pattern=r"^[a-z0-9_]{0,40}$")] = ""
+    """The venue of the partition; empty: the provider. Its symbols in the configuration's `symbols` are asked for."""
+    symbols: tuple[Symbol, ...] = ()
+    """Own symbols in their place, for what is not of one contract: `["ALL"]`."""
     params: dict[str, str | int] = {}
     rows: str = ""
     """Path of the row or rows, empty where the answer is them."""
@@ -107,5 +102,4 @@ class Collector(Declaration, frozen=True):
     offset: Delay = "20s"  # after the clock's mark: venues need some seconds to publish an interval
     interval: PollInterval | None = None
     """The longest normal distance between two values where `resolution` does not tell."""
-    weight: Annotated[int, Meta(ge=0)] = 1
     history: History | None = None

@@ -42,23 +42,23 @@ def without_repeats(frame: pl.DataFrame) -> pl.DataFrame:
     return ordered.filter(starts | pl.col("value").ne_missing(pl.col("value").shift(1)))
 
 
-def merge_signals(root: Path, exchange: str, symbol: str, rows: pl.DataFrame) -> int:
-    """Add rows to the partitions of one instrument; how many of them were news. Whole days are rewritten atomically.
+def merge_signals(root: Path, exchange: str, symbol: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """Add rows to the partitions of one instrument; those of them that were news. Days are rewritten atomically.
 
     A lock keeps two writers (a poll and a backfill) from undoing each other's rows.
     """
-    news = 0
+    news = [pl.DataFrame(schema=SIGNALS.columns)]
     root.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(root / "signals.lock", timeout=_LOCK_S):
         for date, day in split_by_date(rows.sort("time_ns"), "time_ns"):
             part = Partition(SIGNALS.name, exchange, symbol, date)
             stored = read(root, part)
             merged = without_repeats(pl.concat([stored, day]))
-            added = merged.join(stored, on=SIGNALS.key, how="anti").height
-            if added:
+            added = merged.join(stored, on=SIGNALS.key, how="anti", maintain_order="left")
+            if added.height:
                 write(root, part, merged)
-            news += added
-    return news
+                news.append(added)
+    return pl.concat(news)
 
 
 def read_signal(
@@ -75,6 +75,15 @@ def read_signal(
     days = [part for part in partitions(root, SIGNALS, [instrument]) if first <= part.date <= last]
     frames = [read(root, part).filter(wanted) for part in days]
     return pl.concat(frames) if frames else pl.DataFrame(schema=SIGNALS.columns)
+
+
+def read_newest(root: Path, exchange: str, symbol: str, from_ns: int) -> pl.DataFrame:
+    """The latest version of every value of an instrument with time_ns >= from_ns, in order of time."""
+    first = date_of_ns(from_ns)
+    days = [part for part in partitions(root, SIGNALS, [f"{exchange}:{symbol}"]) if part.date >= first]
+    rows = pl.concat([pl.DataFrame(schema=SIGNALS.columns), *(read(root, part) for part in days)])
+    latest = rows.sort(SIGNALS.order).unique(_VERSION, keep="last", maintain_order=True)
+    return latest.filter(pl.col("time_ns") >= from_ns)
 
 
 def as_of(frame: pl.DataFrame, at_ns: int) -> pl.DataFrame:

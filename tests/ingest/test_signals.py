@@ -42,12 +42,13 @@ def test_an_asset_is_the_symbol_without_its_quote_and_expiry(symbol: str, asset:
 
 def test_an_unchanged_value_is_not_stored_again_and_a_changed_one_is_a_new_row(tmp_path: Path) -> None:
     first = signal_rows([oi(0, 10.0, 30), oi(300, 11.0, 330)])
-    assert merge_signals(tmp_path, "binance_um", "BTCUSDT", first) == 2
+    assert merge_signals(tmp_path, "binance_um", "BTCUSDT", first).equals(first)
     again = signal_rows([oi(0, 10.0, 400), oi(300, 11.5, 630), oi(600, 12.0, 630)])
-    assert merge_signals(tmp_path, "binance_um", "BTCUSDT", again) == 2
+    news = merge_signals(tmp_path, "binance_um", "BTCUSDT", again)
+    assert news.equals(signal_rows([oi(300, 11.5, 630), oi(600, 12.0, 630)]))
     stored = read_signal(tmp_path, "oi_btc", "binance_um:BTCUSDT")
     assert stored.equals(signal_rows([oi(0, 10.0, 30), oi(300, 11.0, 330), oi(300, 11.5, 630), oi(600, 12.0, 630)]))
-    assert merge_signals(tmp_path, "binance_um", "BTCUSDT", again) == 0
+    assert merge_signals(tmp_path, "binance_um", "BTCUSDT", again).is_empty()
 
 
 def test_rows_lie_in_the_utc_day_of_what_they_are_of(tmp_path: Path) -> None:

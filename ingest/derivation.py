@@ -1,0 +1,159 @@
+"""What is derived after each poll, from the stored signals and from our own capture: reads, computes, merges."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from core.schema import GAPS, LIQUIDATIONS, MARK_PRICES, SIGNALS
+from core.store import Partition, partitions, read, read_between
+from core.units import NS_PER_DAY, NS_PER_MINUTE
+from ingest.collectors import Target
+from ingest.derived_signals import Ints, hourly_liquidations, liquidations_over_venues, revised, total, velocity
+from ingest.poller import News
+from ingest.signals import ALL, asset_of, merge_signals, read_signal
+
+_BEFORE_NS: Final = 10 * NS_PER_DAY
+"""How far behind a new value the values lie that it is compared with: one settlement, with an outage between."""
+_NONE: Final = pl.DataFrame(schema=SIGNALS.columns)
+
+
+def derive(root: Path, news: News, targets: Sequence[Target]) -> News:
+    """Velocities and totals that follow from what is new; the derived rows that are new themselves."""
+    found: News = {}
+    for (exchange, symbol), rows in news.items():
+        asset = asset_of(symbol)
+        since_ns = _earliest(rows, f"funding_rate_{asset}")
+        if since_ns is not None:
+            rates = read_signal(root, f"funding_rate_{asset}", f"{exchange}:{symbol}", from_ns=since_ns - _BEFORE_NS)
+            _merge(root, found, exchange, symbol, velocity(asset, rates))
+    _totals(root, news, targets, found)
+    return found
+
+
+def _totals(root: Path, news: News, targets: Sequence[Target], found: News) -> None:
+    """`oi_total_{asset}` over the instruments of an asset, `oi_total` in quote over all of them."""
+    holders: dict[str, set[str]] = {}
+    for target in targets:
+        for name in target.series:
+            holders.setdefault(name, set()).add(f"{target.exchange}:{target.symbol}")
+    assets = {asset_of(target.symbol) for target in targets}
+    for asset in sorted(assets):
+        over = {f"oi_{asset}": holders.get(f"oi_{asset}", set())}
+        _add_total(root, news, found, f"oi_total_{asset}", asset.upper(), over)
+    in_quote = {f"oi_usd_{asset}": holders.get(f"oi_usd_{asset}", set()) for asset in assets}
+    _add_total(root, news, found, "oi_total", "ALL", in_quote)
+
+
+def _add_total(root: Path, news: News, found: News, name: str, symbol: str, over: Mapping[str, set[str]]) -> None:
+    earliest = [_earliest(rows, part) for rows in news.values() for part in over]
+    since_ns = min((each for each in earliest if each is not None), default=None)
+    if since_ns is not None:
+        parts = [
+            read_signal(root, part, instrument, from_ns=since_ns - NS_PER_DAY)
+            for part, instruments in over.items()
+            for instrument in sorted(instruments)
+        ]
+        _merge(root, found, ALL, symbol, total(name, parts))
+
+
+def _earliest(rows: pl.DataFrame, name: str) -> int | None:
+    mine = rows.filter(pl.col("name") == name)["time_ns"]
+    return None if mine.is_empty() else int(mine.to_numpy().min())
+
+
+def _merge(root: Path, found: News, exchange: str, symbol: str, rows: pl.DataFrame) -> None:
+    if rows.height and (added := merge_signals(root, exchange, symbol, rows)).height:
+        found[exchange, symbol] = pl.concat([found.get((exchange, symbol), _NONE), added])
+
+
+def derive_liquidations(root: Path, instruments: Iterable[str], lag_ns: int, now_ns: int) -> News:
+    """Hourly liquidations of what we captured of these `venue:SYMBOL`s, and their totals by asset.
+
+    Days are made again from the last derived one on; the first time, all.
+    """
+    found: News = {}
+    by_asset: dict[str, list[str]] = {}
+    for instrument in sorted(instruments):
+        exchange, _, symbol = instrument.partition(":")
+        asset = asset_of(symbol)
+        if _derive_hours(root, found, exchange, symbol, lag_ns, now_ns):
+            by_asset.setdefault(asset, []).append(instrument)
+    for asset, holders in by_asset.items():
+        _derive_hours_over_venues(root, found, asset, holders, lag_ns, now_ns)
+    return found
+
+
+def _derive_hours(root: Path, found: News, exchange: str, symbol: str, lag_ns: int, now_ns: int) -> bool:
+    """True if anything of this instrument's feed was captured."""
+    asset, instrument = asset_of(symbol), f"{exchange}:{symbol}"
+    days = sorted(
+        {part.date for table in (LIQUIDATIONS, MARK_PRICES) for part in partitions(root, table, [instrument])}
+    )
+    stored = read_signal(root, f"liq_coverage_{asset}_1h", instrument)
+    done = Partition("", "", "", days[0]).starts_ns if days else 0
+    if stored.height:
+        done = max(done, int(stored["time_ns"].to_numpy().max()) - NS_PER_DAY)
+    for date in days:
+        part = Partition(LIQUIDATIONS.name, exchange, symbol, date)
+        if part.starts_ns + NS_PER_DAY > done:
+            rows = _hours_of_day(root, part, asset, lag_ns, now_ns)
+            _merge(root, found, exchange, symbol, revised(rows, _stored(root, part, rows), now_ns))
+    return bool(days)
+
+
+def _hours_of_day(root: Path, part: Partition, asset: str, lag_ns: int, now_ns: int) -> pl.DataFrame:
+    columns = ["recv_ns", "liquidated", "price", "qty"]
+    liquidations = read_between(root, part, columns, part.starts_ns, part.starts_ns + NS_PER_DAY)
+    return hourly_liquidations(asset, liquidations, _minutes_covered(root, part), lag_ns, now_ns)
+
+
+def _minutes_covered(root: Path, part: Partition) -> Ints:
+    """Minutes of a day in which the liquidations' connection worked: mark prices come on it each second or so.
+
+    A minute that a gap of the liquidations touches does not count.
+    """
+    minutes: set[int] = set()
+    for table in (MARK_PRICES, LIQUIDATIONS):
+        times = read_between(root, part.of(table), ["recv_ns"], part.starts_ns, part.starts_ns + NS_PER_DAY)
+        minutes |= set((times["recv_ns"].to_numpy() // NS_PER_MINUTE).tolist())
+    for row in read(root, part.of(GAPS)).filter(pl.col("stream") == LIQUIDATIONS.name).iter_rows(named=True):
+        if not row["mended"]:
+            minutes -= set(range(row["from_ns"] // NS_PER_MINUTE, row["to_ns"] // NS_PER_MINUTE + 1))
+    return np.array(sorted(minutes), np.int64)
+
+
+def _stored(root: Path, part: Partition, rows: pl.DataFrame) -> pl.DataFrame:
+    """What the signals hold of the times of some rows, which may end at the next midnight."""
+    if rows.is_empty():
+        return _NONE
+    times = rows["time_ns"].to_numpy()
+    return _signals_between(root, f"{part.exchange}:{part.symbol}", int(times.min()), int(times.max()))
+
+
+def _signals_between(root: Path, instrument: str, from_ns: int, to_ns: int) -> pl.DataFrame:
+    """All signals of an instrument with from_ns <= time_ns <= to_ns."""
+    wanted = pl.col("time_ns").is_between(from_ns, to_ns)
+    days = [
+        part
+        for part in partitions(root, SIGNALS, [instrument])
+        if part.starts_ns <= to_ns and part.starts_ns + NS_PER_DAY > from_ns
+    ]
+    return pl.concat([_NONE, *(read(root, part).filter(wanted) for part in days)])
+
+
+def _derive_hours_over_venues(
+    root: Path, found: News, asset: str, instruments: Sequence[str], lag_ns: int, now_ns: int
+) -> None:
+    since = [
+        int(rows["time_ns"].to_numpy().min())
+        for (exchange, symbol), rows in found.items()
+        if f"{exchange}:{symbol}" in instruments and rows.height
+    ]
+    if since:
+        venues = {one: _signals_between(root, one, min(since), now_ns) for one in instruments}
+        rows = liquidations_over_venues(asset, venues, lag_ns)
+        stored = _signals_between(root, f"{ALL}:{asset.upper()}", min(since), now_ns)
+        _merge(root, found, ALL, asset.upper(), revised(rows, stored, now_ns))
