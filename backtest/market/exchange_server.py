@@ -23,6 +23,7 @@ from typing import Final, Literal
 
 import msgspec
 from websockets.asyncio.server import ServerConnection
+from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
 from backtest.market.exchange import Exchange
@@ -41,7 +42,7 @@ from backtest.market.local_server import (
 from backtest.market.pump import VIRTUAL_CLOCK, Outlet, Pump, WallClock
 from backtest.market.query import Query
 from backtest.market.rest import respond
-from backtest.market.sessions import BYBIT, Session, answer, open_session
+from backtest.market.sessions import BYBIT, MOST_STREAMS, Session, answer, hangs_up, open_session
 from backtest.market.simulate import Market, market_chunks
 from backtest.market.tape import Tape
 from core.config import DEFAULT_SYMBOLS, ROOT, Config
@@ -116,6 +117,9 @@ def service(exchange: Exchange, pump: Pump, injector: FaultInjector | None = Non
     async def handler(connection: ServerConnection) -> None:
         assert connection.request is not None
         session = open_session(connection.request.path, next(numbers))
+        if session and len(session.topics) > MOST_STREAMS:
+            await connection.close(CloseCode.POLICY_VIOLATION, f"at most {MOST_STREAMS} streams per connection")
+            return
         outlet = Outlet(connection, session, pump.now_ns)
         outlet.listening = bool(session and session.topics)
         await converse(pump, outlet, hear)
@@ -123,6 +127,9 @@ def service(exchange: Exchange, pump: Pump, injector: FaultInjector | None = Non
     def hear(outlet: Outlet, message: str) -> None:
         session = outlet.session
         assert isinstance(session, Session)
+        if injector and (why := hangs_up(session, time.monotonic())):
+            injector.hang_up(outlet, CloseCode.POLICY_VIOLATION, why)
+            return
         text, added = answer(session, message)
         outlet.say(text, pump.now_ns)
         for topic in added:

@@ -9,7 +9,7 @@ import asyncio
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from websockets.frames import CloseCode
 
 from backtest.market.frame import facts, stream_of
 from backtest.market.pump import Outlet, Pump
@@ -26,7 +27,6 @@ from core.units import NS_PER_MS, NS_PER_S
 
 _TICK_S: Final = 0.02
 _NOTICE_S: Final = 1.0  # between serverShutdown and the close
-_GOING_AWAY: Final = 1001
 _SHUTDOWN: Final = '{"e":"serverShutdown","E":%d}'
 _LINGER_NOT: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close sends RST (socket(7))
 
@@ -136,7 +136,7 @@ class FaultInjector:
     def close(self, outlet: Outlet) -> None:
         """Hang up as venues do: with a close frame."""
         self._tell_of(outlet, "close")
-        self._do(outlet.close(_GOING_AWAY, "going away"))
+        self.hang_up(outlet, CloseCode.GOING_AWAY, "going away")
 
     def shutdown(self, outlet: Outlet) -> None:
         """Announce the end of the connection, then close it."""
@@ -147,7 +147,7 @@ class FaultInjector:
 
         async def close() -> None:
             await asyncio.sleep(_NOTICE_S)
-            await outlet.close(_GOING_AWAY, "server shutdown")
+            await outlet.close(CloseCode.GOING_AWAY, "server shutdown")
 
         self._do(close())
 
@@ -180,8 +180,12 @@ class FaultInjector:
         path = request.path if request else ""
         self.ledger.write(fault, connection=self._line(outlet).number, path=path, streams=streams, **more)
 
-    def _do(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
+    def hang_up(self, outlet: Outlet, code: int, why: str) -> None:
+        """Close a connection without waiting for its end."""
+        self._do(outlet.close(code, why))
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._later.add(task)
         task.add_done_callback(self._later.discard)
 

@@ -3,9 +3,13 @@
 Binance USD-M (exchange_protocols.md A.1, A.2): streams in the URL or by SUBSCRIBE, raw on `/ws` and wrapped on
 `/stream`, split into `/public` (book) and `/market` (everything else). A stream asked for on the wrong side is
 acknowledged and stays silent, and so does one that does not exist. Bybit linear (C.2): `subscribe` is all or nothing.
+
+Over their limits the venues refuse (1,024 streams, 21,000 characters of topics) or hang up (10 messages a second). What
+they say then is not documented: the words are ours.
 """
 
 import re
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -32,6 +36,9 @@ _CATEGORY_OF: Final[dict[Kind, str]] = {
     "liquidations": "market",
     "klines": "market",
 }
+MOST_STREAMS: Final = 1_024  # per Binance connection (A.2)
+MOST_CHARACTERS: Final = 21_000  # of topics per Bybit connection (C.2)
+_MOST_MESSAGES: Final = 10  # from a Binance client in a second (A.2)
 _BINANCE_STREAM: Final = re.compile(
     r"(?P<symbol>[^@A-Z]+)@(?:(?P<quotes>bookTicker)|(?P<trades>aggTrade)|(?P<liquidations>forceOrder)"
     r"|(?P<marks>markPrice)(?P<every>@1s)?|(?P<klines>kline)_(?P<interval>\w+)|(?:(?P<partial>depth(?P<levels>5|10|20))|(?P<depth>depth))(?:@[125]?[05]0ms)?)"
@@ -67,6 +74,8 @@ class Session:
     combined: bool = False
     number: int = 0
     topics: dict[str, Topic | None] = field(default_factory=dict)
+    said_s: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST_MESSAGES + 1))
+    """When the client's last messages came."""
 
     @property
     def heard(self) -> list[Topic]:
@@ -102,6 +111,13 @@ def open_session(target: str, number: int) -> Session | None:
     for name in filter(None, streams):
         session.topics[name] = _routed(session, name)
     return session
+
+
+def hangs_up(session: Session, now_s: float) -> str:
+    """Why the venue hangs up on a client that says something at `now_s`, empty if it does not."""
+    session.said_s.append(now_s)
+    many = len(session.said_s) > _MOST_MESSAGES and now_s - session.said_s[0] < 1.0
+    return "Too many requests" if many and session.venue == BINANCE else ""
 
 
 def answer(session: Session, message: str) -> tuple[str, list[Topic]]:
@@ -146,6 +162,9 @@ def _answer_binance(session: Session, message: str) -> str:
         return _encoded({"error": {"code": 2, "msg": f"Invalid request: {error}"}, "id": None})
     names = [name for name in request.params if isinstance(name, str)]
     match request.method:
+        case "SUBSCRIBE" if len(session.topics.keys() | set(names)) > MOST_STREAMS:
+            why = f"Invalid request: at most {MOST_STREAMS} streams per connection"
+            return _encoded({"error": {"code": 2, "msg": why}, "id": request.id})
         case "SUBSCRIBE":
             session.topics |= {name: _routed(session, name) for name in names if name not in session.topics}
         case "UNSUBSCRIBE":
@@ -189,6 +208,8 @@ def _refusal(session: Session, names: list[str]) -> str:
             return f"error:already subscribed,topic:{name}"
         if bybit_topic(name) is None:
             return f"error:handler not found,topic:{name}"
+    if sum(map(len, (*session.topics, *names))) > MOST_CHARACTERS:
+        return f"error:args of a connection are at most {MOST_CHARACTERS} characters"
     return ""
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from backtest.market.sessions import Session, answer, binance_topic, bybit_topic, open_session
+from backtest.market.sessions import Session, answer, binance_topic, bybit_topic, hangs_up, open_session
 
 
 def opened(target: str) -> Session:
@@ -97,3 +97,38 @@ def test_stream_names_are_lower_case_and_symbols_upper() -> None:
     assert binance_topic("BTCUSDT@aggTrade") is None
     assert binance_topic("btcusdt@depth7") is None
     assert bybit_topic("liquidation.BTCUSDT") is None
+
+
+def test_candles_have_an_interval() -> None:
+    binance, bybit = binance_topic("btcusdt@kline_1m"), bybit_topic("kline.D.BTCUSDT")
+    assert binance is not None
+    assert bybit is not None
+    assert (binance.symbol, binance.kind, binance.interval) == ("BTCUSDT", "klines", "1m")
+    assert (bybit.symbol, bybit.kind, bybit.interval) == ("BTCUSDT", "klines", "1d")
+    assert binance_topic("btcusdt@kline_7m") is None
+    assert bybit_topic("kline.7.BTCUSDT") is None
+
+
+def test_binance_takes_1024_streams_and_no_more() -> None:
+    session = opened("/market/ws")
+    names = [f"s{number}usdt@aggTrade" for number in range(1024)]
+    assert ask(session, method="SUBSCRIBE", params=names, id=1) == {"result": None, "id": 1}
+    assert "at most 1024 streams" in json.dumps(ask(session, method="SUBSCRIBE", params=["x@aggTrade"], id=2))
+    assert ask(session, method="SUBSCRIBE", params=names[:5], id=3) == {"result": None, "id": 3}
+    assert len(session.topics) == 1024
+
+
+def test_bybit_takes_21000_characters_of_topics_and_no_more() -> None:
+    session = opened("/v5/public/linear")
+    names = [f"publicTrade.S{number:03d}USDT" for number in range(1100)]
+    assert ask(session, op="subscribe", args=names[:1000])["success"] is True
+    assert ask(session, op="subscribe", args=names[1000:])["success"] is False
+    assert len(session.topics) == 1000
+
+
+def test_binance_hangs_up_on_more_than_ten_messages_a_second() -> None:
+    calm, eager = opened("/public/ws"), opened("/public/ws")
+    assert not any(hangs_up(calm, number * 0.1) for number in range(30))
+    assert [bool(hangs_up(eager, number * 0.09)) for number in range(12)] == [False] * 10 + [True] * 2
+    bybit = opened("/v5/public/linear")
+    assert not any(hangs_up(bybit, 0.0) for _ in range(30))
