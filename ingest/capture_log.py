@@ -3,17 +3,15 @@
 import os
 import sys
 import threading
-import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from core.config import ROOT
-from core.store import date_of_ns
 from ingest.feed import Feed
-
 
 LOGS = ROOT / "logs"
 
@@ -26,18 +24,19 @@ class CaptureLog:
         self._lock = threading.Lock()
         self._failing = False
 
-    def path(self, now_ns: int) -> Path:
+    def path(self, now: datetime) -> Path:
         """The file of the UTC day."""
-        return self._folder / f"capture-{date_of_ns(now_ns)}.jsonl"
+        return self._folder / f"capture-{now:%Y-%m-%d}.jsonl"
 
     def write(self, event: str, **facts: Any) -> None:
         """One line: when, what, which process (captures into several data directories share the file), and facts."""
-        now_ns = time.time_ns()
-        line = msgspec.json.encode({"time_ns": now_ns, "event": event, "pid": os.getpid(), **facts}) + b"\n"
+        now = datetime.now(UTC)
+        stamp = now.isoformat(timespec="milliseconds")
+        line = msgspec.json.encode({"time": stamp, "event": event, "pid": os.getpid(), **facts}) + b"\n"
         with self._lock:
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                with self.path(now_ns).open("ab", buffering=0) as file:
+                with self.path(now).open("ab", buffering=0) as file:
                     file.write(line)  # one call: lines of several processes do not mix
                 self._failing = False
             except OSError as error:
@@ -48,7 +47,7 @@ class CaptureLog:
 
 def log_samples(feeds: Sequence[Feed]) -> Path:
     """Move the feeds' samples of frames that did not decode to `undecoded-DATE.jsonl`, one JSON object per line."""
-    path = LOGS / f"undecoded-{date_of_ns(time.time_ns())}.jsonl"
+    path = LOGS / f"undecoded-{datetime.now(UTC):%Y-%m-%d}.jsonl"
     samples = [sample for feed in feeds for sample in feed.counts.samples]
     if samples:
         LOGS.mkdir(parents=True, exist_ok=True)

@@ -159,7 +159,7 @@ def _kernel_line(kernel: KernelClock | None) -> str:
         return "clock: this system does not say whether it is synchronised"
     errors = f"estimated error {_ms(kernel.estimated_error_ns)}, at most {_ms(kernel.largest_error_ns)}"
     if not kernel.synchronised:
-        return f"WARNING clock: not synchronised ({errors}): receive times drift; run chrony or systemd-timesyncd"
+        return f"WARNING clock: not synchronised ({errors}), receive times drift: run chrony"
     warning = "WARNING " if abs(kernel.offset_ns) > WORST_OFFSET_NS else ""
     return f"{warning}clock: synchronised, {errors}"
 

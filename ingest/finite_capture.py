@@ -14,7 +14,7 @@ from core.units import NS_PER_HOUR, NS_PER_S
 from ingest.events import Event
 from ingest.feed import Feed
 from ingest.feeds import make_feeds, opened
-from ingest.writer_bridge import TableWriter
+from ingest.rows import TableWriter
 
 _LAST_FRAMES_S: Final = 60.0  # for the other connections to deliver what came before a broken line
 _TICK_S: Final = 0.05
@@ -30,9 +30,10 @@ async def capture_to_the_end(config: Config, stage: Stage, begin: Callable[[Sequ
     loop.add_signal_handler(signal.SIGTERM, task.cancel)
     with hosts(config) as where:
         symbols = config.symbols or (() if config.source == "replay" else DEFAULT_SYMBOLS)
-        feeds = await make_feeds(config, where, symbols, say=partial(stage.say, keep=False))
+        say = partial(stage.say, keep=False)
+        feeds = await make_feeds(config, where, symbols, say=say)
         begin(feeds)  # only now: what cannot be served must not cost the tables that are there
-        writer = TableWriter(config.root, config.capture, live=False)
+        writer = TableWriter(config.root, config.capture.flush_rows, say=say)
         try:
             await _read(config, stage, feeds, writer)
         finally:

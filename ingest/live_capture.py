@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from rich.console import Group
 
-from core.config import DEFAULT_SYMBOLS, Config
+from core.config import DEFAULT_SYMBOLS, Capture, Config
 from core.run_record import SIMULATED, Stage
 from ingest.capture_log import CaptureLog, log_samples
 from ingest.clock_check import Clocks, check_clocks
@@ -24,7 +25,7 @@ from ingest.feeds import make_feeds
 from ingest.monitor import Monitor, by_table, each_stream
 from ingest.prometheus import CaptureMetrics, served
 from ingest.resumption import Resumption
-from ingest.writer_bridge import TableWriter
+from ingest.rows import TableWriter
 from ingest.status import displayed, span, status_line, status_table
 
 _TICK_S: Final = 0.05  # how often rows that are due go to the writer's thread
@@ -59,11 +60,6 @@ class Session:
         if events:
             self.writer.add(feed.venue, events)
 
-    def tell(self, text: str) -> None:
-        """A line for the terminal and the log, not for the report: over months there are many."""
-        self.stage.note(text)
-        self.log.write("note", text=text)
-
 
 async def capture_live(config: Config, stage: Stage, begin: Callable[[Sequence[Feed]], None]) -> Monitor:
     """Capture until told to end. `begin` is called when the feeds are known and before anything is written.
@@ -90,16 +86,28 @@ async def _session(config: Config, stage: Stage, begin: Callable[[Sequence[Feed]
     monitor = Monitor(log)
 
     def say(text: str) -> None:
+        """A line for the terminal and the log, not for the report: over months there are many."""
         stage.note(text)
-        log.write("feed", text=text)
+        log.write("note", text=text)
 
     feeds = await make_feeds(config, config.capture.hosts, config.symbols or DEFAULT_SYMBOLS, say=say)
     begin(feeds)
     monitor.watch(feeds)
     resumption = Resumption(config.root, feeds)
-    writer = TableWriter(config.root, config.capture, observe=monitor.observe)
     log.write("start", data_dir=str(config.root), connections=len(feeds), streams=monitor.count())
-    return Session(config, stage, log, monitor, feeds, writer, resumption)
+    return Session(config, stage, log, monitor, feeds, _writer(config.root, config.capture, say, monitor), resumption)
+
+
+def _writer(root: Path, capture: Capture, say: Callable[[str], None], monitor: Monitor) -> TableWriter:
+    return TableWriter(
+        root,
+        capture.flush_rows,
+        capture.durable_s,
+        waiting_rows=capture.waiting_rows,
+        fsync=capture.fsync,
+        say=say,
+        observe=monitor.observe,
+    )
 
 
 async def _work(session: Session, stopped: asyncio.Event) -> None:
@@ -134,7 +142,8 @@ async def _read(session: Session, feed: Feed) -> None:
 
 async def _tend(session: Session) -> None:
     """Rows to the writer's thread, figures each second, a summary each minute."""
-    next_second_s = next_minute_s = time.monotonic()
+    next_second_s = time.monotonic()
+    next_minute_s = next_second_s + _MINUTE_S
     while True:
         await asyncio.sleep(_TICK_S)
         session.writer.tick()
@@ -149,11 +158,10 @@ async def _tend(session: Session) -> None:
 
 
 def _watch_writer(session: Session) -> None:
-    """Say when writing begins to fail, and when it goes on."""
+    """Note when the disk begins to refuse rows, and when it takes them again; the writer itself tells the user."""
     before, session.trouble = session.trouble, session.writer.trouble
     if session.trouble != before:
-        session.log.write("trouble", text=session.trouble)
-        session.stage.note(f"WARNING {session.trouble}" if session.trouble else "writing goes on")
+        session.log.write("trouble", text=session.trouble, waiting_rows=session.writer.backlog)
 
 
 def _sum_up(session: Session, event: str) -> None:

@@ -23,6 +23,7 @@ from ingest.latency import Ints, LatencyCounts, least_ns, quantiles_ns
 
 _RATE_OVER_S: Final = 10
 _WINDOW_S: Final = 60.0
+_MOST_LOGGED: Final = 20  # gaps of one write that the log names; the table `gaps` has all
 QUANTILES: Final = (0.5, 0.99)
 
 
@@ -74,9 +75,16 @@ class StreamStatus(NamedTuple):
     """Since the last row was received."""
 
     def facts(self) -> dict[str, Any]:
-        """For the log: what is known, without what says nothing."""
-        facts = {name: value for name, value in self._asdict().items() if name != "key" and value not in (None, 0)}
-        return {name: value for name, value in self.key._asdict().items() if value} | facts
+        """For the log: what is known."""
+        facts: dict[str, Any] = {
+            "rows": self.rows,
+            "rows_per_s": round(self.rows_per_s, 2),
+            "gaps": self.gaps,
+            "age_s": self.age_s,
+        }
+        for name, values in (("latency_ms", self.latency_ms), ("excess_ms", self.excess_ms)):
+            facts[name] = values and [round(value, 3) for value in values]
+        return self.key._asdict() | facts
 
 
 class ConnectionStatus(NamedTuple):
@@ -126,10 +134,13 @@ class Monitor:
             stream.latencies[-1].add(latencies_ns)
 
     def _missed(self, venue: str, symbol: str, gaps: pl.DataFrame) -> None:
-        for gap in gaps.iter_rows(named=True):
-            with self._lock:
-                self._streams.setdefault(StreamKey(venue, gap["stream"], symbol), _Stream()).gaps += 1
+        with self._lock:
+            for stream in gaps["stream"]:
+                self._streams.setdefault(StreamKey(venue, stream, symbol), _Stream()).gaps += 1
+        for gap in gaps.head(_MOST_LOGGED).iter_rows(named=True):
             self._log.write("gap", venue=venue, symbol=symbol, **gap)
+        if gaps.height > _MOST_LOGGED:
+            self._log.write("gaps", venue=venue, symbol=symbol, more=gaps.height - _MOST_LOGGED)
 
     def tick(self, now_s: float) -> None:
         """Once a second, on a monotonic clock: rates are over the last ten calls, latencies over one to two minutes."""

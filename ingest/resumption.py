@@ -12,7 +12,7 @@ from typing import Final
 import polars as pl
 
 from core.schema import KLINES, LIQUIDATIONS
-from core.store import Partition, files
+from core.store import Partition, files, scan
 from ingest.events import Event, Gap
 from ingest.feed import TABLE_OF, Feed
 
@@ -75,5 +75,5 @@ def last_row_ns(root: Path, venue: str, symbol: str, table: str) -> int:
     folder = root / table / f"exchange={venue}" / f"symbol={symbol}"
     for date in sorted((path.name.removeprefix("date=") for path in folder.glob("date=*")), reverse=True):
         if shards := files(root, Partition(table, venue, symbol, date)):
-            return int(pl.scan_parquet(shards[-1]).select(pl.col(_RECEIVED).max()).collect().item())
+            return int(scan(shards[-1]).select(pl.col(_RECEIVED).max()).collect().item())
     return 0

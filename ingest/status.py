@@ -13,7 +13,7 @@ from rich.text import Text
 from ingest.monitor import ConnectionStatus, Monitor, StreamStatus, by_table, by_venue, each_stream
 
 _AROUND: Final = 6  # lines of the screen that the table itself does not fill
-_COLUMNS: Final = ("venue", "table", "symbol", "rows", "rows/s", "p50 ms", "p99 ms", "excess", "gaps", "last")
+_COLUMNS: Final = ("venue", "table", "symbol", "rows", "rows/s", "p50 ms", "p99 ms", "excess p99", "gaps", "last")
 _TEXT_COLUMNS: Final = 3
 
 

@@ -232,7 +232,7 @@ def test_frames_that_do_not_decode_are_counted_and_logged(
 
 
 def test_live_captures_append_and_never_run_longer_than_they_are_told(tmp_path: Path, venue: Hosts) -> None:
-    settings = Capture(duration_s=1.0, depth="off", hosts=venue, keep_raw=True)
+    settings = Capture(duration_s=3.0, depth="off", hosts=venue, keep_raw=True)
     config = Config(source="live", symbols=("binance_um:BTCUSDT",), capture=settings, data_dir=str(tmp_path))
     seen = []
     for _ in range(2):
