@@ -1,9 +1,9 @@
 """What a session of the runner begins from: which instruments, and the state of each.
 
 The simulated market goes on where capture ended, so the runner does too: bars from the state that the bars stage saved,
-features from as many of the last bars as the windows take to fill, which gives the bits of a run without a break (no
-operator remembers more, research/interpreter.py). Elsewhere nothing connects to what was captured: it begins cold and
-decides nothing until all windows are full.
+features from as many of the last bars as the windows take to fill, which gives the bits of a run without a break, or
+from the state that the features stage saved where an operator remembers everything. Elsewhere nothing connects to what
+was captured: it begins cold and decides nothing until all windows are full.
 """
 
 from pathlib import Path
@@ -13,6 +13,7 @@ import polars as pl
 
 from core import schema, store
 from core.config import DEFAULT_SYMBOLS, Config
+from core.errors import StageError
 from core.store import Partition
 from live.journal import State
 from live.manifest import Bundle
@@ -21,6 +22,7 @@ from research.bars import BAR_COLUMNS, Bars
 from research.catalogue import feature_rows
 from research.clocks import parse_clock
 from research.day_state import load_state
+from research.program import Stream
 
 COIN_MARGINED: Final = "binance_cm"
 """Captured only: its quantities are contracts."""
@@ -56,11 +58,25 @@ def _warm_start(root: Path, bundle: Bundle, day: Partition) -> State:
         return cold_start(bundle)
     bars = Bars(parse_clock(bundle.manifest.bars))
     bars.restore(state)
+    return join_state(bars.save(), _features(root, bundle, day).save())
+
+
+def _features(root: Path, bundle: Bundle, day: Partition) -> Stream:
+    """The bundle's features after a captured day. Raises StageError where the features stage left no state of them."""
     stream = bundle.program.start()
+    if bundle.program.is_infinite:
+        saved = load_state(root, day.of(schema.FEATURES, day.bars))
+        try:
+            stream.restore(saved or {})
+        except (KeyError, ValueError) as error:
+            raise StageError(
+                f"{day.instrument} {day.date}: no state of the model's features ({error}): run `features`"
+            ) from error
+        return stream
     rows = _last_bars(root, day, bundle.program.warmup_bars + 1)
     values = rows.select(BAR_COLUMNS).to_numpy()
     stream.run(feature_rows(values, rows["close_ns"].to_numpy()), rows["bar_index"].to_numpy())
-    return join_state(bars.save(), stream.save())
+    return stream
 
 
 def _last_bars(root: Path, day: Partition, count: int) -> pl.DataFrame:

@@ -2,8 +2,9 @@
 
     python research/build_features.py --set features.mine.my_signal="(sub imbalance (mean_25 imbalance))"
 
-A day begins with the last bars of the day before, as many as the windows take to fill. No operator remembers more, so
-that the bits are those of a run without a break (interpreter.py), and a day hangs on no other day's build.
+A day begins with the last bars of the day before, as many as the windows take to fill, which gives the bits of a run
+without a break (rolling.py), and hangs on no other day's build. Only where an operator remembers everything
+(recursive.py) does a day go on from the saved state of the day before: then a symbol's days are built in order.
 """
 
 import sys
@@ -31,9 +32,9 @@ from core.units import NS_PER_DAY, NS_PER_S
 from research.bars import BAR_COLUMNS
 from research.catalogue import compile_chosen, feature_rows
 from research.clocks import decision_step_ns, is_decision, parse_clock
-from research.day_state import load_state, save_state, state_inputs
+from research.day_state import Arrays, load_state, save_state, state_hash, state_inputs
 from research.language import compile_features
-from research.program import Ints, Program
+from research.program import Ints, Program, Stream
 
 READS, WRITES = (BARS,), (FEATURES,)
 
@@ -72,34 +73,53 @@ def run(cfg: Config, stage: Stage) -> None:
     if stage.reuse(key, whole=all(store.built_from(cfg.root, day) for day in days)):
         return
 
-    def build(day: Partition) -> DayCount:
-        return _build_day(cfg.root, day, program, step_ns, meaning)
+    def build(chain: list[Partition]) -> list[DayCount]:
+        return [_build_day(cfg.root, day, program, step_ns, meaning) for day in chain]
 
+    chains = _chains(days) if program.is_infinite else [[day] for day in days]
     with ThreadPoolExecutor(_WORKERS) as pool:
-        counts = list(stage.track(pool.map(build, days), "features", total=len(days)))
-    _report(stage, program, counts)
+        counts = list(stage.track(pool.map(build, chains), "features", total=len(chains)))
+    _report(stage, program, [count for chain in counts for count in chain])
+
+
+def _chains(days: list[Partition]) -> list[list[Partition]]:
+    """The days of each symbol, in order."""
+    return [list(chain) for _, chain in groupby(sorted(days), key=lambda day: day.instrument)]
 
 
 def _build_day(root: Path, day: Partition, program: Program, step_ns: int, meaning: str) -> DayCount:
     """Write a day's features, then its counts (in this order: they say that the day is done), unless both are fresh."""
-    sources = [replace(day, table=BARS.name, date=store.date_of_ns(day.starts_ns - NS_PER_DAY)), day.of(BARS, day.bars)]
-    inputs = hash_of(meaning, store.fingerprint(root, sources))
+    yesterday = replace(day, date=store.date_of_ns(day.starts_ns - NS_PER_DAY))
+    sources = [yesterday.of(BARS, day.bars), day.of(BARS, day.bars)]
+    begin = load_state(root, yesterday) if program.is_infinite else None
+    inputs = hash_of(meaning, store.fingerprint(root, sources), state_hash(begin))
     state = load_state(root, day)
     if state is not None and state_inputs(state) == store.built_from(root, day) == inputs:
         return _count(day, state["count"])
     before, bars = (store.read(root, source) for source in sources)
-    features, count = _decisions(before.tail(program.warmup_bars), bars, program, step_ns)
+    stream = program.start()
+    features, count = _decisions(stream, begin, before.tail(program.warmup_bars), bars, step_ns)
     store.write(root, day, features, inputs)
-    save_state(root, day, {"count": count}, inputs)
+    save_state(root, day, {"count": count} | (stream.save() if program.is_infinite else {}), inputs)
     return _count(day, count)
 
 
-def _decisions(before: pl.DataFrame, bars: pl.DataFrame, program: Program, step_ns: int) -> tuple[pl.DataFrame, Ints]:
-    """The rows of a day (kept, 1 + features) and its counts: bars, decisions, filling, unknown, then the blame."""
+def _decisions(
+    stream: Stream, begin: Arrays | None, before: pl.DataFrame, bars: pl.DataFrame, step_ns: int
+) -> tuple[pl.DataFrame, Ints]:
+    """The rows of a day (kept, 1 + features) and its counts: bars, decisions, filling, unknown, then the blame.
+
+    The fresh stream begins from the state `begin`, or where there is none by running over the bars `before`.
+    """
     both = pl.concat([before, bars]) if before.height else bars
     close_ns, index = both["close_ns"].to_numpy(), both["bar_index"].to_numpy()
     take = np.flatnonzero(is_decision(close_ns, step_ns) & (np.arange(close_ns.size) >= before.height))
-    y = program.evaluate(feature_rows(both.select(BAR_COLUMNS).to_numpy(), close_ns), index, take)
+    x, first = feature_rows(both.select(BAR_COLUMNS).to_numpy(), close_ns), 0
+    if begin is not None:
+        stream.restore(begin)
+        first = before.height
+    y = stream.run(x[first:], index[first:], take - first)
+    program = stream.program
     is_finite = np.isfinite(y)
     is_warm = bars_since_restart(index, both["has_gap"].to_numpy() != 0)[take] >= program.warmup_bars
     is_kept = is_finite.all(axis=1)

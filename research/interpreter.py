@@ -21,6 +21,7 @@ from research.opcodes import (
     BETA,
     CLIP,
     EMIT,
+    EWM_SUM,
     KNOWN,
     LOAD,
     MAX,
@@ -37,6 +38,7 @@ from research.opcodes import (
     C,
     D,
 )
+from research.recursive import remember_all
 from research.rolling import remember, short
 from research.rolling_moments import remember_moments
 from research.rolling_order import remember_order, run_length
@@ -97,6 +99,8 @@ def walk(
 def _statistic(op, a, b, to, rows, memory, window, offset):  # type: ignore[no-untyped-def]
     if op == RUN:
         run_length(a, to, rows, memory, window)
+    elif op >= EWM_SUM:
+        remember_all(op, a, to, rows, memory, window)
     elif op <= BETA:
         remember_moments(op, a, b, to, rows, memory, window, offset)
     else:

@@ -17,7 +17,7 @@ import numpy as np
 from core.units import parse_duration_ns
 from research.expression import Node, fail_at_word, nearest, node, parse, parts, rebuild, show, written
 from research.interpreter import SCRATCH
-from research.opcodes import ARG, CODE_WIDTH, EMIT, LOAD, OP, OUT, A, D, state_size
+from research.opcodes import ARG, CODE_WIDTH, EMIT, LOAD, OP, OUT, STATE, STATE_END, A, D, state_size
 from research.program import GAP_COLUMN, Ints, Program
 
 Source: TypeAlias = str | Node
@@ -137,6 +137,7 @@ def _assemble(
 ) -> Program:
     numbers = [part for part in parts(*in_bars) if part.is_number]
     lines, state_end = _instructions(in_bars, numbers, columns)
+    keepers = [part for part in parts(*in_bars) if part.window and state_size(part.operator.opcode, int(part.window))]
     registers = _fold_registers(lines, SCRATCH + len(numbers))
     return Program(
         names=names,
@@ -150,6 +151,9 @@ def _assemble(
         state_size=state_end,
         nodes=sum(part.is_call for part in parts(*in_bars)),
         warmup_bars=_warmup_bars(in_bars),
+        memories=tuple(show(part) for part in keepers),
+        memory_ends=lines[lines[:, STATE_END] > lines[:, STATE], STATE_END],
+        is_infinite=any(part.operator.infinite for part in keepers),
     )
 
 

@@ -18,6 +18,7 @@ LAG, DELTA, SUM, MEAN, STD, ZSCORE, MIN, MAX = range(50, 58)
 ARGMIN, ARGMAX, DECAY, RUN, SKEW, KURT = range(60, 66)
 COV, CORR, BETA = range(70, 73)
 RANK, QUANTILE = range(80, 82)
+EWM_SUM, EWM_MEAN, EWM_STD = range(90, 93)
 
 SHORT: Final = 12
 """Windows of so many bars or fewer are added up anew at each row: their blocks would be all beginnings and ends. Also
@@ -41,6 +42,8 @@ def state_size(opcode: int, window: int) -> int:
         return window
     if opcode == RUN:
         return 3
+    if opcode >= EWM_SUM:
+        return 4
     if opcode < LAG or (opcode <= MAX and window <= SHORT):
         return max(window - 1, 0)
     return HEAD + _ARRAYS[opcode] * window

@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from research import opcodes as machine
 
+WEST: Final = "West 1979"
 PEBAY: Final = "Pebay 2008, two blocks"
 VAN_HERK: Final = "van Herk 1992, two blocks"
 CHAN: Final = "Chan, Golub, LeVeque 1983"
@@ -20,7 +21,8 @@ class Operator:
 
     `warmup` is how many bars the result lags its operands' own warm-up; `units` is the unit of the result in terms of
     the operands'; `nan` where the result is NaN beside the rule above, or where it is not;
-    `levels` are the places of operands that must be numbers from 0 to 1.
+    `levels` are the places of operands that must be numbers from 0 to 1;
+    `infinite` operators remember everything: their bits depend on where a run began.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Operator:
     window: Literal["", "k", "w"] = ""
     nan: str = ""
     levels: frozenset[int] = frozenset()
+    infinite: bool = False
     source: str = ""
 
     @property
@@ -52,6 +55,7 @@ class Operator:
         return f"({' '.join((head, *self.arguments))})"
 
 
+_EWM_NAN: Final = "until w bars were seen, and where x is not finite (in that row alone)"
 _X: Final = ("x",)
 _AB: Final = ("a", "b")
 
@@ -112,6 +116,12 @@ OPERATORS: Final = {
                  source=CHAN),
         Operator("beta", _AB, machine.BETA, "slope of the regression of a on b over w bars; 0 where b is constant",
                  "a per b", "w", source=CHAN),
+        Operator("ewm_mean", _X, machine.EWM_MEAN, "mean with weights that halve every w bars", "of x", "w",
+                 nan=_EWM_NAN, source=WEST, infinite=True),
+        Operator("ewm_std", _X, machine.EWM_STD, "standard deviation with weights that halve every w bars", "of x",
+                 "w", nan=_EWM_NAN, source=WEST, infinite=True),
+        Operator("ewm_sum", _X, machine.EWM_SUM, "sum in which a value loses half of its weight in w bars", "of x", "w",
+                 nan=_EWM_NAN, source=WEST, infinite=True),
         Operator("rank", _X, machine.RANK, "share of the other w - 1 values below x, equal ones half", "none", "w"),
         Operator("quantile", ("x", "q"), machine.QUANTILE, "the quantile q, a number from 0 to 1, of the last w bars",
                  "of x", "w", source="Hyndman, Fan 1996, type 7", levels=frozenset({1})),

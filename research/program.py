@@ -29,7 +29,8 @@ class Program:
     `expressions` are the features' texts over the columns alone, in the order of `names`; `code` the instructions;
     `constants` the values of the registers after the scratch ones; `inputs` the columns that are read; `nodes` the
     distinct operators (columns and numbers are not counted); `warmup_bars` how many bars of a fresh or restarted
-    stream give NaN in at least one feature.
+    stream give NaN in at least one feature. `memories` are the texts of the operators that keep state, in its order,
+    and `memory_ends` where the state of each ends. `is_infinite` programs have an operator that remembers everything.
     """
 
     names: tuple[str, ...]
@@ -43,6 +44,9 @@ class Program:
     state_size: int
     nodes: int
     warmup_bars: int
+    memories: tuple[str, ...]
+    memory_ends: Ints
+    is_infinite: bool
 
     def evaluate(
         self, x: Floats | pl.DataFrame, bar_index: Ints | None = None, take: Ints | None = None, tile: int = TILE
@@ -101,14 +105,29 @@ class Stream:
 
     def save(self) -> dict[str, NDArray[Any]]:
         """All state as arrays that `np.savez` takes without pickling."""
-        return {"program": np.array(_text(self.program)), "state": self._state.copy(), "clock": self._clock.copy()}
+        program = self.program
+        return {
+            "grid": np.array(_grid(program)),
+            "memories": np.array(program.memories, np.str_),
+            "memory_ends": program.memory_ends,
+            "state": self._state.copy(),
+            "clock": self._clock.copy(),
+        }
 
     def restore(self, saved: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from a `save`. Raises ValueError if another program made it."""
-        if str(saved["program"]) != _text(self.program) or saved["state"].shape != self._state.shape:
-            raise ValueError("state was saved by other features: start afresh and let the windows fill")
-        self._state[:] = saved["state"]
-        self._clock[:] = saved["clock"]
+        """Go on from a `save` of this program, or of one that computes all that this one does.
+
+        Raises ValueError if it was made by features that do not hold these.
+        """
+        place = {text: k for k, text in enumerate(saved["memories"].tolist())}
+        missing = [text for text in self.program.memories if text not in place]
+        if str(saved["grid"]) != _grid(self.program) or missing:
+            what = f", which lack {missing[0]}" if missing else ""
+            raise ValueError(f"state was saved by other features{what}: start afresh and let the windows fill")
+        starts = np.concatenate([[0], saved["memory_ends"]])
+        pieces = [saved["state"][starts[place[text]] : starts[place[text] + 1]] for text in self.program.memories]
+        self._state[:] = np.concatenate([self._state[:0], *pieces])
+        self._clock[:GAP_ROW], self._clock[IS_BLANK] = saved["clock"][:GAP_ROW], saved["clock"][IS_BLANK]
 
     def _walk(self, x: Floats, index: Ints, first_row: int, take: Ints, taken: int, out: Floats) -> int:
         state = self._state, self._clock, self._registers
@@ -130,8 +149,9 @@ class Stream:
 _FIRST: Final = np.zeros(1, np.int64)
 
 
-def _text(program: Program) -> str:
-    return "\n".join((program.bar, *program.columns, *program.expressions))
+def _grid(program: Program) -> str:
+    """What must be equal for two programs' states to mean the same, besides the operators."""
+    return f"{program.bar} {GAP_COLUMN in program.columns}"
 
 
 def _columns(x: Floats | pl.DataFrame, names: tuple[str, ...]) -> Floats:

@@ -19,6 +19,7 @@ from core.units import NS_PER_S
 from research.bars import BAR_COLUMNS
 from research.build_features import bars_since_restart, run
 from research.catalogue import SETS
+from research.language import compile_features
 
 STEP_NS = NS_PER_S // 5
 DAYS = ("2026-01-05", "2026-01-06")
@@ -73,6 +74,25 @@ def cfg(tmp_path: Path) -> Config:
     put_bars(tmp_path, DAYS[0], both.head(3000))
     put_bars(tmp_path, DAYS[1], both.tail(3000))
     return Config(data_dir=str(tmp_path), features=Features(sets=("momentum", "ofi")))
+
+
+def test_what_remembers_everything_goes_on_over_midnight_and_follows_a_change_of_the_past(cfg: Config) -> None:
+    mine = {"slow": "(ewm_mean_2000 close_price)", "fast": "(mean_10 close_price)"}
+    cfg = msgspec.structs.replace(cfg, features=Features(sets=(), mine=mine))
+    run_stage(cfg)
+    bars = pl.concat([store.read(cfg.root, part) for part in store.partitions(cfg.root, BARS, bars="time_200ms")])
+    whole = compile_features(mine, ["close_price"], "200ms").evaluate(bars)
+    got = pl.concat([features_of(cfg, date) for date in DAYS])
+    rows = np.flatnonzero(bars["close_ns"].is_in(got["decision_ns"].implode()).to_numpy())
+    np.testing.assert_array_equal(got.select("slow", "fast").to_numpy(), whole[rows])
+    assert features_of(cfg, DAYS[1]).height == 600, "the second day has no warm-up"
+
+    before = features_of(cfg, DAYS[1])
+    put_bars(cfg.root, DAYS[0], make_bars(store.day_start_ns(DAYS[1]) - 3000 * STEP_NS, 3000, seed=7))
+    run_stage(cfg)
+    after = features_of(cfg, DAYS[1])
+    assert not after["slow"].equals(before["slow"])
+    assert after["fast"][10:].equals(before["fast"][10:])
 
 
 def test_rows_stand_at_the_decisions_once_the_windows_are_full(cfg: Config) -> None:

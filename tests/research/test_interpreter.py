@@ -5,10 +5,10 @@ import math
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from research.expression import Node
+from research.expression import Node, parse
 from research.language import compile_features
 from research.program import Program
 from tests.research.feature_programs import COLUMNS, EXPRESSIONS, SEEDS, assert_same_bits, random_rows
@@ -61,6 +61,7 @@ def test_a_row_at_a_time_gives_the_bits_of_the_batch(trees: list[Node], seed: in
 @given(programs, SEEDS, st.integers(0, 40))
 def test_after_the_warm_up_the_start_leaves_no_trace(trees: list[Node], seed: int, start: int) -> None:
     program, x = program_of(trees), random_rows(seed, 150)
+    assume(not program.is_infinite)
     late = program.evaluate(x[start:], bars(150)[start:])
     whole = program.evaluate(x, bars(150))[start:]
     assert_same_bits(late[program.warmup_bars :], whole[program.warmup_bars :])
@@ -222,8 +223,31 @@ def test_shapes_that_do_not_fit_are_refused(x: np.ndarray, index: object, take: 
 
 def test_state_of_other_features_is_refused() -> None:
     saved = compile_features({"f": "(sum_3 a)"}, ["a"]).start().save()
-    with pytest.raises(ValueError, match="saved by other features"):
+    with pytest.raises(ValueError, match=r"saved by other features, which lack \(sum_4 a\)"):
         compile_features({"f": "(sum_4 a)"}, ["a"]).start().restore(saved)
+    with pytest.raises(ValueError, match="saved by other features"):
+        compile_features({"f": "(sum_3 a)"}, ["a"], bar="1s").start().restore(saved)
+
+
+@often
+@given(programs, SEEDS, st.integers(0, 60), st.integers(0, 2))
+def test_a_program_goes_on_from_the_state_of_one_that_holds_its_features(
+    trees: list[Node], seed: int, cut: int, chosen: int
+) -> None:
+    whole, part, x = program_of(trees), program_of([trees[chosen % len(trees)]]), random_rows(seed, 60)
+    stream, other = whole.start(), part.start()
+    stream.run(x[:cut], bars(60)[:cut])
+    other.restore(stream.save())
+    wanted = stream.run(x[cut:], bars(60)[cut:])[:, chosen % len(trees)]
+    assert_same_bits(other.run(x[cut:], bars(60)[cut:])[:, 0], wanted)
+
+
+def test_what_remembers_everything_depends_on_the_start_and_says_so() -> None:
+    program, x = program_of([parse("(add b (ewm_mean_3 a))")]), random_rows(1, 200)
+    assert program.is_infinite
+    late, whole = program.evaluate(x[50:], bars(200)[50:]), program.evaluate(x, bars(200))[50:]
+    assert np.nanmax(np.abs(late - whole)[40:]) < 1e-3
+    assert np.nanmax(np.abs(late - whole)[3:10]) > 0.0
 
 
 def test_saved_state_survives_a_file(tmp_path: object) -> None:

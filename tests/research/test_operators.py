@@ -87,6 +87,14 @@ PAIRED: dict[str, Callable[[Floats, Floats], float]] = {
 """Of two columns' values in the window."""
 
 
+WEIGHTED: dict[str, Callable[[Floats, Floats], float]] = {
+    "ewm_mean": lambda x, weights: np.average(x, weights=weights),
+    "ewm_std": lambda x, weights: np.sqrt(np.average((x - np.average(x, weights=weights)) ** 2, weights=weights)),
+    "ewm_sum": lambda x, weights: x @ weights,
+}
+"""Of all known values so far and their weights."""
+
+
 def _run(values: Floats) -> float:
     same = np.sign(values[::-1]) == np.sign(values[-1])
     return float(np.sign(values[-1]) * (same.size if same.all() else np.argmin(same)))
@@ -99,7 +107,7 @@ def _rank(values: Floats) -> float:
 
 
 def test_every_operator_has_a_twin() -> None:
-    assert {*EXACT, *NEARLY, *WINDOWED, *PAIRED, "quantile"} == set(OPERATORS)
+    assert {*EXACT, *NEARLY, *WINDOWED, *PAIRED, *WEIGHTED, "quantile"} == set(OPERATORS)
 
 
 def operands(seed: int, arity: int) -> Floats:
@@ -160,6 +168,35 @@ def test_operators_of_two_columns_equal_their_twin(name: str, seed: int, window:
         if not np.isnan(rows).any():
             wanted[end - 1] = PAIRED[name](*rows.T)
     np.testing.assert_allclose(evaluate(name, x, f"_{window}"), wanted, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", sorted(WEIGHTED))
+@given(SEEDS, st.integers(1, 30))
+@settings(max_examples=15, deadline=None)
+def test_exponentially_weighted_operators_equal_their_twin(name: str, seed: int, half_life: int) -> None:
+    x = random_rows(seed, 120)[:, 1]
+    wanted = np.full(120, NAN)
+    for end in range(half_life, 121):
+        weights = np.where(np.isnan(x[:end]), 0.0, 0.5 ** (np.arange(end)[::-1] / half_life))
+        if not np.isnan(x[end - 1]):
+            wanted[end - 1] = WEIGHTED[name](np.nan_to_num(x[:end]), weights)
+    np.testing.assert_allclose(evaluate(name, x[:, None], f"_{half_life}"), wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_an_infinite_value_has_no_weight_in_what_remembers_everything() -> None:
+    x = np.array([1.0, np.inf, 3.0, -np.inf, 5.0])
+    got = evaluate("ewm_mean", x[:, None], "_1")
+    np.testing.assert_allclose(got, [1.0, NAN, np.average([1, 3], weights=[1, 4]), NAN, 93 / 21])
+
+
+def test_exponentially_weighted_operators_equal_those_of_polars() -> None:
+    x = np.random.default_rng(9).normal(size=500)
+    series = pl.Series(x)
+    for name, theirs in (
+        ("ewm_mean", series.ewm_mean(half_life=20, adjust=True)),
+        ("ewm_std", series.ewm_std(half_life=20, adjust=True, bias=True)),
+    ):
+        np.testing.assert_allclose(evaluate(name, x[:, None], "_20")[19:], theirs.to_numpy()[19:], rtol=1e-12)
 
 
 @given(SEEDS, st.integers(1, 30), st.floats(0.0, 1.0))
