@@ -16,12 +16,10 @@ from core.config import Config
 from core.errors import StageError
 
 RUN: Final = "run.lock"
-_APPENDING: Final = {"capture": "capture.lock", "poll": "poll.lock"}
-_WHO: Final = {
-    RUN: "another run works",
-    "capture.lock": "another live capture writes",
-    "poll.lock": "another poll writes",
-}
+CAPTURE: Final = "capture.lock"
+POLL: Final = "poll.lock"
+_APPENDING: Final = {"capture": CAPTURE, "poll": POLL}
+_WHO: Final = {RUN: "another run works", CAPTURE: "a live capture writes", POLL: "another poll writes"}
 
 
 class Busy(StageError):
