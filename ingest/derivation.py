@@ -11,7 +11,15 @@ from core.schema import GAPS, LIQUIDATIONS, MARK_PRICES, SIGNALS
 from core.store import Partition, partitions, read, read_between
 from core.units import NS_PER_DAY, NS_PER_MINUTE
 from ingest.collectors import Target
-from ingest.derived_signals import Ints, hourly_liquidations, liquidations_over_venues, revised, total, velocity
+from ingest.derived_signals import (
+    Ints,
+    hourly_liquidations,
+    liquidations_over_venues,
+    notional,
+    revised,
+    total,
+    velocity,
+)
 from ingest.poller import News
 from ingest.signals import ALL, asset_of, merge_signals, read_signal
 
@@ -107,7 +115,9 @@ def _derive_hours(root: Path, found: News, exchange: str, symbol: str, lag_ns: i
 def _hours_of_day(root: Path, part: Partition, asset: str, lag_ns: int, now_ns: int) -> pl.DataFrame:
     columns = ["recv_ns", "liquidated", "price", "qty"]
     liquidations = read_between(root, part, columns, part.starts_ns, part.starts_ns + NS_PER_DAY)
-    return hourly_liquidations(asset, liquidations, _minutes_covered(root, part), lag_ns, now_ns)
+    return hourly_liquidations(
+        asset, notional(part.exchange), liquidations, _minutes_covered(root, part), lag_ns, now_ns
+    )
 
 
 def _minutes_covered(root: Path, part: Partition) -> Ints:

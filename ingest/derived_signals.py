@@ -64,18 +64,22 @@ def total(name: str, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     return rows.filter(pl.Series(whole))
 
 
+def notional(exchange: str) -> pl.Expr:
+    """What a liquidation was worth in quote. Bybit's inverse contracts are of one dollar each."""
+    return pl.col("qty") if exchange == "bybit_inverse" else pl.col("price") * pl.col("qty")
+
+
 def hourly_liquidations(
-    asset: str, liquidations: pl.DataFrame, minutes: Ints, lag_ns: int, closed_ns: int
+    asset: str, usd: pl.Expr, liquidations: pl.DataFrame, minutes: Ints, lag_ns: int, closed_ns: int
 ) -> pl.DataFrame:
     """`liq_long`, `liq_short`, `liq_ratio` and `liq_coverage` of each hour that we captured, stamped with its end.
 
-    Sums are price times quantity of what was received in the hour, by our clock: nothing arrives for it later.
+    Sums are of `usd` over what was received in the hour, by our clock: nothing arrives for it later.
     `minutes` are the minutes (since the epoch) in which the feed is known to have worked. Hours without any have no
     rows, hours up to `closed_ns` are told. The ratio has no value where nothing was liquidated.
     """
     covered = pl.DataFrame({"end_ns": (np.unique(minutes) // 60 + 1) * NS_PER_HOUR}, schema={"end_ns": pl.Int64})
     hours = covered.group_by("end_ns").len().select("end_ns", coverage=pl.col("len") / 60)
-    usd = pl.col("price") * pl.col("qty")
     sums = liquidations.group_by(end_ns=(pl.col("recv_ns") // NS_PER_HOUR + 1) * NS_PER_HOUR).agg(
         *(usd.filter(pl.col("liquidated") == side).sum().alias(side) for side in ("long", "short"))
     )
