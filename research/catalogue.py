@@ -173,7 +173,7 @@ def compile_chosen(sets: Sequence[str], mine: Mapping[str, str], bar: str) -> Pr
 
 def feature_rows(values: NDArray[np.float64], close_ns: NDArray[np.int64]) -> NDArray[np.float64]:
     """Rows of FEATURE_COLUMNS (n, 26) from bars (n, 25) and their closing times (n,): for batch and live alike."""
-    rows = np.empty((values.shape[0], len(FEATURE_COLUMNS)))
+    rows = np.empty((values.shape[0], len(FEATURE_COLUMNS)), order="F")  # a program reads column by column
     rows[:, :-1] = values
     rows[:, -1] = close_ns % NS_PER_DAY / NS_PER_S
     return rows

@@ -24,9 +24,11 @@ def remember_order(op, x, level, to, n, memory, window, offset):  # type: ignore
     for i in range(n):
         old, new = ring[place], x[i] + 0.0  # -0.0 becomes 0.0: equal values must not differ in their bits
         ring[place] = new
-        if old == old:
+        if old == old and new == new:
+            _replace(ordered, known, old, new)
+        elif old == old:
             known = _remove(ordered, known, old)
-        if new == new:
+        elif new == new:
             known = _insert(ordered, known, new)
         if known < window:
             to[i] = np.nan
@@ -48,6 +50,19 @@ def _first_at_least(ordered, known, value):  # type: ignore[no-untyped-def]
         else:
             high = middle
     return low
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _replace(ordered, known, old, new):  # type: ignore[no-untyped-def]
+    """One value leaves and one enters: only those between the two places move."""
+    place = _first_at_least(ordered, known, old)
+    while place + 1 < known and ordered[place + 1] < new:
+        ordered[place] = ordered[place + 1]
+        place += 1
+    while place > 0 and ordered[place - 1] > new:
+        ordered[place] = ordered[place - 1]
+        place -= 1
+    ordered[place] = new
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

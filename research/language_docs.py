@@ -1,0 +1,123 @@
+"""The feature language described from its own tables: docs/language.md, and the rows of the stage `operators`.
+
+python research/language_docs.py        writes docs/language.md
+"""
+
+import sys
+from pathlib import Path
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from core.config import ROOT
+from research.catalogue import DEFINITIONS, FEATURE_COLUMNS, REFERENCE_BAR, SETS
+from research.expression import node, show
+from research.language import compile_features
+from research.operators import OPERATORS, Operator
+
+DOCS: Final = ROOT / "docs" / "language.md"
+
+_HEAD: Final = """# The feature language
+
+A feature is one expression over the columns of a bar. The same compiled program computes it over history and in the
+live runner, with the same bits. This page is generated: `python research/language_docs.py`.
+
+```
+expression = number | name | "(" operator expression … ")"
+operator   = a name of the table below, with "_" and a window where it takes one: sub, lag_3, mean_20, zscore_5s
+window     = a count of bars (20) or a time (200ms, 5s, 1m), a whole number of bars on the clock of the run
+name       = a letter or "_", then letters, digits and "_": a column, a definition or a feature
+```
+
+Everything is a float64; 1 is true and 0 is false. NaN is "not known": it goes into an operator and comes out, unless
+the table says otherwise, and leaves a window when its bar does. A window gives NaN until it is full. A bar with a gap
+in its data (`has_gap`) gives NaN, and it and any bar that is not the next one restart all windows. Rolling statistics
+divide by w.
+
+Operators marked ∞ remember everything: their bits depend on where a run began, so a day goes on from the saved state of
+the day before. All others forget what has left their window, to the bit.
+
+Your own, in `pipeline.toml`, one line each; they flow through features, training, SHAP, export and the live runner:
+
+```toml
+[features.mine]
+my_signal = "(sub imbalance (mean_25 imbalance))"
+```
+
+From Python:
+
+```python
+from research.language import compile_features
+
+program = compile_features({"ofi_z": "(zscore_300 ofi)"}, columns=["ofi"], bar="200ms")
+y = program.evaluate(x)  # x (n, 1) float64, or a Polars frame with that column: y (n, 1)
+live = program.start()   # live.step(row) gives the rows of y, to the bit
+```
+
+A text that is not in the language is a ValueError that shows the place:
+
+```
+unknown operator meen_20, did you mean mean?
+  (sub a (meen_20 a))
+          ^
+```
+"""
+
+
+def example(operator: Operator, window: int) -> str:
+    """A call of an operator on the columns x0, x1, … with a window in bars where it takes one."""
+    args = [node(0.5) if place in operator.levels else node(f"x{place}") for place in range(operator.arity)]
+    return show(node(operator.name, args, str(window) if operator.window else ""))
+
+
+def operator_rows() -> list[tuple[str, ...]]:
+    """Form, meaning, unit, warm-up in bars, where it is NaN (beside the rule), source."""
+    return [
+        (each.form, each.doc, each.units, each.warmup + (" ∞" if each.infinite else ""), each.nan, each.source)
+        for each in OPERATORS.values()
+    ]
+
+
+def feature_rows() -> list[tuple[str, str, str, str]]:
+    """Set, name, warm-up in bars of 200 ms, expression."""
+    named = {**{name: text for each in SETS.values() for name, text in each.items()}, **DEFINITIONS}
+    rows = []
+    for chosen, features in SETS.items():
+        for name, text in features.items():
+            program = compile_features({name: text}, FEATURE_COLUMNS, REFERENCE_BAR, named)
+            rows.append((chosen, name, f"{program.warmup_bars:,}", text))
+    return rows
+
+
+def page() -> str:
+    """The text of docs/language.md."""
+    blocks = [
+        _HEAD,
+        "## Operators\n",
+        *_table(("form", "meaning", "unit", "warm-up", "NaN", "source"), operator_rows()),
+        "\n## Columns of a bar\n",
+        ", ".join(f"`{name}`" for name in FEATURE_COLUMNS) + ". What each is: research/bars.py.",
+        "\n## Definitions\n",
+        *_table(("name", "expression"), [(name, f"`{text}`") for name, text in DEFINITIONS.items()]),
+        "\n## The catalogue\n",
+        "Named sets are chosen by `features.sets`; warm-up in bars of 200 ms.\n",
+        *_table(
+            ("set", "feature", "warm-up", "expression"),
+            [(*row[:3], f"`{row[3]}`") for row in feature_rows()],
+        ),
+    ]
+    return "\n".join(blocks) + "\n"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *escaped)]
+
+
+if __name__ == "__main__":
+    DOCS.parent.mkdir(exist_ok=True)
+    DOCS.write_text(page())
+    print(f"wrote {DOCS}")
