@@ -3,7 +3,6 @@
 `run_pipeline.py` passes all its stages; `python research/build_features.py` is the same program with one.
 """
 
-import re
 import sys
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -15,11 +14,12 @@ import msgspec
 import typer
 from rich.console import Console
 
-from core.config import UNIT_S, Config, load
+from core.config import Config, load
 from core.errors import ConfigError, StageError
 from core.locks import Busy, held, lock_of
 from core.origin import read_origin, settle_source
 from core.run_record import RunRecord, Stage
+from core.units import NS_PER_S, parse_duration_ns
 
 StageRun = Callable[[Config, Stage], None]
 After = Callable[[Path], None]
@@ -97,12 +97,14 @@ Duration = Annotated[str | None, typer.Option(help="How long a live capture runs
 
 def seconds_of(text: str) -> float:
     """Seconds of a --duration; 0, which is without an end, of `forever`. Raises ConfigError."""
-    length = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|d)?", text.strip())
-    if text.strip() == "forever":
+    if text == "forever":
         return 0.0
-    if length is None or not float(length[1]):
-        raise ConfigError(f"--duration: seconds, or a time such as 90m, 12h or 7d, or `forever`, was {text!r}")
-    return float(length[1]) * UNIT_S[length[2] or "s"]
+    try:
+        return parse_duration_ns(f"{text}s" if text.isdigit() else text) / NS_PER_S
+    except ValueError:
+        raise ConfigError(
+            f"--duration: seconds, or a time such as 90m, 12h or 7d, or `forever`, was {text!r}"
+        ) from None
 
 
 def settings_of(

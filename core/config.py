@@ -63,9 +63,7 @@ class Hosts(Section, frozen=True):
 class Capture(Section, frozen=True):
     # Of a live capture; 0: until it is stopped. 30 min is what a first look needs, a full model needs days.
     duration_s: Annotated[float, Meta(ge=0, le=366 * 86_400)] = 1800.0
-    metrics_port: Annotated[int, Meta(ge=0, le=65_535)] = (
-        0  # Prometheus on loopback; 0: none, so that captures never clash
-    )
+    metrics_port: Annotated[int, Meta(ge=0, le=65_535)] = 0  # Prometheus, on loopback; 0: none
     keep_raw: bool = False  # raw frames are 5-10x the tables: keep them to replay or to test a decoder
     depth: Literal["off", "100ms", "500ms"] = "500ms"  # book_deltas; the catalogue needs the best prices only
     bybit_depth: Literal[50, 200] = 50
@@ -451,7 +449,7 @@ def _check_repeats(config: Config) -> None:
             raise ConfigError(f"{path}: {repeated[0]!r} stands twice: name each once - at `$.{path}`")
 
 
-UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _LONGEST_S: Final = 86_400.0
 _YEARS: Final = range(2000, 2200)  # int64 nanoseconds end in 2262
 
@@ -459,7 +457,7 @@ _YEARS: Final = range(2000, 2200)  # int64 nanoseconds end in 2262
 def _check_times(config: Config) -> None:
     for path, text in (("decision", config.decision), ("bars", config.bars.removeprefix("time_"))):
         length = re.fullmatch(r"(\d+)(ms|s|m|h|d)", text)
-        if length and int(length[1]) * UNIT_S[length[2]] > _LONGEST_S:
+        if length and int(length[1]) * _UNIT_S[length[2]] > _LONGEST_S:
             raise ConfigError(f"{path}: at most a day, was {text} - at `$.{path}`")
     start = config.sim.start
     try:
