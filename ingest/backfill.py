@@ -14,6 +14,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import asyncio
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from datetime import date
@@ -35,6 +36,7 @@ from ingest.archives.importing import import_file, is_imported
 from ingest.archives.local import find
 from ingest.archives.manifest import Entry, Manifest
 from ingest.archives.remote import headers_for, plan
+from ingest.capture_report import data_on_disk, report
 from ingest.ownership import make_room
 
 READS: tuple[Table, ...] = ()
@@ -73,6 +75,9 @@ class _Import:
             entry = import_file(self.cfg.root, job, self.cfg.backfill.latency_ms, self.manifest, number)
         except StageError as error:
             self.failed.append(str(error))
+            shutil.rmtree(self.manifest.staging(job.file.key), ignore_errors=True)
+            if job.file.url:
+                job.file.path.unlink()  # cut short or damaged: the next run gets it again
             return
         self.imported.append(entry)
 
@@ -180,7 +185,7 @@ async def _download_and_import(work: _Import, jobs: Sequence[Job]) -> None:
             else:
                 await asyncio.to_thread(work.take, by_url[file.url])
                 if not settings.keep_files:
-                    file.path.unlink()
+                    file.path.unlink(missing_ok=True)
             at += 1
             done(at)
 
@@ -198,12 +203,12 @@ def _report(work: _Import) -> None:
         days = [file.days[0] for file in absent]
         say(f"{label}: the archive has no file of {', '.join(days[:_FEW])}{_and_more(len(days))}")
     _tell_unpriced(work)
+    data, symbols = data_on_disk(work.cfg.root)
+    if data:
+        report(work.stage, data, symbols)
+    work.stage.put("backfill", _section(work))
     work.stage.rows_in = sum(entry.rows_read for entry in work.imported)
     work.stage.rows_out = sum(sum(entry.written.values()) for entry in work.imported)
-    work.stage.put("backfill", _section(work))
-    work.stage.put(
-        "symbols", sorted({part.instrument for table in EVENTS for part in partitions(work.cfg.root, table)})
-    )
 
 
 def _label(entry: Entry) -> str:

@@ -17,7 +17,7 @@ from ingest.archives.csv_rows import Layout, csv_pieces, whole_lines
 from ingest.archives.formats import BROKEN, OTHER_SYMBOL, ArchiveFile, Counts, Dataset, Piece, days_of
 from ingest.bybit import BybitDecoder, Venue
 from ingest.events import DecodeError, Event
-from ingest.rows import TABLES, frame_of
+from ingest.packing import TABLES, frame_of
 from ingest.wire import epoch_ns
 
 F64, TEXT = pl.Float64(), pl.String()

@@ -4,12 +4,10 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby, pairwise
 from pathlib import Path
 
-import polars as pl
-
 from core.schema import GAPS
 from core.store import Partition, append, split_by_date
 from ingest.archives.manifest import Entry
-from ingest.archives.spool import hole
+from ingest.archives.spool import hole, hole_rows
 
 _NUMBER = 0
 """Of shards that belong to no one file; the files' own begin at 1."""
@@ -40,7 +38,6 @@ def _write_instrument(root: Path, entries: list[Entry]) -> Iterator[Path]:
         for before, after in pairwise(entries)
         if before.last_id is not None and after.first_id is not None and after.first_id > before.last_id + 1
     ]
-    gaps = pl.DataFrame(rows, schema=GAPS.columns, orient="row").sort("from_ns")
-    for date, day in split_by_date(gaps, "from_ns"):
+    for date, day in split_by_date(hole_rows(rows), "from_ns"):
         part = Partition(GAPS.name, entries[0].venue, entries[0].symbol, date)
         yield append(root, part, day, int(day["from_ns"][0]), _NUMBER)

@@ -59,7 +59,7 @@ def read_rows(path: Path, layout: Layout, counts: Counts) -> Iterator[pl.DataFra
     """
     names: list[str] | None = None
     sound = 0
-    for text in whole_lines(path):
+    for text in whole_lines(path, PIECE_BYTES):
         if names is None:
             text = text.removeprefix(_BOM)
             names, text = _names(path, layout, text)

@@ -48,10 +48,9 @@ class Downloader:
         `checked` tells the files that have a sha256 beside them.
         """
         local = bool(files) and is_local(files[0].url)
-        limits = httpx.Limits(max_connections=self.connections)
         async with httpx.AsyncClient(
-            timeout=_TIMEOUT_S,
-            limits=limits,
+            timeout=httpx.Timeout(_TIMEOUT_S, pool=None),  # a long download may keep others waiting for longer
+            limits=httpx.Limits(max_connections=self.connections),
             headers={"accept-encoding": "identity", **self.headers},
             follow_redirects=True,
             trust_env=not local,
@@ -80,7 +79,7 @@ class Downloader:
         part = file.path.with_name(file.path.name + ".part")
         part.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(2):
-            if not await self._patiently(self._body, client, file.url, part):
+            if not await self._whole(client, file.url, part):
                 return "absent"
             wanted = await self._checksum(client, file.url) if checked else ""
             found = await asyncio.to_thread(sha256_of, part) if wanted else ""
@@ -89,6 +88,16 @@ class Downloader:
                 return "there"
             part.unlink()
         raise StageError(f"{file.url}: its sha256 is {found}, its .CHECKSUM says {wanted}, twice: try again later")
+
+    async def _whole(self, client: httpx.AsyncClient, url: str, part: Path) -> bool:
+        """Get all of a file, however often the connection is cut, as long as each round of attempts brings some."""
+        while True:
+            size = _size(part)
+            try:
+                return await self._patiently(self._body, client, url, part)
+            except StageError:
+                if _size(part) <= size:
+                    raise
 
     async def _checksum(self, client: httpx.AsyncClient, url: str) -> str:
         """The published sha256, empty where there is none."""
@@ -115,7 +124,7 @@ class Downloader:
 
     async def _body(self, client: httpx.AsyncClient, url: str, part: Path) -> bool:
         """Add to the part what is missing of it, or begin anew where the server does not resume."""
-        begun = part.stat().st_size if part.exists() else 0
+        begun = _size(part)
         headers = {"range": f"bytes={begun}-"} if begun else {}
         async with client.stream("GET", url, headers=headers) as response:
             if response.status_code == _BEYOND_END:
@@ -151,6 +160,10 @@ async def _is_there(response: httpx.Response) -> bool:
         await response.aread()
     response.raise_for_status()
     return True
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
 
 
 def _retry_after_s(response: httpx.Response) -> float:

@@ -36,6 +36,8 @@ class ArchiveFile:
     url: str = ""
     bounded: bool = True
     """False where the name has no date: its rows may be of any days."""
+    only: tuple[str, ...] = ()
+    """Of a file that holds several symbols: those that are wanted, all if empty."""
 
     @property
     def instrument(self) -> str:

@@ -13,9 +13,9 @@ from core.schema import GAPS, SIGNALS, Table
 from core.store import Partition, append, day_start_ns, split_by_date
 from core.units import NS_PER_DAY, NS_PER_MS
 from ingest.archives.choice import Job
-from ingest.archives.formats import DUPLICATE, OTHER_DAY, Counts, Piece
-from ingest.archives.manifest import Entry, Manifest
-from ingest.archives.spool import MOST_ROWS, Spool
+from ingest.archives.formats import DUPLICATE, OTHER_DAY, OTHER_SYMBOL, Counts, Piece
+from ingest.archives.manifest import FORMAT_VERSION, Entry, Manifest
+from ingest.archives.spool import MOST_ROWS, Spool, hole_rows
 from ingest.signals import merge_signals
 
 _SYMBOL: Final = r"^\w[\w.-]{0,39}$"  # what is fit to be part of a path
@@ -31,8 +31,8 @@ def is_imported(root: Path, entry: Entry | None, job: Job, latency_ms: float) ->
     """Whether the tables hold what the job would bring. What the file holds is compared only if it is at hand."""
     if entry is None or entry.state != "done":
         return False
-    wanted = entry.latency_ms, entry.tables, entry.version
-    if wanted != (latency_ms, job.days_by_table, Entry.__struct_defaults__[-1]) or not _is_there(root, entry):
+    made = entry.version, entry.latency_ms, entry.tables, entry.only
+    if made != (FORMAT_VERSION, latency_ms, job.days_by_table, list(job.file.only)) or not _is_there(root, entry):
         return False
     path = job.file.path
     if not path.exists():
@@ -77,11 +77,16 @@ class _Writer:
         if piece.table is SIGNALS:
             self.signals.append(rows)
         elif "symbol" in rows.columns:
-            rows = self.counts.keep(rows, pl.col("symbol").str.contains(_SYMBOL), "no symbol")
+            rows = self._of_the_symbols(rows)
             for (symbol,), same in rows.partition_by("symbol", as_dict=True, include_key=False).items():
                 self._spool(piece.table, str(symbol)).add(same)
         else:
             self._spool(piece.table, self.job.file.symbol).add(rows)
+
+    def _of_the_symbols(self, rows: pl.DataFrame) -> pl.DataFrame:
+        named = self.counts.keep(rows, pl.col("symbol").str.contains(_SYMBOL), "no symbol")
+        only = self.job.file.only
+        return self.counts.keep(named, pl.col("symbol").is_in(only), OTHER_SYMBOL) if only else named
 
     def _of_the_days(self, piece: Piece) -> pl.DataFrame:
         days = self.job.days[piece.table.name]
@@ -106,12 +111,22 @@ class _Writer:
         for (_, symbol), spool in self.spools.items():
             for frame in spool.shards():
                 self._write(spool.table, symbol, frame)
-            if spool.gaps:
-                self._write(GAPS, symbol, spool.hole_rows())
+            holes = self._own_holes(spool)
+            if holes.height:
+                self._write(GAPS, symbol, holes)
         if self.gaps:
             self._write(GAPS, self.job.file.symbol, pl.concat(self.gaps).sort("from_ns"))
         if self.signals:
             self._merge_signals(pl.concat(self.signals))
+
+    def _own_holes(self, spool: Spool) -> pl.DataFrame:
+        """Holes of the ids, but for those made by leaving out a day of this file that another one fills."""
+        days = self.job.days[spool.table.name]
+        if days is None:
+            return hole_rows(spool.gaps)
+        numbers = [day_start_ns(day) // NS_PER_DAY for day in days]
+        kept = [each for each in spool.gaps if all(day in numbers for day in _days_inside(each[1], each[2]))]
+        return hole_rows(kept)
 
     def _write(self, table: Table, symbol: str, frame: pl.DataFrame) -> None:
         for date, day in split_by_date(frame.select(*table.columns), table.order[0]):
@@ -157,6 +172,7 @@ def import_file(
         venue=file.venue,
         symbol=file.symbol,
         interval=file.interval,
+        only=list(file.only),
         latency_ms=latency_ms,
         tables=job.days_by_table,
         rows_read=counts.read,
@@ -171,6 +187,10 @@ def import_file(
         outdated=before.shards if before else [],
     )
     return manifest.commit(entry)
+
+
+def _days_inside(from_ns: int, to_ns: int) -> range:
+    return range(from_ns // NS_PER_DAY, to_ns // NS_PER_DAY + 1)
 
 
 def _any_left(root: Path, names: Iterable[str]) -> bool:

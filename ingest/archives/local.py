@@ -40,14 +40,18 @@ def find(path: Path, provider: str, symbols: Sequence[str]) -> tuple[list[Archiv
         found = _recognise(candidate, root, provider, tuple(symbols))
         if isinstance(found, str):
             strangers.append((candidate, found))
-        elif not symbols or _is_wanted(found, symbols):
+        elif not symbols or found.instrument in symbols:
             files.append(found)
+        elif only := _of_group(found, symbols):
+            files.append(replace(found, only=only))
     return files, strangers
 
 
-def _is_wanted(file: ArchiveFile, symbols: Sequence[str]) -> bool:
-    is_group = file.symbol in (*tardis.GROUPS, recorded.ALL_SYMBOLS)
-    return file.instrument in symbols or (is_group and any(name.startswith(f"{file.venue}:") for name in symbols))
+def _of_group(file: ArchiveFile, symbols: Sequence[str]) -> tuple[str, ...]:
+    """The wanted symbols that a file of many may hold."""
+    if file.symbol not in (*tardis.GROUPS, recorded.ALL_SYMBOLS):
+        return ()
+    return tuple(name.partition(":")[2] for name in symbols if name.startswith(f"{file.venue}:"))
 
 
 def _recognise(path: Path, root: Path, provider: str, symbols: tuple[str, ...]) -> ArchiveFile | str:

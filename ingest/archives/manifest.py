@@ -35,6 +35,7 @@ class Entry(msgspec.Struct, frozen=True):
     venue: str
     symbol: str
     interval: str
+    only: list[str]
     latency_ms: float
     tables: dict[str, list[str]]
     """The days that it fills, by table."""

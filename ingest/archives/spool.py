@@ -5,10 +5,10 @@ which fits again. Rows that share a table's unique columns are dropped but for t
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -17,6 +17,8 @@ from core.schema import GAPS, TRADES, Table
 from core.units import NS_PER_HOUR
 from ingest.archives.formats import DUPLICATE, Counts
 
+Hole: TypeAlias = tuple[str, int, int, str, bool]
+"""A row of `gaps`: stream, from_ns, to_ns, reason, mended."""
 MOST_ROWS: Final = 4_000_000
 """Rows held before they are put down, and about as many in a shard: 256 MB, twice that while they are sorted."""
 _ROW_GROUP: Final = 250_000
@@ -43,8 +45,8 @@ class Spool:
     counts: Counts
     most_rows: int = MOST_ROWS
     ids: IdRange = field(default_factory=IdRange)
-    gaps: list[tuple[str, int, int, str, bool]] = field(default_factory=list)
-    _frames: deque[pl.DataFrame] = field(default_factory=deque)
+    gaps: list[Hole] = field(default_factory=list)
+    _frames: list[pl.DataFrame] = field(default_factory=list)
     _rows: int = 0
     _runs: deque[Path] = field(default_factory=deque)
     _made: int = 0
@@ -59,12 +61,7 @@ class Spool:
         """Take a batch; it may write a run."""
         if not frame.height:
             return
-        if self._newest_first is None:
-            self._newest_first = _falls(frame[self.time])
-        if self._newest_first:
-            self._frames.appendleft(frame.reverse())
-        else:
-            self._frames.append(frame)
+        self._frames.append(frame)
         self._rows += frame.height
         if self._rows >= self.most_rows:
             self._put_down()
@@ -84,10 +81,13 @@ class Spool:
             run.unlink()
 
     def _gathered(self) -> pl.DataFrame:
+        """What is held, in order of time as far as the file was: turned round where that is newest first."""
         frame = pl.concat(self._frames)
         self._frames.clear()
         self._rows = 0
-        return frame
+        if self._newest_first is None:
+            self._newest_first = _falls(frame[self.time])
+        return frame.reverse() if self._newest_first else frame
 
     def _put_down(self) -> None:
         if not self._frames:
@@ -162,11 +162,13 @@ class Spool:
             self.gaps.append(hole(int(ids[at]), int(ids[at + 1]), int(times[at]), int(times[at + 1])))
         self.ids.last_id, self.ids.last_ns = int(ids[-1]), int(times[-1])
 
-    def hole_rows(self) -> pl.DataFrame:
-        return pl.DataFrame(self.gaps, schema=GAPS.columns, orient="row").sort("from_ns")
+
+def hole_rows(holes: Sequence[Hole]) -> pl.DataFrame:
+    """Rows of the table `gaps`."""
+    return pl.DataFrame(holes, schema=GAPS.columns, orient="row").sort("from_ns")
 
 
-def hole(last_id: int, next_id: int, last_ns: int, next_ns: int) -> tuple[str, int, int, str, bool]:
+def hole(last_id: int, next_id: int, last_ns: int, next_ns: int) -> Hole:
     """A row of `gaps` for the aggTrade ids between two."""
     reason = f"aggTrade ids {last_id + 1} to {next_id - 1} are not in the archive"
     return TRADES.name, min(last_ns, next_ns), max(last_ns, next_ns), reason, False
