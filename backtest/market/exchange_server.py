@@ -112,7 +112,7 @@ def service(exchange: Exchange, pump: Pump, injector: FaultInjector | None = Non
         status, body = respond(exchange, request.path, pump.now_ns - age_ns)
         response = json_response(body, status, verdict.headers)
         fault = injector.rest(request.path)
-        return await failing(response, fault) if fault else response
+        return await failing(connection, response, fault) if fault else response
 
     async def handler(connection: ServerConnection) -> None:
         assert connection.request is not None

@@ -36,16 +36,16 @@ class Ledger:
 
     def __init__(self, path: Path | None = None) -> None:
         self.rows: list[dict[str, Any]] = []
-        self._file = None
+        self._path = path
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("ab", buffering=0)  # a line is whole or not there, whenever we are killed
 
     def write(self, fault: str, **what: Any) -> None:
         row = {"time_ns": time.time_ns(), "fault": fault} | what
         self.rows.append(row)
-        if self._file is not None:
-            self._file.write(msgspec.json.encode(row) + b"\n")
+        if self._path is not None:
+            with self._path.open("ab", buffering=0) as file:  # a line is whole or not there, whenever we are killed
+                file.write(msgspec.json.encode(row) + b"\n")
 
     def of(self, *names: str) -> list[dict[str, Any]]:
         """The rows of these faults."""

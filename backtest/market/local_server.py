@@ -26,7 +26,7 @@ from core.config import Config, RestFault
 
 LOOPBACK: Final = "127.0.0.1"
 PING_S, PONG_S = 180, 600  # as Binance USD-M (exchange_protocols A.2); a client may be busy for long in virtual time
-_NO_ANSWER_S: Final = 3_600.0  # the library hangs up earlier: after its open_timeout, 10 s
+_LOOK_S: Final = 0.05
 CLOSE_S: Final = 60  # a client may have much to read before it reaches the close frame
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
@@ -142,10 +142,10 @@ _SAID: Final[dict[int, object]] = {
 }
 
 
-async def failing(response: Response, fault: RestFault) -> Response:
-    """A venue's answer that fails: a status with its words, none within any client's patience, or a broken body."""
-    if fault == "timeout":
-        await asyncio.sleep(_NO_ANSWER_S)
+async def failing(connection: ServerConnection, response: Response, fault: RestFault) -> Response:
+    """A venue's answer that fails: a status with its words, none before the client goes, or a broken body."""
+    while fault == "timeout" and not connection.transport.is_closing():
+        await asyncio.sleep(_LOOK_S)
     if fault == "garbled":
         return json_response(response.body[: len(response.body) // 2])
     if fault == "cut":
