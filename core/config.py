@@ -74,6 +74,9 @@ class Capture(Section, frozen=True):
     flush_s: SpanS = 60.0  # a live capture's rows reach disk at least this often
     silence_s: SpanS = 10.0  # a book or trade stream of a liquid symbol that is silent for longer is broken
     connect_timeout_s: SpanS = 10.0
+    # A connection is replaced when it is this old; 0: shortly before the venue would cut it, where it does.
+    rotate_after_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
+    overlap_s: SpanS = 10.0  # the longest that old and new one run side by side: quiet streams are not waited for
     hosts: Hosts = Hosts()
 
 
