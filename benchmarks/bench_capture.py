@@ -1,210 +1,107 @@
-"""Capture: frames per second from socket to Parquet, on the virtual clock, one core for the capturing process.
+"""Capture under load: the stage itself on one core, a venue on loopback on the other. What it wrote is checked.
 
-    python benchmarks/bench_capture.py [FRAMES]
+    python benchmarks/bench_capture.py [throughput [SECONDS] | mix [FRAMES] | soak [MINUTES] | symbols [SECONDS]
+                                        | compaction [SECONDS]]
 
-A server in a process of its own writes frames of the simulated market's mix as fast as they are read: per symbol and
-second 6 best prices, 3 trades, 2 depth changes of 10 levels, 1 mark price.
+throughput: best prices as fast as they are read, from socket to readable Parquet.
+mix: all kinds of frames on the virtual clock, as a simulated market is captured.
+soak: 5,000 best prices a second; the delays of the first and of the last minute, and memory at each.
+symbols: 200 symbols, 10,000 frames a second in all, of every kind; files are watched as they grow.
+compaction: as soak, with shards so short that they are merged all the time.
+Without a mode: all, the soak for three minutes.
 """
 
-import asyncio
-import multiprocessing
 import platform
-import resource
 import sys
-import tempfile
-import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from http import HTTPStatus
+from capture_mix import capture_mix
+from captured_load import MEASURED, Outcome, run
+from venue_server import Load
 
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.datastructures import Headers
-from websockets.http11 import Request, Response
-
-from core.config import DEFAULT_SYMBOLS, Config
-from core.servers import local_hosts
-from core.units import NS_PER_MS, NS_PER_S
-from ingest.events import Event
-from ingest.feed import Feed
-from ingest.feeds import make_feeds, opened, rare_collections
-from ingest.rows import TableWriter
-from ingest.transport import VIRTUAL_CLOCK
-
-FRAMES = 2_000_000
-START_NS = 1_767_592_800 * NS_PER_S
-SHARE = {"/public/stream": 8 / 24, "/market/stream": 4 / 24, "/v5/public/linear": 12 / 24}
-WRITE_BUFFER_BYTES = 1 << 20
+LIQUID = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT")
+MANY = tuple(f"S{number:03d}USDT" for number in range(200))
+SOAK_RATE = 5_000.0
+MANY_RATE = 10_000.0
+NO_DEPTH = "capture.depth=off"
 
 
-def binance_public(second: int, ms: int) -> list[str]:
-    """A second's frames of both symbols on the /public connection; `second` gives the ids."""
-    frames = []
-    levels = ",".join(f'["{60_000 - level / 10:.2f}","{level}.123"]' for level in range(5))
-    for symbol in ("BTCUSDT", "ETHUSDT"):
-        name = symbol.lower()
-        frames += [
-            f'{{"stream":"{name}@bookTicker","data":{{"e":"bookTicker","u":{second * 10 + k},"E":{ms},"T":{ms},'
-            f'"s":"{symbol}","b":"60000.{k}0","B":"31.210","a":"60000.{k + 1}0","A":"40.660"}}}}'
-            for k in range(6)
-        ]
-        frames += [
-            f'{{"stream":"{name}@depth@500ms","data":{{"e":"depthUpdate","E":{ms},"T":{ms},"s":"{symbol}",'
-            f'"U":{second * 2 + k},"u":{second * 2 + k},"pu":{second * 2 + k - 1},"b":[{levels}],"a":[{levels}]}}}}'
-            for k in range(2)
-        ]
-    return frames
+def throughput(seconds: float = 60.0) -> Iterator[str]:
+    outcome = run(Load(LIQUID, seconds), [NO_DEPTH])
+    yield f"{outcome.ledger.frames / outcome.seconds:,.0f} frames/s from socket to Parquet, sustained"
+    yield from told(outcome)
 
 
-def binance_market(second: int, ms: int) -> list[str]:
-    frames = []
-    for symbol in ("BTCUSDT", "ETHUSDT"):
-        name = symbol.lower()
-        frames += [
-            f'{{"stream":"{name}@aggTrade","data":{{"e":"aggTrade","E":{ms},"s":"{symbol}","a":{second * 3 + k},'
-            f'"p":"60000.10","q":"0.014","nq":"0.014","f":{second},"l":{second},"T":{ms},"m":true}}}}'
-            for k in range(3)
-        ]
-        frames.append(
-            f'{{"stream":"{name}@markPrice@1s","data":{{"e":"markPriceUpdate","E":{ms},"s":"{symbol}",'
-            f'"p":"60000.10","i":"60001.20","P":"60001.20","r":"0.00010000","T":{ms}}}}}'
-        )
-    return frames
+def mix(frames: float = 2_000_000) -> Iterator[str]:
+    yield capture_mix(int(frames))
 
 
-def bybit_linear(second: int, ms: int) -> list[str]:
-    frames = []
-    levels = ",".join(f'["{60_000 - level / 10:.2f}","{level}.123"]' for level in range(5))
-    for symbol in ("BTCUSDT", "ETHUSDT"):
-        kind = "snapshot" if second == 1 else "delta"
-        frames += [
-            f'{{"topic":"orderbook.1.{symbol}","type":"snapshot","ts":{ms},"data":{{"s":"{symbol}",'
-            f'"b":[["60000.{k}0","3.1"]],"a":[["60000.{k + 1}0","4.2"]],"u":{second * 6 + k},"seq":1}},"cts":{ms}}}'
-            for k in range(6)
-        ]
-        frames += [
-            f'{{"topic":"publicTrade.{symbol}","type":"snapshot","ts":{ms},"data":[{{"T":{ms},"s":"{symbol}","S":"Buy",'
-            f'"v":"0.001","p":"60000.50","L":"PlusTick","i":"20f43950-d8dd-5b31-9112-{second:08d}{k}","BT":false}}]}}'
-            for k in range(3)
-        ]
-        frames += [
-            f'{{"topic":"orderbook.50.{symbol}","type":"{"delta" if k else kind}","ts":{ms},"data":{{"s":"{symbol}",'
-            f'"b":[{levels}],"a":[{levels}],"u":{second * 2 + k},"seq":{second}}},"cts":{ms}}}'
-            for k in range(2)
-        ]
-        frames.append(
-            f'{{"topic":"tickers.{symbol}","type":"snapshot","data":{{"symbol":"{symbol}","markPrice":"60000.1",'
-            f'"indexPrice":"60001.2","openInterest":"492373.72","nextFundingTime":"{ms}","fundingRate":"0.0001"}},'
-            f'"cs":{second},"ts":{ms}}}'
-        )
-    return frames
+def soak(minutes: float = 30.0) -> Iterator[str]:
+    yield from _delays(run(Load(LIQUID, 60.0 * minutes, SOAK_RATE), [NO_DEPTH], MEASURED, watch_files=True))
 
 
-MAKERS = {"/public/stream": binance_public, "/market/stream": binance_market, "/v5/public/linear": bybit_linear}
+def compaction(seconds: float = 120.0) -> Iterator[str]:
+    short = "capture.flush_rows=2000"
+    yield from _delays(run(Load(LIQUID, seconds, SOAK_RATE), [NO_DEPTH, short], MEASURED, watch_files=True))
 
 
-def packed(text: str) -> bytes:
-    """A WebSocket text message (RFC 6455 section 5.2), unmasked."""
-    body = text.encode()
-    if len(body) < 126:
-        return bytes((0x81, len(body))) + body
-    return b"\x81\x7e" + len(body).to_bytes(2, "big") + body
+def symbols(seconds: float = 120.0) -> Iterator[str]:
+    outcome = run(Load(MANY, seconds, MANY_RATE, mix=True), [], watch_files=True)
+    yield f"{len(MANY)} symbols, {outcome.ledger.frames / seconds:,.0f} frames/s, {outcome.files:,} files at the end"
+    yield from told(outcome)
 
 
-async def blast(socket: ServerConnection, frames: int, path: str) -> int:
-    """Write frames with their times, and a watermark each 100 virtual ms, as the simulated exchange does."""
-    written, second, make = 0, 0, MAKERS[path]
-    while written < frames:
-        second += 1
-        now_ns = START_NS + second * NS_PER_S
-        texts = make(second, now_ns // NS_PER_MS)
-        step_ns = NS_PER_S // len(texts)
-        stamped = [f"{now_ns + k * step_ns} {text}" for k, text in enumerate(texts)]
-        marks = [f"{now_ns + k * 100 * NS_PER_MS} " for k in range(10)] if second % 10 == 0 else []
-        socket.transport.write(b"".join(map(packed, marks + stamped)))
-        written += len(texts)
-        if socket.transport.get_write_buffer_size() > WRITE_BUFFER_BYTES:
-            await socket.drain()
-            await asyncio.sleep(0)
-    return written
+def _delays(outcome: Outcome) -> Iterator[str]:
+    minutes = outcome.measured["minutes"]
+    for name, minute in {"first minute": minutes[0], "last minute": minutes[max(0, len(minutes) - 2)]}.items():
+        yield f"{name}: receive to row {_quantiles(minute['receive_to_row'])}"
+        yield f"{name}: sent to row    {_quantiles(minute['sent_to_row'])}"
+    yield from told(outcome)
 
 
-async def serve_frames(frames: int, ready: Connection) -> None:
-    """Answer subscriptions and snapshots, wait for the clock, blast, close."""
-
-    def answer(_: ServerConnection, request: Request) -> Response | None:
-        if request.headers.get("Upgrade"):
-            return None
-        body = b'{"lastUpdateId":1,"E":1,"T":1767592800000,"bids":[["60000","1"]],"asks":[["60001","1"]]}'
-        return Response(HTTPStatus.OK, "OK", Headers({"Content-Length": str(len(body)), "Connection": "close"}), body)
-
-    async def handler(socket: ServerConnection) -> None:
-        assert socket.request is not None
-        async for message in socket:
-            text = str(message)
-            if text.startswith('{"clock"'):
-                break
-            ack = '{"success":true,"op":"subscribe"}' if '"op"' in text else '{"result":null,"id":1}'
-            await socket.send(f"{START_NS} {ack}")
-        await blast(socket, int(frames * SHARE[socket.request.path]), socket.request.path)
-        await socket.close(1000, "end of stream")
-
-    async with serve(
-        handler,
-        "127.0.0.1",
-        0,
-        process_request=answer,
-        select_subprotocol=lambda _, __: VIRTUAL_CLOCK,
-        compression=None,
-        ping_interval=None,
-        close_timeout=600,
-    ) as server:
-        ready.send(server.sockets[0].getsockname()[1])
-        await asyncio.Future()
+def _quantiles(delays_us: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value:,.0f} us" for name, value in delays_us.items())
 
 
-def server_main(frames: int, ready: Connection) -> None:
-    asyncio.run(serve_frames(frames, ready))
+def told(outcome: Outcome) -> Iterator[str]:
+    """What every run tells: counts against the server's, CPU, memory, and how soon rows were in files."""
+    share = outcome.cpu_s / outcome.seconds
+    yield f"{outcome.ledger.frames:,} frames sent, {outcome.rows:,} rows expected, {outcome.seconds:.1f} s"
+    per_cpu_s = outcome.ledger.frames / outcome.cpu_s
+    yield f"CPU {outcome.cpu_s:.1f} s ({share:.0%} of a core), {per_cpu_s:,.0f} frames per CPU second"
+    yield f"peak RSS {outcome.peak_rss_mb:.0f} MB; at each minute {' '.join(f'{mb:.0f}' for mb in outcome.rss_mb)}"
+    if outcome.durable_s is not None:
+        yield f"longest from receipt to a readable file: {outcome.durable_s:.2f} s"
+    yield "lost 0, doubled 0, gaps 0" if not outcome.faults else "FAULTS: " + "; ".join(outcome.faults[:5])
 
 
-async def capture(port: int, folder: Path) -> tuple[int, int, float, float]:
-    """(frames, rows, wall seconds, CPU seconds) from the first frame asked for to the last row on disk."""
-    config = Config(source="sim")
-    writer = TableWriter(folder, config.capture.flush_rows, config.capture.flush_s)
-    feeds = await make_feeds(config, local_hosts(f"127.0.0.1:{port}"), DEFAULT_SYMBOLS)
-
-    def sink(feed: Feed, recv_ns: int, events: list[Event]) -> None:
-        if events:
-            writer.add(feed.venue, events)
-
-    began_s, began_cpu_s = time.perf_counter(), time.process_time()
-    with rare_collections():
-        async with opened(feeds):
-            await asyncio.gather(*(feed.run(sink) for feed in feeds))
-        writer.flush()
-    seconds, cpu_seconds = time.perf_counter() - began_s, time.process_time() - began_cpu_s
-    assert not any(feed.counts.undecoded for feed in feeds)
-    return sum(feed.counts.frames for feed in feeds), sum(writer.rows.values()), seconds, cpu_seconds
+MODES: dict[str, Callable[..., Iterator[str]]] = {
+    "throughput": throughput,
+    "mix": mix,
+    "soak": soak,
+    "symbols": symbols,
+    "compaction": compaction,
+}
 
 
 def main() -> None:
-    frames = int(sys.argv[1]) if len(sys.argv) > 1 else FRAMES
-    ours, theirs = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=server_main, args=(frames, theirs), daemon=True)
-    server.start()
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            seen, rows, seconds, cpu_seconds = asyncio.run(capture(ours.recv(), Path(folder)))
-    finally:
-        server.terminate()
-        server.join()
-    rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{datetime.now(UTC):%Y-%m-%d} {platform.machine()} {platform.processor() or _cpu_model()}")
-    print(f"{seen:,} frames, {rows:,} rows in {seconds:.2f} s wall, {cpu_seconds:.2f} s CPU; peak RSS {rss_mb:.0f} MB")
-    print(f"{seen / seconds:,.0f} frames/s wall, {seen / cpu_seconds:,.0f} frames per CPU second")
+    name, *amount = sys.argv[1:] or [""]
+    if name and name not in MODES:
+        raise SystemExit(f"{name!r} is no mode: {', '.join(MODES)}")
+    print(f"{datetime.now(UTC):%Y-%m-%d} {platform.machine()} {_cpu_model()}")
+    failed = False
+    for mode in [name] if name else MODES:
+        print(f"# {mode}", flush=True)
+        argument = [float(amount[0])] if amount else [3.0] if mode == "soak" and not name else []
+        for line in MODES[mode](*argument):
+            failed = failed or line.startswith("FAULTS")
+            print(line, flush=True)
+    raise SystemExit(failed)
 
 
 def _cpu_model() -> str:

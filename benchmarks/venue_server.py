@@ -1,0 +1,338 @@
+"""Binance USD-M on loopback, as fast as frames can be written: raw sockets, frames patched in NumPy, one process.
+
+It answers subscriptions, pings and the REST calls that a capture makes, then sends what a `Load` says and keeps a
+ledger of it: rows and the sum of their ids per (symbol, table), which the tables must equal.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import queue
+import socket
+import struct
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+
+HOST = "127.0.0.1"
+SETTLE_S = 0.5  # after the last subscription, before the first frame
+CHUNK_FRAMES = 2_048
+TICK_S = 0.001
+DEPTH_LEVELS = 5  # per side
+FIRST_ID = 100_000_000_000
+NS_PER_MS = 1_000_000
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
+Send = Callable[[bytes], None]
+
+
+@dataclass(frozen=True)
+class Load:
+    """What to send, for `seconds`: `rate` frames per second in all, 0: as many as are read.
+
+    `mix`: trades, depth and marks beside the best prices; else these alone, and two trades or marks per second and
+    symbol, so that no stream is silent.
+    """
+
+    symbols: tuple[str, ...]
+    seconds: float
+    rate: float = 0.0
+    mix: bool = False
+
+
+@dataclass
+class Ledger:
+    """What was sent: frames, and [rows, sum of ids] by `symbol table`."""
+
+    frames: int = 0
+    first_ns: int = 0
+    last_ns: int = 0
+    broken: list[str] = field(default_factory=list)
+    rows: dict[str, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
+
+    def add(self, symbol: str, table: str, rows: int, ids: int) -> None:
+        entry = self.rows[f"{symbol} {table}"]
+        entry[0] += rows
+        entry[1] += ids
+
+
+def server_main(load: Load, core: int, pipe: Connection) -> None:
+    """Serve until killed: the port goes into the pipe, then, once all is sent, the ledger."""
+    os.sched_setaffinity(0, {core})
+    listener = socket.create_server((HOST, 0))
+    pipe.send(listener.getsockname()[1])
+    done: queue.SimpleQueue[Ledger] = queue.SimpleQueue()
+    paths = ["/public/stream", "/market/stream"]
+    threading.Thread(target=_tell, args=(done, len(paths), pipe), daemon=True).start()
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=_converse, args=(connection, load, paths, done), daemon=True).start()
+
+
+def _tell(done: "queue.SimpleQueue[Ledger]", paths: int, pipe: Connection) -> None:
+    ledgers = [done.get() for _ in range(paths)]
+    whole = Ledger(
+        sum(ledger.frames for ledger in ledgers),
+        min(ledger.first_ns for ledger in ledgers),
+        max(ledger.last_ns for ledger in ledgers),
+        [text for ledger in ledgers for text in ledger.broken],
+        {name: entry for ledger in ledgers for name, entry in ledger.rows.items()},
+    )
+    pipe.send(whole)
+
+
+def _converse(connection: socket.socket, load: Load, paths: list[str], done: "queue.SimpleQueue[Ledger]") -> None:
+    """One connection's life. Each path is sent once: whoever connects again gets nothing more, and rows are missing."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    head = _read_head(connection)
+    path = head.split(b" ", 2)[1].decode()
+    if b"upgrade: websocket" not in head.lower():
+        _answer_rest(connection, path)
+        return
+    key = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key")).split(b":")[1]
+    accept = base64.b64encode(hashlib.sha1(key.strip() + _GUID).digest())
+    connection.sendall(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+    )
+    lock, heard = threading.Lock(), [time.monotonic()]
+
+    def send(data: bytes) -> None:
+        with lock:
+            connection.sendall(data)
+
+    threading.Thread(target=_listen, args=(connection, send, heard), daemon=True).start()
+    if path in paths:
+        paths.remove(path)
+        ledger = Ledger()
+        while time.monotonic() - heard[0] < SETTLE_S:
+            time.sleep(0.05)
+        try:
+            _send_path(path, load, ledger, send)
+        except OSError as error:
+            ledger.broken.append(f"{path}: {error}")
+        done.put(ledger)
+
+
+def _read_head(connection: socket.socket) -> bytes:
+    head = b""
+    while b"\r\n\r\n" not in head:
+        piece = connection.recv(4_096)
+        if not piece:
+            return b"GET / "
+        head += piece
+    return head
+
+
+def _answer_rest(connection: socket.socket, path: str) -> None:
+    """A depth snapshot that lies before the first change, the time, or an empty object."""
+    now_ms = time.time_ns() // NS_PER_MS
+    body: dict[str, Any] = {"serverTime": now_ms}
+    if path.startswith("/fapi/v1/depth"):
+        symbol = parse_qs(urlsplit(path).query)["symbol"][0]
+        book = {"bids": [["59000.00", "1.000"]], "asks": [["61000.00", "1.000"]]}
+        body = {"lastUpdateId": FIRST_ID, "E": now_ms, "T": now_ms, "symbol": symbol, **book}
+    text = json.dumps(body).encode()
+    head = (
+        f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n"
+    )
+    connection.sendall(head.encode() + text)
+    connection.close()
+
+
+def _listen(connection: socket.socket, send: Send, heard: list[float]) -> None:
+    """Acknowledge subscriptions, answer pings, and note when the client last spoke."""
+    stream = connection.makefile("rb")
+    while head := stream.read(2):
+        opcode, length = head[0] & 0x0F, head[1] & 0x7F
+        if length >= 126:
+            length = int.from_bytes(stream.read(2 if length == 126 else 8), "big")
+        mask, payload = stream.read(4), stream.read(length)
+        body = bytes(byte ^ mask[place & 3] for place, byte in enumerate(payload))
+        if opcode == 0x9:
+            send(bytes((0x8A, len(body))) + body)
+        elif opcode == 0x8:
+            send(bytes((0x88, len(body))) + body)
+            return
+        elif opcode == 0x1:
+            heard[0] = time.monotonic()
+            send(message(json.dumps({"result": None, "id": json.loads(body).get("id")}).encode()))
+
+
+def message(body: bytes) -> bytes:
+    """A WebSocket text message, unmasked (RFC 6455 section 5.2)."""
+    if len(body) < 126:
+        return bytes((0x81, len(body))) + body
+    return b"\x81\x7e" + struct.pack(">H", len(body)) + body
+
+
+def _send_path(path: str, load: Load, ledger: Ledger, send: Send) -> None:
+    if path == "/public/stream" and load.mix:
+        _paced(load, ledger, send, 0.7 * load.rate, _public_frames(load.symbols, ledger))
+    elif path == "/public/stream" and load.rate:
+        _paced_tickers(load, ledger, send)
+    elif path == "/public/stream":
+        _blast_tickers(load, ledger, send)
+    elif load.mix:
+        _paced(load, ledger, send, 0.3 * load.rate, _market_frames(load.symbols, ledger))
+    else:
+        _paced(load, ledger, send, 2.0 * len(load.symbols), _market_frames(load.symbols, ledger))
+
+
+class TickerFrames:
+    """bookTicker frames of one length in one array, symbols in turn; ids, times, prices are written digit by digit."""
+
+    _ID, _TIME = b"9" * 19, b"8" * 13
+    _BID, _ASK, _QTY = b"60000.77", b"60001.77", b"66.666"
+
+    def __init__(self, symbols: tuple[str, ...], frames: int) -> None:
+        assert len({len(symbol) for symbol in symbols}) == 1, "symbols must be of one length"
+        assert frames % len(symbols) == 0, "symbols must come in turn"
+        texts = [self._text(symbols[place % len(symbols)]) for place in range(frames)]
+        self.array = np.frombuffer(b"".join(texts), np.uint8).reshape(frames, -1).copy()
+        self._at = {name: texts[0].index(name) for name in (self._ID, self._TIME, self._BID, self._ASK, self._QTY)}
+        self._engine = texts[0].rindex(self._TIME)
+        self._random = np.random.default_rng(1)
+
+    def _text(self, symbol: str) -> bytes:
+        data = b'{"e":"bookTicker","u":%b,"E":%b,"T":%b,"s":"%b","b":"%b","B":"%b","a":"%b","A":"31.210","st":1}' % (
+            self._ID,
+            self._TIME,
+            self._TIME,
+            symbol.encode(),
+            self._BID,
+            self._QTY,
+            self._ASK,
+        )
+        return message(b'{"stream":"%b@bookTicker","data":%b}' % (symbol.lower().encode(), data))
+
+    def fill(self, ids: "np.ndarray[Any, np.dtype[np.int64]]", now_ms: int) -> bytes:
+        """The frames with these ids (19 digits, one per frame), stamped now."""
+        count = ids.size
+        self._write(self._at[self._ID], 19, ids)
+        for place in (self._at[self._TIME], self._engine):
+            self.array[:count, place : place + 13] = np.frombuffer(b"%d" % now_ms, np.uint8)
+        cents = self._random.integers(0, 100, count)
+        self._write(self._at[self._BID] + 6, 2, cents)
+        self._write(self._at[self._ASK] + 6, 2, cents)
+        self._write(self._at[self._QTY] + 3, 3, self._random.integers(0, 1000, count))
+        return self.array[:count].tobytes()
+
+    def _write(self, place: int, digits: int, values: "np.ndarray[Any, np.dtype[np.int64]]") -> None:
+        for digit in range(digits):
+            values, rest = np.divmod(values, 10)
+            self.array[: values.size, place + digits - 1 - digit] = rest + 48
+
+
+def _blast_tickers(load: Load, ledger: Ledger, send: Send) -> None:
+    """Best prices as fast as they are read; ids count from the time of the start, so that none ever repeats."""
+    frames = TickerFrames(load.symbols, CHUNK_FRAMES)
+    first = ledger.first_ns = time.time_ns()
+    ends_ns = first + int(load.seconds * 1e9)
+    while (now_ns := time.time_ns()) < ends_ns:
+        ids = first + np.arange(CHUNK_FRAMES)
+        first += CHUNK_FRAMES
+        send(frames.fill(ids, now_ns // NS_PER_MS))
+        _note_tickers(load, ledger, ids)
+    ledger.last_ns = time.time_ns()
+
+
+def _paced_tickers(load: Load, ledger: Ledger, send: Send) -> None:
+    """Best prices at an even rate; the id of each is the nanosecond at which it was sent."""
+    frames = TickerFrames(load.symbols, CHUNK_FRAMES)
+    ledger.first_ns = time.time_ns()
+    for due in _ticks(load.seconds, load.rate, len(load.symbols), CHUNK_FRAMES):
+        now_ns = time.time_ns()
+        ids = now_ns + np.arange(due)
+        send(frames.fill(ids, now_ns // NS_PER_MS))
+        _note_tickers(load, ledger, ids)
+    ledger.last_ns = time.time_ns()
+
+
+def _note_tickers(load: Load, ledger: Ledger, ids: "np.ndarray[Any, np.dtype[np.int64]]") -> None:
+    ledger.frames += ids.size
+    for place, symbol in enumerate(load.symbols):
+        own = ids[place :: len(load.symbols)]
+        ledger.add(symbol, "top_of_book", own.size, sum(own.tolist()))
+
+
+def _ticks(seconds: float, rate: float, multiple: int, most: int) -> Iterator[int]:
+    """How many frames are due, each time some are; always a multiple, so that symbols take turns."""
+    began_s, sent = time.perf_counter(), 0
+    while (elapsed_s := time.perf_counter() - began_s) < seconds:
+        due = min(int(elapsed_s * rate) - sent, most) // multiple * multiple
+        if due:
+            yield due
+            sent += due
+        else:
+            time.sleep(TICK_S)
+
+
+def _paced(load: Load, ledger: Ledger, send: Send, rate: float, frames: Iterator[bytes]) -> None:
+    """Frames one by one at an even rate."""
+    ledger.first_ns = ledger.first_ns or time.time_ns()
+    for due in _ticks(load.seconds, rate, 1, CHUNK_FRAMES):
+        send(b"".join(message(next(frames)) for _ in range(due)))
+        ledger.frames += due
+    ledger.last_ns = max(ledger.last_ns, time.time_ns())
+
+
+def _in_turn(symbols: tuple[str, ...], seed: int) -> Iterator[str]:
+    """Symbols without end, the n-th of them in proportion to 1/n, as activity is spread in a market."""
+    random = np.random.default_rng(seed)
+    weights = 1.0 / np.arange(1, len(symbols) + 1)
+    while True:
+        for place in random.choice(len(symbols), 4_096, p=weights / weights.sum()).tolist():
+            yield symbols[place]
+
+
+def _public_frames(symbols: tuple[str, ...], ledger: Ledger) -> Iterator[bytes]:
+    """Best prices, and each seventh frame a change of ten levels. Ids are shared by both, as at the venue."""
+    last = dict.fromkeys(symbols, FIRST_ID)
+    changed = dict.fromkeys(symbols, FIRST_ID)
+    for number, symbol in enumerate(_in_turn(symbols, 1)):
+        update = last[symbol] = last[symbol] + 1
+        now_ms, name = time.time_ns() // NS_PER_MS, symbol.lower()
+        if number % 7:
+            ledger.add(symbol, "top_of_book", 1, update)
+            yield (
+                f'{{"stream":"{name}@bookTicker","data":{{"e":"bookTicker","u":{update},"E":{now_ms},"T":{now_ms},'
+                f'"s":"{symbol}","b":"60000.{update % 90 + 10}","B":"31.210","a":"60001.10","A":"40.660"}}}}'
+            ).encode()
+            continue
+        before, changed[symbol] = changed[symbol], update
+        ledger.add(symbol, "book_deltas", 2 * DEPTH_LEVELS, 2 * DEPTH_LEVELS * update)
+        bids = ",".join(f'["{60_000 - level}.00","{update % 9 + 1}.5"]' for level in range(DEPTH_LEVELS))
+        asks = ",".join(f'["{60_002 + level}.00","{update % 7 + 1}.5"]' for level in range(DEPTH_LEVELS))
+        yield (
+            f'{{"stream":"{name}@depth@500ms","data":{{"e":"depthUpdate","E":{now_ms},"T":{now_ms},"s":"{symbol}",'
+            f'"U":{before + 1},"u":{update},"pu":{before},"b":[{bids}],"a":[{asks}]}}}}'
+        ).encode()
+
+
+def _market_frames(symbols: tuple[str, ...], ledger: Ledger) -> Iterator[bytes]:
+    """Trades, and each tenth frame a mark price."""
+    last = dict.fromkeys(symbols, FIRST_ID)
+    for number, symbol in enumerate(_in_turn(symbols, 2)):
+        last[symbol] += 1
+        now_ms, name = time.time_ns() // NS_PER_MS, symbol.lower()
+        if number % 10:
+            ledger.add(symbol, "trades", 1, last[symbol])
+            yield (
+                f'{{"stream":"{name}@aggTrade","data":{{"e":"aggTrade","E":{now_ms},"s":"{symbol}",'
+                f'"a":{last[symbol]},"p":"60000.10","q":"0.014","nq":"0.014","f":1,"l":1,"T":{now_ms},"m":true}}}}'
+            ).encode()
+        else:
+            last[symbol] -= 1
+            ledger.add(symbol, "mark_prices", 1, 0)
+            yield (
+                f'{{"stream":"{name}@markPrice@1s","data":{{"e":"markPriceUpdate","E":{now_ms},"s":"{symbol}",'
+                f'"p":"60000.{number % 90 + 10}","i":"60001.20","P":"60001.20","r":"0.00010000","T":{now_ms}}}}}'
+            ).encode()
