@@ -1,74 +1,51 @@
-"""A connection that is kept up: frames in, decoded events out. Capture and the runner read through the same one."""
+"""A connection that is kept up: frames in, decoded events out. Capture and the runner read through the same one.
+
+On a venue it is watched, kept alive, made again when it breaks, and replaced with an overlap before the venue cuts it;
+books and trades that it left out are fetched by REST. On the virtual clock of our own servers there is no wall time,
+and a connection that breaks is made again.
+"""
 
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
-
-from websockets.exceptions import ConnectionClosed
+from functools import partial
+from typing import Final
 
 from core.errors import StageError
-from core.schema import BOOK_DELTAS, KLINES, LIQUIDATIONS, MARK_PRICES, TOP_OF_BOOK, TRADES
-from core.units import NS_PER_MS
-from ingest.events import BookUpdate, DecodeError, Event, Gap, Kline, Liquidation, Mark, Quote, Trade
+from ingest.events import Event
 from ingest.raw import RawWriter
-from ingest.receive_clock import ReceiveClock, Silence
-from ingest.rest import fetch
+from ingest.receive_clock import ReceiveClock
+from ingest.reception import Reception
+from ingest.refill import Refill
+from ingest.rest import RestClient
+from ingest.resync import Resync
+from ingest.rotation import Overlap, Wish
+from ingest.subscription import first_of, subscribe
 from ingest.transport import (
     NEVER_NS,
-    VIRTUAL_CLOCK,
     EndOfStream,
     Interrupted,
-    PushSocket,
+    Socket,
+    Take,
     clock_message,
-    closing,
     open_socket,
     persistently,
-    send_requests,
 )
-from ingest.venues import Plan, decoder_for
+from ingest.venues import Plan
+from ingest.watchdog import Pulse, Silence
 
-TABLE_OF: Final[dict[type, str]] = {
-    Quote: TOP_OF_BOOK.name,
-    Trade: TRADES.name,
-    BookUpdate: BOOK_DELTAS.name,
-    Liquidation: LIQUIDATIONS.name,
-    Mark: MARK_PRICES.name,
-    Kline: KLINES.name,
-}
-_PING_S: Final = 20.0  # Bybit's own ping, in JSON (exchange_protocols.md C.2)
-_TICK_S: Final = 0.25
-_RESYNC_S: Final = (1.0, 60.0)  # between two snapshots of one symbol: first, and at most
-_BOOK_PATIENCE_S: Final = 5.0  # until a book that only a new subscription can mend costs one
-_SETTLED_S: Final = 30.0  # a session shorter than this is followed by a longer wait
-
-_NOTHING: Final[list[Event]] = []
-_REST: Final = b"h"  # a recorded REST answer begins with its URL, a frame with a bracket
-_MAX_SAMPLES: Final = 20  # undecodable frames kept per connection
+_TICK_S: Final = 0.1
+_MOST_DOUBLINGS: Final = 6  # of the wait before a reconnect, 0.05 to 0.5 s: up to half a minute
+_MOST_NAMED: Final = 3  # silent streams in one line
+_ROTATION_RETRY_S: Final = 30.0
+_ROTATION_JITTER: Final = 0.03  # connections that were opened together are not replaced together
+_SHUTDOWN: Final = "serverShutdown"  # Binance spot announces its cut since 2026-05-08 (exchange_protocols.md B)
 
 Sink = Callable[["Feed", int, list[Event]], None]
 """Takes what a feed received up to a time; no events where only time went on."""
-
-
-class Sample(NamedTuple):
-    """A frame that did not decode, for the log."""
-
-    recv_ns: int
-    url: str
-    why: str
-    frame: str
-
-
-@dataclass
-class Counts:
-    """What a feed has seen."""
-
-    frames: int = 0
-    undecoded: int = 0
-    reconnects: int = 0
-    samples: list[Sample] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -79,9 +56,19 @@ class FeedOptions:
     virtual: bool
     connect_timeout_s: float = 10.0
     silence_s: float = 10.0
+    """Without any frame, and without an answer to a ping, for so long a connection counts as dead."""
     only: frozenset[str] | None = None
     """`venue:SYMBOL`s to let through; None for all."""
     say: Callable[[str], None] = print
+    rest: RestClient = field(default_factory=RestClient)
+    refill: bool = True
+    """Whether trades that a stream left out are fetched, on a venue. They come late: not for who acts on them."""
+    behind: Callable[[], bool] | None = None
+    """Whether what was received waits to be written. Nothing more is read then."""
+    rotate_after_s: float | None = None
+    """Replaces the plan's lifetime of a connection."""
+    overlap_s: float = 10.0
+    """The longest that two connections run beside each other."""
 
 
 class Feed:
@@ -93,28 +80,37 @@ class Feed:
     def __init__(self, plan: Plan, options: FeedOptions, recorded_url: str = "") -> None:
         self.plan = plan
         self.url = recorded_url or plan.url
-        self.venue, self.decoder = decoder_for(self.url)
-        self._decode = self.decoder.decode
-        self.counts = Counts()
         self.farewell = ""
-        self.now_ns = 0
         self._options = options
-        self._only = options.only
-        self._raw: RawWriter | None = None
-        self._socket: PushSocket | None = None
-        self._is_virtual = options.virtual
-        self._early: list[tuple[int, list[Event]]] = []
+        self._reception = Reception(plan, self.url, options.clock, options.only, options.virtual)
+        self.venue, self.decoder = self._reception.venue, self._reception.decoder
+        self.counts = self._reception.counts
+        rest = self._reception, options.rest, options.connect_timeout_s, options.say
+        self._resync, self._refill = Resync(*rest), Refill(*rest)
+        self._silence = Silence(plan.silence_s, self._reception.heard_ns)
+        self._socket: Socket | None = None
+        self._spare: Socket | None = None
         self._released = False
-        self._steps_seen = len(options.clock.steps)
-        lively = [stream for stream in plan.feeds if stream[1] in (TOP_OF_BOOK.name, TRADES.name)]
-        self._silence = Silence(lively, options.silence_s, time.monotonic())
-        self._heard_s = time.monotonic()
-        self._resync_s: dict[str, tuple[float, float]] = {}
+        self._paused = False
+        self._opened_s = 0.0
+        self._fruitless = 0
+        self._wished = Wish()
 
     @property
     def is_virtual(self) -> bool:
         """Whether the server stamps the frames."""
-        return self._is_virtual
+        return self._reception.is_virtual
+
+    @property
+    def _up(self) -> Socket:
+        """The connection in use, in a session."""
+        assert self._socket is not None
+        return self._socket
+
+    @property
+    def now_ns(self) -> int:
+        """When the last message came."""
+        return self._reception.now_ns
 
     def wall_ns(self) -> int:
         """The present on the receive clock that all feeds of a run share."""
@@ -122,249 +118,199 @@ class Feed:
 
     def keep_raw(self, raw: RawWriter) -> None:
         """Write every frame as received from here on; `close` closes it."""
-        self._raw = raw
+        self._reception.raw = raw
 
     async def open(self) -> None:
         """Connect and subscribe; on the virtual clock also fetch the snapshots, since the market waits for us."""
-        await persistently(self._attempt, self.url, forever=False, say=self._options.say)
-        if self._is_virtual:
+        self._socket = await self._connect(forever=False)
+        if self.is_virtual:
             for symbol, _ in self.plan.depth_urls:
-                await self._snapshot(symbol, self._hold)
+                await self._resync.snapshot(symbol)
 
     async def release(self) -> None:
         """Let the market go on, as far as this client is concerned. Only the virtual clock waits for it."""
         self._released = True
-        if self._is_virtual and self._socket is not None:
-            await self._socket.send(clock_message(NEVER_NS))
+        if self.is_virtual and self._socket is not None:
+            self._socket.send(clock_message(NEVER_NS))
 
     async def run(self, sink: Sink) -> None:
         """Read to the end of the stream; on a venue there is none, and a lost connection is made again.
 
         Raises StageError where the data or the server are broken. Gaps that stay open are told before it returns.
         """
+        self._reception.release_to(partial(sink, self))
         try:
-            while True:
-                began_s = time.monotonic()
-                try:
-                    await self._session(sink)
-                except EndOfStream as end:
-                    self.farewell = str(end)
-                    return
-                except Interrupted as interruption:
-                    await self._reopen(str(interruption), began_s, sink)
+            await first_of(self._keep_up(), self._refill.run())
         finally:
-            sink(self, self.now_ns, self.decoder.finish(self.now_ns))
+            self._refill.finish()
+            self._reception.finish()
 
     async def close(self) -> None:
-        if self._socket is not None:
-            await self._socket.close()
-        if self._raw is not None:
-            self._raw.close()
+        """End the connection. REST connections are shared: close feeds together."""
+        await self._drop_sockets()
+        await self._options.rest.close()
+        if self._reception.raw is not None:
+            self._reception.raw.close()
 
-    async def _attempt(self) -> None:
+    async def _keep_up(self) -> None:
+        while True:
+            began_ns = self.now_ns
+            try:
+                await self._session()
+            except EndOfStream as end:
+                self.farewell = str(end)
+                return
+            except Interrupted as interruption:
+                await self._reopen(str(interruption), began_ns)
+
+    async def _session(self) -> None:
+        """What there is to do while a connection is up. Ends by an exception."""
+        works = [self._until_lost()]
+        if self._options.behind is not None:
+            works.append(self._throttle(self._options.behind))
+        if self.plan.requests:
+            works.append(self._resync.run(self._resubscribe))
+            if not self.is_virtual:
+                works += [self._watch(), self._ping(), self._rotations()]
+        await first_of(*works)
+
+    async def _until_lost(self) -> None:
+        """Raises why the connection ended, unless another takes over."""
+        while True:
+            socket = self._up
+            await asyncio.wait([socket.ended])
+            if socket is self._socket and self._spare is None:
+                raise socket.ended.result()
+            await asyncio.sleep(_TICK_S)
+
+    async def _connect(self, forever: bool, acknowledged: Callable[[], None] = lambda: None) -> Socket:
+        """A connection on which the venue has acknowledged all requests; when it has, it calls `acknowledged`."""
+        return await persistently(partial(self._attempt, acknowledged), self.url, forever, self._options.say)
+
+    async def _attempt(self, acknowledged: Callable[[], None]) -> Socket:
         """Connect and subscribe once."""
-        options = self._options
-        socket = self._socket = await open_socket(self.plan.url, options.connect_timeout_s, options.virtual)
-        self._is_virtual = socket.subprotocol == VIRTUAL_CLOCK
-        self._heard_s = time.monotonic()
-        self.decoder.refused.clear()
+        options, plan = self._options, self.plan
+
+        def asked() -> None:
+            self._opened_s = time.monotonic()
+            self._silence.restart(self.now_ns)
+            acknowledged()
+
+        await options.rest.limiter.acquire(plan.url)
+        socket = await open_socket(plan.url, options.connect_timeout_s, options.virtual, self._listen)
         try:
-            await send_requests(socket, self.plan.requests, 0.0 if options.virtual else self.plan.requests_per_s)
-            async with asyncio.timeout(options.connect_timeout_s):
-                await self._until_acknowledged(socket, len(self.plan.requests))
+            await subscribe(socket, plan, self.decoder, options.connect_timeout_s, asked)
         except BaseException:
             await socket.close()
             raise
+        return socket
 
-    async def _until_acknowledged(self, socket: PushSocket, requests: int) -> None:
-        """Read until the venue has answered all requests; market frames in between are kept for `run`."""
-        ignored, before = self.decoder.ignored, self.decoder.ignored["ack"]
-        receive = self._receive_stamped if self._is_virtual else self._receive_now
-        while ignored["ack"] - before < requests:
-            self._hold(self, *receive(await socket.recv(decode=False)))
-            if self.decoder.refused:
-                raise StageError(f"{self.plan.url} refused a subscription: {self.decoder.refused[0]}: check `symbols`")
+    def _listen(self, is_virtual: bool) -> Take:
+        """Who takes the messages of a new connection."""
+        self._reception.is_virtual = is_virtual
+        self.decoder.refills = bool(self.plan.trades_url) and self._options.refill and not is_virtual
+        return self._reception.take_stamped if is_virtual else self._reception.take_now
 
-    def _hold(self, feed: "Feed", recv_ns: int, events: list[Event]) -> None:
-        """The sink while there is none yet."""
-        self._early.append((recv_ns, events))
-
-    async def _session(self, sink: Sink) -> None:
-        """Read until the connection ends, with what keeps it alive beside it. Ends by an exception."""
-        for recv_ns, events in self._early:
-            sink(self, recv_ns, events)
-        self._early.clear()
-        work: list[Awaitable[None]] = [self._read(sink)]
-        if self.plan.requests:
-            work.append(self._mend(sink))
-            if not self._is_virtual:
-                work += [self._watch(), self._ping()]
-        tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        for task in done:
-            task.result()
-
-    async def _read(self, sink: Sink) -> None:
-        """Take messages as the socket parses them, those that were queued before first. Ends by an exception."""
-        socket = self._socket
-        assert socket is not None
-        receive = self._receive_stamped if self._is_virtual else self._receive_now
-        failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-        def take(message: bytes) -> None:
-            if not failed.done():
-                try:
-                    recv_ns, events = receive(message)
-                    sink(self, recv_ns, events)
-                except Exception as error:  # we are called by the socket's parser: whoever runs this feed gets it
-                    failed.set_exception(error)
-
-        newer: list[bytes] = []
-        socket.hand_over(newer.append)
-        for message in (*await socket.queued(), *newer):
-            take(message)
-        socket.hand_over(take)
-        closed: asyncio.Future[Any] = asyncio.ensure_future(socket.recv(decode=False))
-        ends = [failed, closed]
-        try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            next(end for end in ends if end.done()).result()
-        except ConnectionClosed as error:
-            raise closing(error, self._is_virtual) from error
-        finally:
-            socket.hand_over(lambda message: None)
-            for end in ends:
-                end.cancel()
-            await asyncio.gather(*ends, return_exceptions=True)
-
-    def _receive_stamped(self, message: bytes) -> tuple[int, list[Event]]:
-        """(receive time, events) of a frame with its time, or of a watermark."""
-        stamp, _, frame = message.partition(b" ")
-        try:
-            self.now_ns = recv_ns = int(stamp)
-        except ValueError as error:
-            raise StageError(f"{self.plan.url} broke the virtual clock's protocol: {message[:80]!r}") from error
-        return recv_ns, self._take(frame, recv_ns) if frame else _NOTHING
-
-    def _receive_now(self, message: bytes) -> tuple[int, list[Event]]:
-        """A venue's frame: it is stamped now, and tells that its streams are alive."""
-        clock = self._options.clock
-        recv_ns, self._heard_s = clock.now_ns(), time.monotonic()
-        events = self._take(message, recv_ns)
-        for event in events:
-            self._silence.heard((event.symbol, TABLE_OF.get(type(event), "")), self._heard_s)
-        if len(clock.steps) != self._steps_seen:
-            self._steps_seen, (at_ns, step_ns) = len(clock.steps), clock.steps[-1]
-            events = [*self._gaps(self.now_ns or at_ns, at_ns, f"clock set by {step_ns / NS_PER_MS:+.0f} ms"), *events]
-        self.now_ns = recv_ns
-        return recv_ns, events
-
-    def _take(self, frame: bytes, recv_ns: int) -> list[Event]:
-        """Decode one frame or recorded REST answer (`https://… body`). What does not decode is counted and sampled."""
-        self.counts.frames += 1
-        url, body = self.url, frame
-        try:
-            if frame[:1] != _REST:
-                events = self._decode(frame, recv_ns)
-            else:
-                head, _, body = frame.partition(b" ")
-                url = head.decode()
-                events = self.decoder.decode_rest(url, body, recv_ns)
-        except (DecodeError, UnicodeDecodeError) as error:
-            self._sample(recv_ns, url, str(error), body)
-            events = []
-        if self._raw is not None:
-            self._raw.write(recv_ns, url, body)
-        if self._only is not None:
-            events = [event for event in events if f"{self.venue}:{event.symbol}" in self._only]
-        return events
-
-    def _sample(self, recv_ns: int, url: str, why: str, frame: bytes) -> None:
-        self.counts.undecoded += 1
-        if len(self.counts.samples) < _MAX_SAMPLES:
-            self.counts.samples.append(Sample(recv_ns, url, why, frame[:2000].decode(errors="replace")))
-
-    def _gaps(self, from_ns: int, to_ns: int, reason: str) -> list[Event]:
-        """A gap in all that this connection feeds."""
-        return [Gap(symbol, table, from_ns, to_ns, reason, False) for symbol, table in self.plan.feeds]
-
-    async def _reopen(self, why: str, began_s: float, sink: Sink) -> None:
+    async def _reopen(self, why: str, began_ns: int) -> None:
         """Make the connection again, as often as a venue permits, and tell what was missed."""
-        options = self._options
+        options, reception, lost_ns = self._options, self._reception, self.now_ns
         if not self.plan.requests:
             raise StageError(f"{self.plan.url} hung up: {why}: the replay is incomplete, run it again")
         options.say(f"{self.venue} {self.plan.url}: {why}; connecting again")
-        lost_ns = self.now_ns
-        sink(self, lost_ns, self.decoder.interrupted(lost_ns))
-        if self._socket is not None:
-            await self._socket.close()
-        settled = time.monotonic() - began_s > _SETTLED_S
-        await asyncio.sleep(random.uniform(0.05, 0.5) if settled or options.virtual else random.uniform(1.0, 3.0))
+        reception.tell(self.decoder.interrupted(lost_ns))
+        await self._drop_sockets()
+        self._fruitless = 0 if lost_ns > began_ns else self._fruitless + 1
+        await asyncio.sleep(random.uniform(0.05, 0.5) * 2 ** min(self._fruitless, _MOST_DOUBLINGS))
         self.counts.reconnects += 1
-        await persistently(self._attempt, self.url, forever=not options.virtual, say=options.say)
+        lost = dict.fromkeys(self.plan.feeds, lost_ns)
+        self._socket = await self._connect(not options.virtual, lambda: reception.lost(lost, f"connection lost: {why}"))
         if self._released:
             await self.release()
-        self._early.insert(0, (self.now_ns, self._gaps(lost_ns, self.now_ns, f"connection lost: {why}")))
 
-    async def _mend(self, sink: Sink) -> None:
-        """Give books that have no snapshot one: by REST, or by a new subscription where only that brings it."""
-        urls = dict(self.plan.depth_urls)
-        waiting_since_s = time.monotonic()
-        while True:
-            await asyncio.sleep(_TICK_S)
-            wanting = self.decoder.wants_snapshot
-            if not wanting:
-                waiting_since_s = time.monotonic()
-            elif not urls and time.monotonic() - waiting_since_s > _BOOK_PATIENCE_S:
-                raise Interrupted(f"the book of {wanting[0]} does not follow on")
-            for symbol in wanting:
-                if symbol in urls and self._resync_is_due(symbol):
-                    await self._snapshot(symbol, sink)
-
-    def _resync_is_due(self, symbol: str) -> bool:
-        """True at most once per pause, which doubles up to a minute: a snapshot costs 20 of 2,400 weights."""
-        now_s = time.monotonic()
-        due_s, pause_s = self._resync_s.get(symbol, (0.0, _RESYNC_S[0]))
-        if now_s < due_s:
-            return False
-        self._resync_s[symbol] = now_s + pause_s, min(2 * pause_s, _RESYNC_S[1])
-        return True
-
-    async def _snapshot(self, symbol: str, sink: Sink) -> None:
-        """Fetch a depth snapshot. Without one there is no book, and `gaps` says so; everything else goes on."""
-        url = dict(self.plan.depth_urls)[symbol]
-        try:
-            body = await fetch(url, self._options.connect_timeout_s)
-        except StageError as error:
-            self._options.say(f"no snapshot for the book of {self.venue}:{symbol}: {error}")
-            return
-        recv_ns = self.now_ns if self._is_virtual else self._options.clock.now_ns()
-        self.now_ns = recv_ns
-        sink(self, recv_ns, self._take(url.encode() + b" " + body, recv_ns))
+    async def _drop_sockets(self) -> None:
+        sockets, self._socket, self._spare = (self._socket, self._spare), None, None
+        await asyncio.gather(*(socket.close() for socket in sockets if socket is not None))
 
     async def _watch(self) -> None:
-        """Ends the session when the connection, or a stream of it that should not be, is silent."""
+        """What the clocks tell: a dead connection, silent streams, broken stretches that are over."""
+        pulse, shutdowns, steps = None, self.decoder.ignored[_SHUTDOWN], self._options.clock.step_count
         while True:
+            now_s, now_ns = time.monotonic(), self._reception.present_ns()
+            if pulse is None or pulse.socket is not self._socket:
+                pulse = Pulse(self._up, self._options.silence_s, now_s)
+            if self._paused or self._options.clock.step_count != steps:
+                steps = self._options.clock.step_count
+                pulse.skip(now_s)
+                self._silence.restart(now_ns)
+            pulse.feel(now_s)
+            if self.decoder.ignored[_SHUTDOWN] != shutdowns:
+                shutdowns = self.decoder.ignored[_SHUTDOWN]
+                self._wish("the venue announced that it will hang up")
+            if silent := self._silence.overdue(now_ns):
+                since_ns = {(stream.symbol, stream.table): stream.since_ns for stream in silent}
+                self._wish("; ".join(map(str, silent[:_MOST_NAMED])), since_ns)
+            self._reception.settle()
             await asyncio.sleep(_TICK_S)
-            now_s = time.monotonic()
-            if now_s - self._heard_s > self._options.silence_s:
-                raise Interrupted(f"silent for {self._options.silence_s:g} s")
-            if overdue := self._silence.overdue(now_s):
-                (symbol, table), patience_s = overdue
-                raise Interrupted(f"{table} of {symbol} silent for {patience_s:g} s")
 
     async def _ping(self) -> None:
-        """The venue's own ping, if it wants one."""
-        assert self._socket is not None
+        """The venue's own ping, where it wants one."""
         while True:
-            await asyncio.sleep(_PING_S)
+            await asyncio.sleep(self.plan.ping_s)
             if self.plan.ping:
-                try:
-                    await self._socket.send(self.plan.ping)
-                except ConnectionClosed as error:
-                    raise closing(error, self._is_virtual) from error
+                self._up.send(self.plan.ping)
+
+    async def _throttle(self, behind: Callable[[], bool]) -> None:
+        """Leave frames to the kernel, and so to the sender, while what was received waits to be written."""
+        while True:
+            paused = behind()
+            if paused or self._paused:
+                self.counts.paused += paused and not self._paused
+                self._paused = paused
+                for socket in (self._socket, self._spare):
+                    if socket is not None:
+                        socket.pause(paused)
+            await asyncio.sleep(_TICK_S)
+
+    def _resubscribe(self, why: str) -> None:
+        """New subscriptions are wanted: on a connection that takes over, or in virtual time, on one made again."""
+        if self.is_virtual:
+            raise Interrupted(why)
+        self._wish(why)
+
+    def _wish(self, why: str, since_ns: Mapping[tuple[str, str], int] | None = None) -> None:
+        """Ask for another connection, because of streams that were lost since some time, if any."""
+        self._options.say(f"{self.venue} {self.plan.url}: {why}; another connection takes over")
+        self._wished.make(why, since_ns or {})
+
+    async def _rotations(self) -> None:
+        """Let another connection take over before the venue cuts this one, and whenever that is asked for."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._life_left_s()):
+                    await self._wished.wait()
+            await self._rotate()
+
+    def _life_left_s(self) -> float | None:
+        life_s = self._options.rotate_after_s or self.plan.lifetime_s
+        if life_s is None:
+            return None
+        return max(0.0, self._opened_s + life_s * random.uniform(1.0 - _ROTATION_JITTER, 1.0) - time.monotonic())
+
+    async def _rotate(self) -> None:
+        """Open a second connection; close the first when that carries what it does, and keep it if that fails."""
+        old, (why, since_ns) = self._up, self._wished.take()
+        try:
+            new = self._spare = await self._connect(True, lambda: self._reception.lost(since_ns, why))
+        except StageError as error:
+            self._options.say(f"{error}; the connection that is up is kept")
+            await asyncio.sleep(_ROTATION_RETRY_S)
+            return
+        await Overlap(old, new).until_taken_over(self._options.overlap_s)
+        self._spare = None
+        if new.ended.done():
+            self._options.say(f"{self.venue} {self.plan.url}: {new.ended.result()}; the older connection is kept")
+            await asyncio.sleep(random.uniform(1.0, 3.0))
+            return
+        self._socket = new
+        self.counts.rotations += 1
+        await old.close()

@@ -20,7 +20,7 @@ from ingest.events import Event
 from ingest.feed import Feed, FeedOptions
 from ingest.merge import Merger, Tagged
 from ingest.receive_clock import ReceiveClock
-from ingest.rest import fetch
+from ingest.rest import RestClient, fetch
 from ingest.transport import NEVER_NS
 from ingest.venues import Plan, decoder_for, plans
 
@@ -32,10 +32,13 @@ async def make_feeds(
     hosts: Hosts,
     symbols: Sequence[str],
     say: Callable[[str], None] = print,
+    refill: bool = True,
+    behind: Callable[[], bool] | None = None,
 ) -> list[Feed]:
     """The feeds of a run, not yet open: what the replay server holds, or the subscriptions for `symbols`.
 
-    `symbols` (`venue:SYMBOL`) may be empty in replay: whatever the frames hold.
+    `symbols` (`venue:SYMBOL`) may be empty in replay: whatever the frames hold. `refill` and `behind` as in
+    FeedOptions: whether missed trades are fetched late, and whether writing is behind.
     """
     capture = config.capture
     is_replay = config.source == "replay"
@@ -46,6 +49,11 @@ async def make_feeds(
         silence_s=capture.silence_s,
         only=frozenset(symbols) if is_replay and symbols else None,
         say=say,
+        rest=RestClient(say=say),
+        refill=refill,
+        behind=behind,
+        rotate_after_s=capture.rotate_after_s or None,
+        overlap_s=capture.overlap_s,
     )
     if is_replay:
         wanted = await replay_plans(hosts)

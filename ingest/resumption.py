@@ -14,7 +14,8 @@ import polars as pl
 from core.schema import KLINES, LIQUIDATIONS
 from core.store import Partition, files, scan
 from ingest.events import Event, Gap
-from ingest.feed import TABLE_OF, Feed
+from ingest.feed import Feed
+from ingest.reception import TABLE_OF
 
 REASON: Final = "capture was not running"
 _SPARSE: Final = (LIQUIDATIONS.name, KLINES.name)

@@ -6,11 +6,28 @@ client lets the market go on.
 """
 
 import asyncio
+import logging
+import ssl
+import urllib.request
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
+from picows import (
+    WSCloseCode,
+    WSFrame,
+    WSHandshakeError,
+    WSInvalidURL,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    ws_connect,
+)
+from python_socks import ProxyError
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
@@ -19,22 +36,27 @@ from tenacity import (
     stop_never,
     wait_random_exponential,
 )
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
-from websockets.frames import DATA_OPCODES, Frame
-from websockets.protocol import Event
-from websockets.typing import Subprotocol
 
 from core.errors import StageError
+from ingest.venues import is_local
 
-VIRTUAL_CLOCK: Final = Subprotocol("x-virtual-clock")
+VIRTUAL_CLOCK: Final = "x-virtual-clock"
 NEVER_NS: Final = 2**63 - 1
 _FIRST_ATTEMPTS: Final = 5
 _LONGEST_BACKOFF_S: Final = 30.0
 _CLOSE_TIMEOUT_S: Final = 2.0
+_MAX_MESSAGE_BYTES: Final = 1 << 24
+_MAX_RECORDED_BYTES: Final = 1 << 30  # a recorded list of all instruments is one frame
 _NORMAL, _BROKEN_DATA = 1000, 1011
-_MAX_FRAME_BYTES: Final = 1 << 24
 _PASSING_STATUS: Final = (408, 429)
+_SUBPROTOCOL: Final = "Sec-WebSocket-Protocol"
+_TEXT: Final = WSMsgType.TEXT
+_QUIET: Final = logging.getLogger("picows.capture")
+_QUIET.addHandler(logging.NullHandler())  # what happens to a connection is told by the feed, once and in its words
+
+Take = Callable[[bytes], None]
+"""Takes one whole message."""
+T = TypeVar("T")
 
 
 class Interrupted(Exception):
@@ -45,72 +67,160 @@ class EndOfStream(Exception):
     """The server has sent everything. The text is what it said about it."""
 
 
-class PushSocket(ClientConnection):
-    """A client connection that can hand messages over as they are parsed.
+class Socket(WSListener):
+    """A client's connection. Each message goes to `take` as it is parsed, from the very first; nothing is queued.
 
-    It spares the queue between parser and `recv()`: 2.8 us a frame instead of 4.1, of the 10 that capture has. Nothing
-    waits in memory then but one read of the socket (256 KB). What came before `hand_over` is still in the queue.
+    `ended` gets the reason when the connection is over, or the error that `take` raised. `arrivals` counts everything
+    that came, pongs too: a connection on which it stands still is silent.
     """
 
-    _take: Callable[[bytes], None] | None = None
-
-    def hand_over(self, take: Callable[[bytes], None]) -> None:
-        """Call `take` with each message from here on. It must not raise."""
+    def __init__(self, url: str, most_bytes: int) -> None:
+        self.url = url
+        self.is_virtual = False
+        self.arrivals = 0
+        self.take: Take = _drop
+        self.ended: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        self._most_bytes = most_bytes
         self._fragments: list[bytes] = []
-        self._take = take
+        self._transport: WSTransport | None = None
 
-    def process_event(self, event: Event) -> None:
-        if self._take is None or not isinstance(event, Frame) or event.opcode not in DATA_OPCODES:
-            super().process_event(event)
-        elif event.fin and not self._fragments:
-            self._take(bytes(event.data))
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._transport = transport
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        self.arrivals += 1
+        try:
+            if frame.msg_type is _TEXT and frame.fin:
+                self.take(frame.get_payload_as_bytes())
+            else:
+                self._take_other(transport, frame)
+        except Exception as error:  # we are called by the socket's parser: whoever runs this feed gets it
+            self._end(error)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        handshake = transport.close_handshake
+        if handshake is None:
+            self._end(Interrupted("hung up without a close frame"))
+        elif handshake.recv is None:
+            self._end(Interrupted(f"closed by us: {handshake.sent.reason if handshake.sent else ''}"))
         else:
-            self._fragments.append(bytes(event.data))
-            if event.fin:
-                whole = b"".join(self._fragments)
-                self._fragments.clear()
-                self._take(whole)
+            self._end(closing(handshake.recv.code.value, handshake.recv.reason, self.is_virtual))
 
-    async def queued(self) -> list[bytes]:
-        """The messages that wait in the queue; does not wait for more."""
-        found: list[bytes] = []
-        with suppress(TimeoutError, ConnectionClosed):
-            async with asyncio.timeout(0):
-                while True:
-                    found.append(await self.recv(decode=False))
-        return found
+    def pause_writing(self) -> None:
+        """What we send is small."""
+
+    def resume_writing(self) -> None:
+        """What we send is small."""
+
+    def send(self, text: str) -> None:
+        assert self._transport is not None
+        self._transport.send(_TEXT, text)
+
+    def ping(self) -> None:
+        assert self._transport is not None
+        self._transport.send_ping()
+
+    def pause(self, paused: bool) -> None:
+        """Leave what comes to the kernel and the sender, or take it again."""
+        assert self._transport is not None
+        stream = self._transport.underlying_transport
+        if paused:
+            stream.pause_reading()
+        else:
+            stream.resume_reading()
+
+    async def close(self) -> None:
+        """Say good-bye and wait for the answer, not for long: the other side may be gone. What still comes is lost."""
+        self.take = _drop
+        if self._transport is None:
+            return
+        self.pause(False)
+        self._transport.send_close(WSCloseCode.OK)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self.ended
+        self.abort()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self.take = _drop
+        if self._transport is not None:
+            self._transport.disconnect(graceful=False)
+
+    def _take_other(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Fragments, binary messages, and the frames that only concern the connection. Pings are answered already."""
+        match frame.msg_type:
+            case WSMsgType.TEXT | WSMsgType.BINARY | WSMsgType.CONTINUATION:
+                self._fragments.append(frame.get_payload_as_bytes())
+                if sum(map(len, self._fragments)) > self._most_bytes:
+                    raise Interrupted(f"a message of more than {self._most_bytes:,} bytes")
+                if frame.fin:
+                    whole = b"".join(self._fragments)
+                    self._fragments.clear()
+                    self.take(whole)
+            case WSMsgType.CLOSE:
+                transport.send_close(frame.get_close_code())
+                transport.disconnect()
+
+    def _end(self, why: Exception) -> None:
+        self.take = _drop
+        if not self.ended.done():
+            self.ended.set_result(why)
+
+
+def _drop(message: bytes) -> None:
+    """Takes what comes before anyone listens, or after the end."""
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether connecting again may help. A refusal (HTTP 451, 403, a wrong path) stays one."""
-    if isinstance(error, InvalidStatus):
-        status = error.response.status_code
+    """Whether connecting again may help. A refusal (HTTP 451, 403, a wrong path, a wrong certificate) stays one."""
+    if isinstance(error, WSHandshakeError) and error.response is not None:
+        status = int(error.response.status)
         return status >= 500 or status in _PASSING_STATUS
-    return isinstance(error, (OSError, EOFError, InvalidHandshake, ConnectionClosed, Interrupted))
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return False
+    return isinstance(error, (OSError, EOFError, WSHandshakeError, ProxyError, Interrupted))
 
 
-async def open_socket(url: str, timeout_s: float, offers_virtual: bool) -> PushSocket:
-    """One attempt to connect. Our own servers are asked for the virtual clock, and are never pinged: a busy client
-    must not pass for a dead one. Compression is off: it costs more time than loopback or a data centre saves.
+async def open_socket(url: str, timeout_s: float, offers_virtual: bool, listen: Callable[[bool], Take]) -> Socket:
+    """One attempt to connect. `listen` says who takes the messages, when it is known whether they are stamped.
+
+    Our own servers are asked for the virtual clock. Compression is not offered: it costs more time than loopback or a
+    data centre saves. Certificates are verified against the system's (or SSL_CERT_FILE's) authorities.
     """
-    socket = await connect(
-        url,
-        create_connection=PushSocket,
-        subprotocols=[VIRTUAL_CLOCK] if offers_virtual else None,
-        compression=None,
-        open_timeout=timeout_s,
-        close_timeout=_CLOSE_TIMEOUT_S,
-        ping_interval=None if offers_virtual else 20.0,
-        max_size=None if offers_virtual else _MAX_FRAME_BYTES,  # a recorded list of all instruments is one frame
-        proxy=None if offers_virtual else True,
-    )
-    assert isinstance(socket, PushSocket)
+    most_bytes = _MAX_RECORDED_BYTES if offers_virtual else _MAX_MESSAGE_BYTES
+    socket = Socket(url, most_bytes)
+
+    def upgraded(_: WSUpgradeRequest, response: WSUpgradeResponse) -> Socket:
+        socket.is_virtual = offers_virtual and response.headers.get(_SUBPROTOCOL) == VIRTUAL_CLOCK
+        socket.take = listen(socket.is_virtual)
+        return socket
+
+    async with asyncio.timeout(timeout_s):
+        await ws_connect(
+            upgraded,
+            url,
+            websocket_handshake_timeout=timeout_s,
+            max_frame_size=most_bytes,
+            extra_headers={_SUBPROTOCOL: VIRTUAL_CLOCK} if offers_virtual else None,
+            proxy=proxy_of(url),
+            logger_name=_QUIET,
+        )
     return socket
 
 
-async def persistently(
-    attempt: Callable[[], Awaitable[None]], url: str, forever: bool, say: Callable[[str], None]
-) -> None:
+def proxy_of(url: str) -> str | None:
+    """The proxy that the environment names for a WebSocket URL. What is on this machine needs none."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if is_local(url) or urllib.request.proxy_bypass(host):
+        return None
+    found = urllib.request.getproxies()
+    names = ("wss", "https", "all") if parts.scheme == "wss" else ("ws", "http", "all")
+    return next((found[name] for name in names if name in found), None)
+
+
+async def persistently(attempt: Callable[[], Awaitable[T]], url: str, forever: bool, say: Callable[[str], None]) -> T:
     """Try until it works, with jitter and a cap between the attempts. Raises StageError when there is no hope.
 
     `forever`: a capture that ran sits out an outage of the network, however long.
@@ -128,20 +238,20 @@ async def persistently(
         reraise=True,
     )
     try:
-        await retrying(attempt)
-    except (OSError, EOFError, WebSocketException, Interrupted) as error:
+        return await retrying(attempt)
+    except (OSError, EOFError, WSHandshakeError, WSInvalidURL, ProxyError, Interrupted) as error:
         raise StageError(
             f"cannot connect to {url}: {describe(error)}: check the network and capture.hosts, "
             "or run on the simulated exchange (--source sim)"
         ) from error
 
 
-async def send_requests(socket: ClientConnection, requests: tuple[str, ...], per_s: float) -> None:
+async def send_requests(socket: Socket, requests: tuple[str, ...], per_s: float) -> None:
     """Send a venue's requests no faster than it permits; over the limit it hangs up. `per_s` 0: at once."""
     for number, request in enumerate(requests):
         if number and per_s:
             await asyncio.sleep(1.0 / per_s)
-        await socket.send(request)
+        socket.send(request)
 
 
 def clock_message(now_ns: int) -> str:
@@ -149,19 +259,17 @@ def clock_message(now_ns: int) -> str:
     return msgspec.json.encode({"clock": now_ns}).decode()
 
 
-def closing(error: ConnectionClosed, is_virtual: bool) -> Exception:
-    """What a closed connection means: the end, broken data, or only an interruption."""
-    close = error.rcvd
-    if is_virtual and close is not None:
-        if close.code == _NORMAL:
-            return EndOfStream(close.reason)
-        if close.code == _BROKEN_DATA:
-            return StageError(close.reason or "the server met an error that it did not name")
-    return Interrupted(describe(error))
+def closing(code: int, reason: str, is_virtual: bool) -> Exception:
+    """What the server's closing of a connection means: the end, broken data, or only an interruption."""
+    if is_virtual and code == _NORMAL:
+        return EndOfStream(reason)
+    if is_virtual and code == _BROKEN_DATA:
+        return StageError(reason or "the server met an error that it did not name")
+    return Interrupted(f"closed by the server with code {code} {reason}".rstrip())
 
 
 def describe(error: BaseException | None) -> str:
     """An error in one line, its type where it has no text."""
-    if isinstance(error, InvalidStatus):
-        return f"HTTP {error.response.status_code}"
+    if isinstance(error, WSHandshakeError) and error.response is not None:
+        return f"HTTP {int(error.response.status)}"
     return (str(error).splitlines() or [""])[0] or type(error).__name__

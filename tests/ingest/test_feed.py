@@ -4,7 +4,9 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from http import HTTPStatus
+from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
@@ -19,7 +21,7 @@ from ingest.feed import Feed, FeedOptions
 from ingest.feeds import Step, make_feeds, merged, opened
 from ingest.receive_clock import ReceiveClock
 from ingest.transport import VIRTUAL_CLOCK
-from ingest.venues import plans
+from ingest.venues import Plan, plans
 
 Play = Callable[[ServerConnection, int], Awaitable[None]]
 SNAPSHOT = b'{"lastUpdateId":100,"E":1,"T":2,"bids":[["1.0","1"]],"asks":[["2.0","1"]]}'
@@ -73,10 +75,22 @@ async def server(play: Play, virtual: bool = True, rest: bytes = SNAPSHOT, statu
         yield local_hosts(f"127.0.0.1:{running.sockets[0].getsockname()[1]}")
 
 
-def public_feed(hosts: Hosts, virtual: bool = True, silence_s: float = 10.0, capture: Capture | None = None) -> Feed:
-    """The USD-M /public connection for BTCUSDT."""
-    options = FeedOptions(ReceiveClock(), virtual, connect_timeout_s=2.0, silence_s=silence_s, say=lambda text: None)
-    return Feed(plans(["binance_um:BTCUSDT"], capture or Capture(depth="off"), hosts)[0], options)
+def public_feed(
+    hosts: Hosts,
+    virtual: bool = True,
+    capture: Capture | None = None,
+    patience_s: float | None = None,
+    **options: Any,
+) -> Feed:
+    """The USD-M /public connection for BTCUSDT; `patience_s` is that with its best prices."""
+    plan = plans(["binance_um:BTCUSDT"], capture or Capture(depth="off"), hosts)[0]
+    silence_s = {("BTCUSDT", "top_of_book"): patience_s} if patience_s else {}
+    return feed_of(replace(plan, silence_s=silence_s), virtual, **options)
+
+
+def feed_of(plan: Plan, virtual: bool = False, **options: Any) -> Feed:
+    defaults: dict[str, Any] = {"connect_timeout_s": 2.0, "say": lambda text: None}
+    return Feed(plan, FeedOptions(ReceiveClock(), virtual, **(defaults | options)))
 
 
 async def read(feed: Feed, until: int | None = None) -> list[Event]:
@@ -197,14 +211,22 @@ def test_without_a_snapshot_the_capture_goes_on_and_says_so() -> None:
     asyncio.run(scenario())
 
 
-def test_a_venue_that_falls_silent_is_connected_to_again() -> None:
+def test_a_stream_that_falls_silent_is_taken_over_by_another_connection_and_is_a_gap() -> None:
     async def play(socket: ServerConnection, visit: int) -> None:
         await socket.send(quote(visit))
 
     async def scenario() -> None:
         async with server(play, virtual=False) as hosts:
-            events = await read(public_feed(hosts, virtual=False, silence_s=0.3), until=3)
-        assert [event.reason for event in events if isinstance(event, Gap)] == ["connection lost: silent for 0.3 s"]
+            feed = public_feed(hosts, virtual=False, patience_s=0.3, overlap_s=0.2)
+            events = await read(feed, until=3)
+        first, gap, second = events
+        assert isinstance(first, Quote)
+        assert isinstance(second, Quote)
+        assert isinstance(gap, Gap)
+        assert gap.reason == "top_of_book of BTCUSDT silent for 0.3 s"
+        assert gap.from_ns == first.recv_ns
+        assert first.recv_ns + 300_000_000 <= gap.to_ns <= second.recv_ns
+        assert feed.counts.reconnects == 0
 
     asyncio.run(scenario())
 

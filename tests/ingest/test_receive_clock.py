@@ -1,49 +1,123 @@
-"""Receive times rise, steps of the wall clock are told, silence is noticed and patience grows."""
+"""Receive times rise whatever is done to the wall clock, follow it, and its steps are told."""
 
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ingest.receive_clock import ReceiveClock, Silence
+from core.units import NS_PER_MS, NS_PER_S
+from ingest.receive_clock import ReceiveClock
+
+
+class Clocks:
+    """The machine's two clocks, in the test's hands."""
+
+    def __init__(self) -> None:
+        self.wall_ns, self.monotonic_ns = 1_000 * NS_PER_S, 5_000
+
+    def go(self, ns: int) -> None:
+        self.wall_ns += ns
+        self.monotonic_ns += ns
+
+    def patch(self, monkeypatch: pytest.MonkeyPatch) -> "Clocks":
+        monkeypatch.setattr(time, "time_ns", lambda: self.wall_ns)
+        monkeypatch.setattr(time, "monotonic_ns", lambda: self.monotonic_ns)
+        return self
 
 
 @pytest.fixture
-def clocks(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    now = {"wall": 1_000_000_000_000, "monotonic": 5_000}
-    monkeypatch.setattr(time, "time_ns", lambda: now["wall"])
-    monkeypatch.setattr(time, "monotonic_ns", lambda: now["monotonic"])
-    return now
+def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    return Clocks().patch(monkeypatch)
 
 
-def test_receive_times_rise_even_if_the_clock_stands_still_or_falls(clocks: dict[str, int]) -> None:
+def test_receive_times_are_the_wall_clocks_and_rise_even_while_it_stands_still(clocks: Clocks) -> None:
     clock = ReceiveClock()
-    first = clock.now_ns()
-    assert clock.now_ns() == first + 1
-    clocks["wall"] -= 10_000_000
-    assert clock.now_ns() == first + 2
-    assert clock.steps == []
+    assert clock.now_ns() == clocks.wall_ns
+    assert clock.now_ns() == clocks.wall_ns + 1
+    clocks.go(NS_PER_S)
+    assert clock.now_ns() == clocks.wall_ns
+    assert clock.step_count == 0
 
 
-def test_a_clock_that_is_set_by_more_than_50_ms_shows_as_a_step(clocks: dict[str, int]) -> None:
+def test_a_clock_that_is_set_forward_is_followed_at_once_and_told(clocks: Clocks) -> None:
     clock = ReceiveClock()
-    for name in clocks:
-        clocks[name] += 3_000_000_000
+    clocks.go(3 * NS_PER_S)
     clock.now_ns()
-    assert clock.steps == []
-    clocks["wall"] += 51_000_000
+    assert clock.step_count == 0
+    clocks.wall_ns += 2 * NS_PER_S
     at_ns = clock.now_ns()
     clock.now_ns()
-    assert clock.steps == [(at_ns, 51_000_000)]
+    assert at_ns == clocks.wall_ns
+    assert clock.steps_since(0) == [(at_ns, 2 * NS_PER_S)]
+    assert clock.steps_since(1) == []
 
 
-def test_a_silent_stream_is_noticed_and_gets_twice_the_patience_each_time() -> None:
-    quotes, trades = ("BTCUSDT", "top_of_book"), ("BTCUSDT", "trades")
-    silence = Silence([quotes, trades], patience_s=10.0, now_s=0.0)
-    silence.heard(quotes, 9.0)
-    silence.heard(("BTCUSDT", "mark_prices"), 9.0)  # not watched
-    assert silence.overdue(10.0) is None
-    assert silence.overdue(10.5) == (trades, 10.0)
-    assert silence.overdue(20.0) is None  # all start afresh after the reconnect
-    silence.heard(quotes, 30.0)
-    assert silence.overdue(30.4) is None
-    assert silence.overdue(30.6) == (trades, 20.0)
+def test_a_clock_that_is_set_back_by_2_s_is_met_within_32_s_and_time_never_stands_still(clocks: Clocks) -> None:
+    clock = ReceiveClock()
+    last_ns = clock.now_ns()
+    clocks.wall_ns -= 2 * NS_PER_S
+    clock.now_ns()
+    seconds = 0
+    while last_ns > clocks.wall_ns:
+        clocks.go(NS_PER_S)
+        seconds += 1
+        now_ns = clock.now_ns()
+        assert NS_PER_S * 15 // 16 <= now_ns - last_ns <= NS_PER_S
+        last_ns = now_ns
+    assert seconds == 32
+    assert [step_ns for _, step_ns in clock.steps_since(0)] == [-2 * NS_PER_S]
+
+
+def test_small_corrections_add_up_to_a_step(clocks: Clocks) -> None:
+    clock = ReceiveClock()
+    for _ in range(6):
+        clocks.wall_ns -= 10 * NS_PER_MS
+        clocks.go(NS_PER_S)
+        clock.now_ns()
+    assert [step_ns for _, step_ns in clock.steps_since(0)] == [-60 * NS_PER_MS]
+
+
+def test_a_process_that_is_held_up_between_two_readings_sees_no_step(
+    clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ReceiveClock()
+    held = iter([300 * NS_PER_MS])
+
+    def read_wall() -> int:
+        wall_ns = clocks.wall_ns
+        clocks.go(next(held, 0))
+        return wall_ns
+
+    monkeypatch.setattr(time, "time_ns", read_wall)
+    assert abs(clock.now_ns() - clocks.wall_ns) < 20 * NS_PER_MS
+    clocks.go(NS_PER_MS)
+    assert clock.now_ns() == clocks.wall_ns
+    assert clock.step_count == 0
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10**9), st.integers(-5 * 10**9, 5 * 10**9) | st.just(0)), min_size=1, max_size=50)
+)
+def test_whatever_the_wall_clock_does_receive_times_rise_and_keep_pace(moves: list[tuple[int, int]]) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        clocks = Clocks().patch(monkeypatch)
+        clock = ReceiveClock()
+        last_ns = clock.now_ns()
+        for passed_ns, step_ns in moves:
+            clocks.go(passed_ns)
+            clocks.wall_ns += step_ns
+            now_ns = clock.now_ns()
+            assert now_ns > last_ns
+            assert now_ns - last_ns >= passed_ns - (passed_ns >> 4) - len(moves)  # of 1 ns each, where time stood
+            assert now_ns >= clocks.wall_ns
+            last_ns = now_ns
+
+
+def test_steps_are_not_kept_forever(clocks: Clocks) -> None:
+    clock = ReceiveClock()
+    for _ in range(1_000):
+        clocks.wall_ns += NS_PER_S
+        clock.now_ns()
+    assert clock.step_count == 1_000
+    assert len(clock.steps_since(0)) == 64

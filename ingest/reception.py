@@ -1,0 +1,223 @@
+"""From socket to sink: a message is stamped, decoded, kept raw if asked, and passed on with the gaps that it shows."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from core.errors import StageError
+from core.schema import BOOK_DELTAS, KLINES, LIQUIDATIONS, MARK_PRICES, TOP_OF_BOOK, TRADES
+from core.units import NS_PER_MS
+from ingest.damage import Damage
+from ingest.events import BookUpdate, DecodeError, Event, Gap, Kline, Liquidation, Mark, Quote, Trade
+from ingest.raw import RawWriter
+from ingest.receive_clock import ReceiveClock
+from ingest.venues import Plan, decoder_for
+
+TABLE_OF: Final[dict[type, str]] = {
+    Quote: TOP_OF_BOOK.name,
+    Trade: TRADES.name,
+    BookUpdate: BOOK_DELTAS.name,
+    Liquidation: LIQUIDATIONS.name,
+    Mark: MARK_PRICES.name,
+    Kline: KLINES.name,
+}
+KIND_OF: Final = {table: kind for kind, table in TABLE_OF.items()}
+_REST: Final = b"h"  # a recorded REST answer begins with its URL, a frame with a bracket
+_MAX_SAMPLES: Final = 20  # undecodable frames kept per connection
+_MOST_HELD: Final = 200_000  # events between `open` and `run`, which are only apart while other connections open
+
+Pass = Callable[[int, list[Event]], None]
+"""Takes what was received up to a time; no events where only time went on."""
+
+
+class Sample(NamedTuple):
+    """A frame that did not decode, for the log."""
+
+    recv_ns: int
+    url: str
+    why: str
+    frame: str
+
+
+@dataclass
+class Counts:
+    """What a feed has seen and done."""
+
+    frames: int = 0
+    undecoded: int = 0
+    reconnects: int = 0
+    rotations: int = 0
+    refilled: int = 0
+    """Trades fetched by REST."""
+    paused: int = 0
+    """How often reading was paused because the writer was behind."""
+    samples: list[Sample] = field(default_factory=list)
+
+
+class Reception:
+    """What one feed received. `heard_ns` is when each stream's last event came, by (symbol, kind of event).
+
+    Events go to `deliver`; until that is set they are held.
+    """
+
+    def __init__(
+        self, plan: Plan, url: str, clock: ReceiveClock, only: frozenset[str] | None = None, is_virtual: bool = False
+    ) -> None:
+        self.plan = plan
+        self.url = url
+        self.venue, self.decoder = decoder_for(url)
+        self.counts = Counts()
+        self.now_ns = 0
+        """When the last message came."""
+        self.heard_ns: dict[tuple[str, type], int] = {}
+        self.raw: RawWriter | None = None
+        self.deliver: Pass = self._hold
+        self._held: list[tuple[int, list[Event]]] = []
+        self._held_events = 0
+        self._clock = clock
+        self._only = only
+        self.is_virtual = is_virtual
+        self._decode = self.decoder.decode
+        self._damage = Damage()
+        self._stretches = self._damage.stretches
+        self._steps_seen = clock.step_count
+        self._before_ns = 0
+        self._unsure_ns: dict[str, int] = {}
+
+    def release_to(self, deliver: Pass) -> None:
+        """Pass on what was held, and everything from here on."""
+        held, self._held = self._held, []
+        self.deliver = deliver
+        for recv_ns, events in held:
+            deliver(recv_ns, events)
+
+    def present_ns(self) -> int:
+        """The present on the receive clock, or in virtual time."""
+        return self.now_ns if self.is_virtual else self._clock.now_ns()
+
+    def take_now(self, message: bytes) -> None:
+        """A venue's frame: it is stamped now."""
+        recv_ns = self._clock.now_ns()
+        self._before_ns = self.now_ns or recv_ns
+        self.now_ns = recv_ns
+        if self._clock.step_count != self._steps_seen:
+            self._tell_steps()
+        events = self._take(message, recv_ns)
+        heard_ns = self.heard_ns
+        for event in events:
+            heard_ns[event.symbol, type(event)] = recv_ns
+        self.deliver(recv_ns, events)
+
+    def take_stamped(self, message: bytes) -> None:
+        """A frame with its receive time, or a watermark. Raises StageError if it has none."""
+        stamp, _, frame = message.partition(b" ")
+        try:
+            recv_ns = int(stamp)
+        except ValueError as error:
+            raise StageError(f"{self.plan.url} broke the virtual clock's protocol: {message[:80]!r}") from error
+        self._before_ns, self.now_ns = self.now_ns or recv_ns, recv_ns
+        events: list[Event] = []
+        if not frame:
+            pass
+        elif frame[:1] == _REST:
+            head, _, body = frame.partition(b" ")
+            self.counts.frames += 1
+            events = self._take_rest(head.decode(errors="replace"), body, recv_ns)
+        else:
+            events = self._take(frame, recv_ns)
+        if self._only is not None:
+            events = [event for event in events if f"{self.venue}:{event.symbol}" in self._only]
+        self.deliver(recv_ns, events)
+
+    def take_rest(self, url: str, body: bytes) -> list[Event]:
+        """A REST answer that we asked for; its events, for whoever asked to pass on. Virtual time waits for none."""
+        self.counts.frames += 1
+        recv_ns = self.present_ns()
+        return self._take_rest(url, body, recv_ns)
+
+    def settle(self) -> None:
+        """Tell the broken stretches that are over, where no frame comes to show it."""
+        if self._stretches:
+            now_ns = self.present_ns()
+            self.tell(self._damage.settle(now_ns), now_ns)
+
+    def tell(self, events: list[Event], now_ns: int | None = None) -> None:
+        """Pass on what we know ourselves, by default as of the last message."""
+        if events:
+            self.deliver(self.now_ns if now_ns is None else now_ns, events)
+
+    def lost(self, since_ns: Mapping[tuple[str, str], int], reason: str) -> None:
+        """Tell what was lost of which (symbol, table) since when, now that it comes again.
+
+        Trades that have gapless ids tell it themselves when the next one comes, so that what was not missed or is
+        refilled is no gap; `finish` tells of those that none came after.
+        """
+        gaps: list[Event] = []
+        for (symbol, table), from_ns in since_ns.items():
+            if table == TRADES.name and self.decoder.refills and (symbol, Trade) in self.heard_ns:
+                self._unsure_ns[symbol] = from_ns
+            else:
+                gaps.append(Gap(symbol, table, from_ns, self.now_ns, reason, False))
+        self.tell(gaps)
+
+    def finish(self) -> None:
+        """The feed has ended: tell the gaps that are still open."""
+        now_ns = self.now_ns
+        unsure: list[Event] = [
+            Gap(symbol, TRADES.name, since_ns, now_ns, "connection lost, and no trade since", False)
+            for symbol, since_ns in self._unsure_ns.items()
+            if self.heard_ns[symbol, Trade] <= since_ns
+        ]
+        self.tell([*self._damage.settle(now_ns, finished=True), *unsure, *self.decoder.finish(now_ns)])
+
+    def _take(self, frame: bytes, recv_ns: int) -> list[Event]:
+        """Decode one frame. One that does not decode is counted and sampled, and leaves a gap."""
+        self.counts.frames += 1
+        try:
+            events = self._decode(frame, recv_ns)
+        except (DecodeError, UnicodeDecodeError) as error:
+            events = self._spoilt(frame, recv_ns, str(error))
+        if self.raw is not None:
+            self.raw.write(recv_ns, self.url, frame)
+        if self._stretches and (over := self._damage.settle(recv_ns)):
+            events = [*over, *events]
+        return events
+
+    def _take_rest(self, url: str, body: bytes, recv_ns: int) -> list[Event]:
+        """A REST answer, asked for or recorded. One that does not decode is counted and sampled: nothing is lost."""
+        if self.raw is not None:
+            self.raw.write(recv_ns, url, body)
+        try:
+            return self.decoder.decode_rest(url, body, recv_ns)
+        except (DecodeError, UnicodeDecodeError) as error:
+            self._sample(recv_ns, url, str(error), body)
+            return []
+
+    def _spoilt(self, frame: bytes, recv_ns: int, why: str) -> list[Event]:
+        """The gaps that an undecodable frame leaves: in its stream, or in all if not even that can be read."""
+        self._sample(recv_ns, self.url, why, frame)
+        reason = f"a frame did not decode: {why}"[:200]
+        gaps = self.decoder.gap_of(frame, recv_ns, reason)
+        if not gaps:
+            gaps = [Gap(*stream, self._before_ns, recv_ns, reason, False) for stream in self.plan.feeds]
+        return self._damage.note(gaps)
+
+    def _sample(self, recv_ns: int, url: str, why: str, frame: bytes) -> None:
+        self.counts.undecoded += 1
+        if len(self.counts.samples) < _MAX_SAMPLES:
+            self.counts.samples.append(Sample(recv_ns, url, why, frame[:2000].decode(errors="replace")))
+
+    def _tell_steps(self) -> None:
+        """The wall clock was set: how much time passed around then is not known."""
+        for at_ns, step_ns in self._clock.steps_since(self._steps_seen):
+            from_ns, reason = min(self._before_ns, at_ns), f"clock set by {step_ns / NS_PER_MS:+.0f} ms"
+            self.tell([Gap(*stream, from_ns, at_ns, reason, False) for stream in self.plan.feeds])
+        self._steps_seen = self._clock.step_count
+
+    def _hold(self, recv_ns: int, events: list[Event]) -> None:
+        """Takes events while nobody else does."""
+        if events:
+            self._held.append((recv_ns, events))
+            self._held_events += len(events)
+            if self._held_events > _MOST_HELD:
+                raise StageError(f"{self.plan.url}: {self._held_events:,} events came before anyone read them")

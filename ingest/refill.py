@@ -1,0 +1,93 @@
+"""Trades that a stream left out, fetched by REST: Binance numbers its aggregate trades without gaps.
+
+Each hole becomes one row of `gaps`, with how it was mended, once that is known.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from core.errors import StageError
+from core.schema import TRADES
+from ingest.events import Event, Gap, Trade, TradeHole
+from ingest.reception import Reception
+from ingest.rest import RestClient
+
+_TICK_S: Final = 0.25
+_MOST_TRADES: Final = 100_000  # of one hole: 100 requests of 20 weights, the budget of a minute
+_MOST_WAITING: Final = 1_000  # holes
+
+
+class Refill:
+    """Takes the holes that a decoder met, oldest first, and fills them from `plan.trades_url`."""
+
+    def __init__(self, reception: Reception, rest: RestClient, timeout_s: float, say: Callable[[str], None]) -> None:
+        self._reception = reception
+        self._rest = rest
+        self._timeout_s = timeout_s
+        self._say = say
+        self._waiting: deque[TradeHole] = deque()
+
+    async def run(self) -> None:
+        """Refill for as long as the feed lasts."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self._collect()
+            while self._waiting:
+                await self._mend(self._waiting[0])
+                self._waiting.popleft()
+                self._collect()
+
+    def finish(self) -> None:
+        """The capture ends: holes that still wait stay open."""
+        self._collect()
+        while self._waiting:
+            self._tell(self._waiting.popleft(), 0, "the capture ended first")
+
+    def _collect(self) -> None:
+        missed = self._reception.decoder.missed
+        self._waiting.extend(missed)
+        missed.clear()
+        while len(self._waiting) > _MOST_WAITING:  # the newest: what is being mended stands first
+            self._tell(self._waiting.pop(), 0, f"more than {_MOST_WAITING} holes wait")
+
+    async def _mend(self, hole: TradeHole) -> None:
+        """Ask page by page, pass on what is in the hole, and tell how it went."""
+        count, why = hole.last_id - hole.first_id + 1, ""
+        next_id = hole.first_id
+        if count > _MOST_TRADES:
+            why = f"more than {_MOST_TRADES:,} are not asked for"
+        while not why and next_id <= hole.last_id:
+            try:
+                trades = await self._page(hole, next_id)
+            except StageError as error:
+                why = str(error)
+                break
+            if not trades or int(trades[0].trade_id) != next_id:
+                why = f"the venue has no trade {next_id}"
+                break
+            self._pass_on(trades)
+            next_id = int(trades[-1].trade_id) + 1
+        self._tell(hole, next_id - hole.first_id, why)
+
+    async def _page(self, hole: TradeHole, next_id: int) -> list[Trade]:
+        """The trades of the hole from `next_id` on, as many as the venue gives at once."""
+        url = self._reception.plan.trades_url.format(symbol=hole.symbol, from_id=next_id)
+        body = await self._rest.get(url, self._timeout_s)
+        found = [event for event in self._reception.take_rest(url, body) if isinstance(event, Trade)]
+        return [trade for trade in found if next_id <= int(trade.trade_id) <= hole.last_id]
+
+    def _pass_on(self, trades: list[Trade]) -> None:
+        self._reception.counts.refilled += len(trades)
+        self._reception.tell([*trades], self._reception.present_ns())
+
+    def _tell(self, hole: TradeHole, filled: int, why: str) -> None:
+        """One gap for the hole, with how it was mended."""
+        symbol, first_id, last_id, from_ns, to_ns = hole
+        reason = f"aggTrades {first_id}-{last_id} missed, "
+        reason += f"{filled} refilled by REST: {why}" if why else "refilled by REST"
+        gaps: list[Event] = [Gap(symbol, TRADES.name, from_ns, to_ns, reason, not why)]
+        self._reception.tell(gaps, self._reception.present_ns())
+        if why:
+            self._say(f"{self._reception.venue}:{symbol} {reason}")

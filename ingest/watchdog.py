@@ -1,0 +1,88 @@
+"""Silence: whether a connection is dead, and which of its streams are, where silence is not normal.
+
+On clocks that are given (exchange_protocols.md section G.1).
+"""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from core.units import NS_PER_S
+from ingest.reception import KIND_OF
+from ingest.transport import Interrupted, Socket
+
+_LONGEST_PATIENCE_S: Final = 3_600.0
+
+
+class Silent(NamedTuple):
+    """A stream that has been silent for longer than its patience, since `since_ns`. `never`: it never came."""
+
+    symbol: str
+    table: str
+    since_ns: int
+    patience_s: float
+    never: bool
+
+    def __str__(self) -> str:
+        silent = f"{self.table} of {self.symbol} silent for {self.patience_s:g} s"
+        if not self.never:
+            return silent
+        return f"{silent} though acknowledged: asked for on the wrong path or category, or a symbol that is not traded"
+
+
+class Silence:
+    """Watches streams by when they were last heard, (symbol, kind of event) -> receive time.
+
+    Patience doubles each time that a stream was silent for too long: an illiquid symbol may be silent for 43 s, and
+    must not cost a connection each time.
+    """
+
+    def __init__(self, patience_s: Mapping[tuple[str, str], float], heard_ns: Mapping[tuple[str, type], int]) -> None:
+        self._patience_s = dict(patience_s)
+        self._heard_ns = heard_ns
+        self._asked_ns = 0
+
+    def restart(self, now_ns: int) -> None:
+        """All streams were asked for anew, or could not be heard until now."""
+        self._asked_ns = now_ns
+
+    def overdue(self, now_ns: int) -> list[Silent]:
+        """The streams that are silent for too long. To be told once: each gets twice the patience, from now."""
+        found = []
+        for (symbol, table), patience_s in self._patience_s.items():
+            heard_ns = self._heard_ns.get((symbol, KIND_OF[table]), 0)
+            if now_ns - max(heard_ns, self._asked_ns) > patience_s * NS_PER_S:
+                since_ns = max(heard_ns, self._asked_ns)
+                found.append(Silent(symbol, table, since_ns, patience_s, never=not heard_ns))
+        for silent in found:
+            doubled_s = min(2 * silent.patience_s, max(silent.patience_s, _LONGEST_PATIENCE_S))
+            self._patience_s[silent.symbol, silent.table] = doubled_s
+        if found:
+            self.restart(now_ns)
+        return found
+
+
+class Pulse:
+    """Tells a connection that is quiet from one that is half open: a peer that is there answers a ping."""
+
+    def __init__(self, socket: Socket, patience_s: float, now_s: float) -> None:
+        self.socket = socket
+        self._patience_s = patience_s
+        self._arrivals = socket.arrivals
+        self._heard_s = now_s
+        self._asked = False
+
+    def skip(self, now_s: float) -> None:
+        """Nothing could be heard until now."""
+        self._heard_s, self._asked = now_s, False
+
+    def feel(self, now_s: float) -> None:
+        """To be called several times per patience. Raises Interrupted when nothing came for so long, no pong either."""
+        if self.socket.arrivals != self._arrivals:
+            self._arrivals = self.socket.arrivals
+            self.skip(now_s)
+        idle_s = now_s - self._heard_s
+        if idle_s > self._patience_s:
+            raise Interrupted(f"no frame and no pong for {self._patience_s:g} s")
+        if idle_s > self._patience_s / 2 and not self._asked:
+            self.socket.ping()
+            self._asked = True
