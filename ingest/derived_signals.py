@@ -113,7 +113,7 @@ def liquidations_over_venues(asset: str, venues: Mapping[str, pl.DataFrame], lag
 
     A total mixes Binance's sample with Bybit's whole, and fill prices with bankruptcy prices: it is a lower bound.
     """
-    wide = [_widened(asset, rows) for rows in venues.values()]
+    wide = [_widened(asset, _latest(rows)) for rows in venues.values()]
     if not wide:
         return pl.DataFrame(schema=SIGNALS.columns)
     everywhere = (

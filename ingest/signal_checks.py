@@ -7,7 +7,7 @@ usual change: 1.4826 times the median absolute deviation, which a few bad values
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from statistics import median
+from statistics import fmean, median
 from typing import Final, Literal
 
 import msgspec
@@ -22,6 +22,7 @@ ANOMALIES: Final = ("range", "jump")
 _KEPT: Final = 288  # a day of five-minute values
 _LEAST: Final = 30  # changes that a spread can be judged by
 _SIGMAS_PER_MAD: Final = 1.4826
+_SIGMAS_PER_MEAN: Final = 1.2533  # of the mean deviation, where more than half of the changes are equal
 _UNUSUAL: Final = 1e-9  # relative: what rounding makes of equal values is no change
 
 
@@ -60,7 +61,8 @@ class Recent:
         if len(changes) < _LEAST:
             return ""
         usual = median(changes)
-        spread = _SIGMAS_PER_MAD * median(abs(change - usual) for change in changes)
+        away = [abs(change - usual) for change in changes]
+        spread = _SIGMAS_PER_MAD * median(away) or _SIGMAS_PER_MEAN * fmean(away)
         change = value - self._values[-1][1]
         if not spread or abs(change - usual) <= max(jump_mads * spread, _UNUSUAL * abs(value)):
             return ""
