@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 from core.errors import StageError
 from core.schema import Table
 from ingest.compactor import Compactor
-from ingest.events import Event
+from ingest.events import Event, Gap
 from ingest.packing import TABLES
 from ingest.shards import Observe, ShardSettings, ShardWriter
 
@@ -72,6 +72,7 @@ class TableWriter:
         self._sweep_s = _SWEEP * durable_s
         self._streams: list[_Stream] = []
         self._append: dict[tuple[str, type, str], Callable[[Event], None]] = {}
+        self._gaps: dict[tuple[str, str], _Stream] = {}
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._given = 0  # events, by add
         self._taken = 0  # of them, by the writer's thread
@@ -153,6 +154,8 @@ class TableWriter:
     def _begin(self, venue: str, event: Event) -> None:
         stream = _Stream(venue, type(event), TABLES[type(event)], [event])
         self._streams.append(stream)
+        if stream.kind is Gap:
+            self._gaps[venue, event.symbol] = stream
         self._append[venue, type(event), event.symbol] = stream.events.append
 
     def _hand_over_long(self) -> None:
@@ -172,8 +175,12 @@ class TableWriter:
             self._hand_over(stream, write)
 
     def _hand_over(self, stream: _Stream, write: bool) -> None:
+        """Rows go to disk behind the gaps told before them: killed in between, a capture must not hide a hole."""
         if not stream.events:
             return
+        gaps = self._gaps.get((stream.venue, stream.events[0].symbol))
+        if gaps is not None and gaps is not stream:
+            self._hand_over(gaps, write=True)
         events, stream.events = stream.events, []
         self._append[stream.venue, stream.kind, events[0].symbol] = stream.events.append
         self._jobs.put((stream.venue, stream.table, events, write))

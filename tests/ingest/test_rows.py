@@ -101,3 +101,21 @@ def test_gaps_are_a_table_of_their_own(tmp_path: Path) -> None:
     check(GAPS, rows)
     assert rows["from_ns"].to_list() == [1, 5]
     assert not any(partitions(tmp_path, table) for table in EVENTS)
+
+
+def test_rows_are_never_on_disk_before_the_gap_that_was_told_before_them(tmp_path: Path) -> None:
+    seen: list[str] = []
+    writer = TableWriter(
+        tmp_path, 1000, observe=lambda venue, table, symbol, rows: seen.append(f"{symbol} {table.name}")
+    )
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        writer.add("binance_um", [quote(1, symbol)])
+        writer.flush()
+        writer.add("binance_um", [Gap(symbol, "trades", 1, 2, "lost", False), quote(3, symbol)])
+    writer.close()
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        assert [name for name in seen if symbol in name] == [
+            f"{symbol} top_of_book",
+            f"{symbol} gaps",
+            f"{symbol} top_of_book",
+        ]
