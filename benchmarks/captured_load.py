@@ -23,6 +23,8 @@ import polars as pl
 from durability import Sampler
 from venue_server import HOST, Ledger, Load, server_main
 
+from core.store import scan
+
 ROOT = Path(__file__).resolve().parents[1]
 PLAIN, MEASURED = "ingest/capture.py", "benchmarks/measured_capture.py"
 CAPTURE_CORE, SERVER_CORE = 0, 1
@@ -158,36 +160,34 @@ def _until_written(data: Path, rows: int) -> float:
 
 
 def _rows_in_files(data: Path) -> int:
-    """Rows of the tables as they stand, snapshots of books left out. Files may be replaced while we read."""
-    total = 0
-    for table in (*IDS, "mark_prices"):
-        try:
-            frame = _scan(data, table)
-            total += 0 if frame is None else frame.select(pl.len()).collect().item()
-        except (OSError, pl.exceptions.ComputeError):
-            return 0
-    return total
+    """Rows of the tables as they stand, snapshots of books left out; 0 where files were replaced while we read."""
+    frames = [_scan(data, table, "recv_ns") for table in (*IDS, "mark_prices")]
+    try:
+        return sum(frame.select(pl.len()).collect().item() for frame in frames if frame is not None)
+    except OSError:
+        return 0
 
 
-def _scan(data: Path, table: str) -> pl.LazyFrame | None:
-    paths = sorted(data.glob(f"{table}/*/*/*/*.parquet"))
-    if not paths:
-        return None
-    frame = pl.scan_parquet(paths, hive_partitioning=True)
-    return frame.filter(~pl.col("is_snapshot")) if table == "book_deltas" else frame
+def _scan(data: Path, table: str, column: str) -> pl.LazyFrame | None:
+    """One column of a table, as `id`, and its symbol."""
+    frames = []
+    for path in sorted(data.glob(f"{table}/*/*/*/*.parquet")):
+        frame = scan(path).filter(~pl.col("is_snapshot")) if table == "book_deltas" else scan(path)
+        symbol = path.parts[-3].partition("=")[2]
+        frames.append(frame.select(pl.lit(symbol).alias("symbol"), pl.col(column).cast(pl.Int64).alias("id")))
+    return pl.concat(frames) if frames else None
 
 
 def _faults(data: Path, ledger: Ledger) -> list[str]:
     """Where the tables differ from what was sent: rows, or the sum of their ids, or ids that came twice; and gaps."""
     found: dict[str, tuple[int, int, int]] = {}
     for table in (*IDS, "mark_prices"):
-        frame = _scan(data, table)
+        frame = _scan(data, table, IDS.get(table, "recv_ns"))
         if frame is None:
             continue
-        ids = pl.col(IDS[table]).cast(pl.Int64) if table in IDS else pl.lit(0, pl.Int64)
-        for (symbol,), rows in frame.select("symbol", ids.alias("id")).collect().group_by("symbol"):
-            values = rows["id"].to_numpy()
-            total = int(values.astype(np.uint64).sum(dtype=np.uint64))
+        for (symbol,), rows in frame.collect().group_by("symbol"):
+            ids = rows["id"].to_numpy().astype(np.uint64)
+            total = int(ids.sum(dtype=np.uint64)) if table in IDS else 0
             found[f"{symbol} {table}"] = rows.height, total, rows["id"].n_unique()
     faults = []
     for name in sorted(found.keys() | ledger.rows.keys()):

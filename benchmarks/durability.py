@@ -15,6 +15,8 @@ from pathlib import Path
 
 import polars as pl
 
+from core.store import scan
+
 LOOK_S = 0.2
 PARTITIONS = 12  # per look
 TABLES = ("top_of_book", "trades", "book_deltas", "mark_prices")
@@ -52,13 +54,13 @@ def _look(data: Path, core: int, pipe: Connection) -> None:
 
 
 def _newest_ns(folder: Path) -> int:
-    """The latest receive time that a reader finds; 0 where a file was replaced under its eyes."""
+    """The latest receive time that a reader finds; 0 where there is none, or a file went away under its eyes."""
     try:
         return max(
-            int(pl.read_parquet(path, columns=["recv_ns"], hive_partitioning=False)["recv_ns"][-1])
+            int(scan(path).select(pl.col("recv_ns").last()).collect().item())
             for path in sorted(folder.glob("*.parquet"))[-2:]
         )
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return 0
 
 
