@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 
 from core.kernels import njit
 from research.elementwise import binary, choose, unary
+from research.fractal import fractional_difference, remember_hop
 from research.opcodes import (
     ARG,
     BETA,
     CLIP,
     EMIT,
     EWM_SUM,
+    FRACDIFF,
+    HURST,
     KNOWN,
     LOAD,
     MAX,
@@ -96,9 +99,14 @@ def walk(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _statistic(op, a, b, to, rows, memory, window, offset):  # type: ignore[no-untyped-def]
+def _statistic(op, a, b, to, rows, memory, window, first_index):  # type: ignore[no-untyped-def]
+    offset = first_index % window
     if op == RUN:
         run_length(a, to, rows, memory, window)
+    elif op == FRACDIFF:
+        fractional_difference(a, b, to, rows, memory, window, offset)
+    elif op >= HURST:
+        remember_hop(op, a, to, rows, memory, window, first_index)
     elif op >= EWM_SUM:
         remember_all(op, a, to, rows, memory, window)
     elif op <= BETA:
@@ -154,7 +162,7 @@ def _run_tile(code, state, registers, x, begin, end, first_index, first_row, tak
         else:
             memory = state[code[line, STATE] : code[line, STATE_END]]
             if op > MAX:
-                _statistic(op, a, b, to, rows, memory, arg, first_index % arg)
+                _statistic(op, a, b, to, rows, memory, arg, first_index)
             elif op >= SUM and arg <= SHORT:
                 short(op, a, to, rows, memory, arg, registers[0], registers[1])
             else:

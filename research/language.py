@@ -120,7 +120,11 @@ def _in_bars(tree: Node, bar: str, source: Source) -> Node:
         if not part.window:
             return part
         try:
-            return node(part.head, part.args, str(window_bars(part.window, bar)))
+            bars = window_bars(part.window, bar)
+            if bars < part.operator.least:
+                least = part.operator.least
+                raise ValueError(f"{part.operator.form} needs at least {least} bars, {part.window} is {bars}")
+            return node(part.head, part.args, str(bars))
         except ValueError as error:
             text = _text(source)
             fail_at_word(text if written(part) in text else show(tree), written(part), str(error))

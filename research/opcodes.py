@@ -19,6 +19,11 @@ ARGMIN, ARGMAX, DECAY, RUN, SKEW, KURT = range(60, 66)
 COV, CORR, BETA = range(70, 73)
 RANK, QUANTILE = range(80, 82)
 EWM_SUM, EWM_MEAN, EWM_STD = range(90, 93)
+HURST, DFA, SAMPEN, PERMEN, SHANNON = range(100, 105)
+FRACDIFF = 110
+
+HOPS: Final = 16
+"""How often within its window an operator that costs O(w) or more is computed; in between its value is held."""
 
 SHORT: Final = 12
 """Windows of so many bars or fewer are added up anew at each row: their blocks would be all beginnings and ends. Also
@@ -33,6 +38,7 @@ _ARRAYS: Final = {
     **dict.fromkeys((SKEW, KURT), 5),
     **dict.fromkeys((COV, CORR, BETA), 7),
     **dict.fromkeys((RANK, QUANTILE), 2),
+    **dict.fromkeys((HURST, DFA, SAMPEN, PERMEN, SHANNON, FRACDIFF), 3),
 }
 
 
@@ -42,7 +48,7 @@ def state_size(opcode: int, window: int) -> int:
         return window
     if opcode == RUN:
         return 3
-    if opcode >= EWM_SUM:
+    if opcode in (EWM_SUM, EWM_MEAN, EWM_STD):
         return 4
     if opcode < LAG or (opcode <= MAX and window <= SHORT):
         return max(window - 1, 0)

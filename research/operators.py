@@ -22,7 +22,8 @@ class Operator:
     `warmup` is how many bars the result lags its operands' own warm-up; `units` is the unit of the result in terms of
     the operands'; `nan` where the result is NaN beside the rule above, or where it is not;
     `levels` are the places of operands that must be numbers from 0 to 1;
-    `infinite` operators remember everything: their bits depend on where a run began.
+    `infinite` operators remember everything: their bits depend on where a run began. Those that `hops` are
+    computed each w / 16 bars and held in between; `least` is the shortest window that means something.
     """
 
     name: str
@@ -34,6 +35,8 @@ class Operator:
     nan: str = ""
     levels: frozenset[int] = frozenset()
     infinite: bool = False
+    hops: bool = False
+    least: int = 1
     source: str = ""
 
     @property
@@ -42,11 +45,12 @@ class Operator:
 
     @property
     def warmup(self) -> str:
-        return {"": "0", "k": "k", "w": "w - 1"}[self.window]
+        return {"": "0", "k": "k", "w": "w - 1"}[self.window] + (f" + w/{machine.HOPS}" if self.hops else "")
 
     def warmup_bars(self, window: int) -> int:
         """Bars that the first result comes after the operand's first, for a window in bars."""
-        return {"": 0, "k": window, "w": window - 1}[self.window]
+        hop = max(window // machine.HOPS, 1) if self.hops else 1
+        return {"": 0, "k": window, "w": window - 1}[self.window] + hop - 1
 
     @property
     def form(self) -> str:
@@ -120,8 +124,20 @@ OPERATORS: Final = {
                  nan=_EWM_NAN, source=WEST, infinite=True),
         Operator("ewm_std", _X, machine.EWM_STD, "standard deviation with weights that halve every w bars", "of x",
                  "w", nan=_EWM_NAN, source=WEST, infinite=True),
-        Operator("ewm_sum", _X, machine.EWM_SUM, "sum in which a value loses half of its weight in w bars", "of x", "w",
-                 nan=_EWM_NAN, source=WEST, infinite=True),
+        Operator("ewm_sum", _X, machine.EWM_SUM, "sum in which a value loses half of its weight in w bars", "of x",
+                 "w", nan=_EWM_NAN, source=WEST, infinite=True),
+        Operator("hurst", _X, machine.HURST, "Hurst exponent of increments by R/S, corrected", "none", "w",
+                 nan="in a constant window", source="Anis, Lloyd 1976; Weron 2002", hops=True, least=64),
+        Operator("dfa", _X, machine.DFA, "exponent of detrended fluctuations of increments, corrected", "none", "w",
+                 nan="in a constant window", source="Peng et al. 1994", hops=True, least=32),
+        Operator("sampen", _X, machine.SAMPEN, "sample entropy, m = 2, r = 0.2 deviations", "none", "w",
+                 nan="where no three neighbours match", source="Richman, Moorman 2000", hops=True, least=8),
+        Operator("permen", _X, machine.PERMEN, "permutation entropy of order 3, from 0 to 1", "none", "w",
+                 source="Bandt, Pompe 2002", hops=True, least=8),
+        Operator("shannon", _X, machine.SHANNON, "entropy of ten bins from minimum to maximum, from 0 to 1", "none",
+                 "w", hops=True, least=8),
+        Operator("fracdiff", ("x", "d"), machine.FRACDIFF, "fractional difference of order d over the last w bars",
+                 "of x", "w", source="Hosking 1981", levels=frozenset({1})),
         Operator("rank", _X, machine.RANK, "share of the other w - 1 values below x, equal ones half", "none", "w"),
         Operator("quantile", ("x", "q"), machine.QUANTILE, "the quantile q, a number from 0 to 1, of the last w bars",
                  "of x", "w", source="Hyndman, Fan 1996, type 7", levels=frozenset({1})),

@@ -10,14 +10,14 @@ from research.operators import OPERATORS
 
 Floats = NDArray[np.float64]
 COLUMNS = ("a", "b")
-WINDOWS = st.one_of(st.integers(1, 4), st.integers(SHORT - 1, SHORT + 8)).map(str)
+WINDOWS = st.one_of(st.integers(1, 4), st.integers(SHORT - 1, SHORT + 8))
 """Some on either side of where the scheme changes."""
 
 
 def _call(operands: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
     def build(name: str) -> st.SearchStrategy[Node]:
         operator = OPERATORS[name]
-        windows = WINDOWS if operator.window else st.just("")
+        windows = WINDOWS.map(lambda w: str(w + operator.least - 1)) if operator.window else st.just("")
         args = [LEVELS if place in operator.levels else operands for place in range(operator.arity)]
         return st.builds(lambda parts, window: node(name, parts, window), st.tuples(*args), windows)
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import scipy.special
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -95,6 +96,61 @@ WEIGHTED: dict[str, Callable[[Floats, Floats], float]] = {
 """Of all known values so far and their weights."""
 
 
+def _slope(sizes: list[int], ratios: list[float]) -> float:
+    return 0.5 + float(np.polyfit(np.log(sizes), np.log(ratios), 1)[0])
+
+
+def _hurst(x: Floats) -> float:
+    """R/S box by box, over the expectation that many white boxes have (Anis, Lloyd 1976, summed as they write it)."""
+    sizes = [n for n in (8, 16, 32, 64) if n <= x.size // 4]
+    ratios = []
+    for n in sizes:
+        boxes = x[: x.size // n * n].reshape(-1, n)
+        walk = np.cumsum(boxes - boxes.mean(axis=1, keepdims=True), axis=1)
+        scaled = (np.maximum(walk.max(axis=1), 0) - np.minimum(walk.min(axis=1), 0)) / boxes.std(axis=1)
+        i = np.arange(1, n)
+        expected = scipy.special.gamma((n - 1) / 2) / scipy.special.gamma(n / 2) / np.sqrt(np.pi)
+        ratios.append(np.mean(scaled) / (expected * np.sum(np.sqrt((n - i) / i))))
+    return _slope(sizes, ratios)
+
+
+def _dfa(x: Floats) -> float:
+    profile, sizes, n = np.cumsum(x - x.mean()), [], 4
+    while n <= x.size // 4:
+        sizes.append(n)
+        n += n // 2
+    ratios = []
+    for n in sizes:
+        boxes = profile[: x.size // n * n].reshape(-1, n)
+        lines = [np.polyval(np.polyfit(np.arange(n), box, 1), np.arange(n)) for box in boxes]
+        ratios.append(np.sqrt(np.mean((boxes - lines) ** 2) / ((n * n - 4) / (15 * n))))
+    return _slope(sizes, ratios)
+
+
+def _sample_entropy(x: Floats) -> float:
+    def matches(m: int) -> int:
+        templates = np.array([x[i : i + m] for i in range(x.size - 2)])
+        apart = np.abs(templates[:, None] - templates[None]).max(axis=2)
+        return int(np.sum(apart <= 0.2 * x.std())) - len(templates)
+
+    return float(-np.log(matches(3) / matches(2))) if matches(3) else NAN
+
+
+def _permutation_entropy(x: Floats) -> float:
+    orders = np.argsort([x[i : i + 3] for i in range(x.size - 2)], axis=1, kind="stable")
+    return float(scipy.stats.entropy(np.unique(orders, axis=0, return_counts=True)[1], base=6))
+
+
+HOPPING: dict[str, Callable[[Floats], float]] = {
+    "hurst": _hurst,
+    "dfa": _dfa,
+    "sampen": _sample_entropy,
+    "permen": _permutation_entropy,
+    "shannon": lambda x: float(scipy.stats.entropy(np.histogram(x, 10)[0], base=10)),
+}
+"""Of the values in the window, where they are computed at all."""
+
+
 def _run(values: Floats) -> float:
     same = np.sign(values[::-1]) == np.sign(values[-1])
     return float(np.sign(values[-1]) * (same.size if same.all() else np.argmin(same)))
@@ -107,7 +163,8 @@ def _rank(values: Floats) -> float:
 
 
 def test_every_operator_has_a_twin() -> None:
-    assert {*EXACT, *NEARLY, *WINDOWED, *PAIRED, *WEIGHTED, "quantile"} == set(OPERATORS)
+    by_hand = {"quantile", "fracdiff"}
+    assert {*EXACT, *NEARLY, *WINDOWED, *PAIRED, *WEIGHTED, *HOPPING, *by_hand} == set(OPERATORS)
 
 
 def operands(seed: int, arity: int) -> Floats:
@@ -183,6 +240,70 @@ def test_exponentially_weighted_operators_equal_their_twin(name: str, seed: int,
     np.testing.assert_allclose(evaluate(name, x[:, None], f"_{half_life}"), wanted, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", sorted(HOPPING))
+@pytest.mark.parametrize("window", [64, 100])
+def test_scaling_exponents_and_entropies_equal_their_twin_and_hold_it(name: str, window: int) -> None:
+    x = np.random.default_rng(window).standard_t(4, size=400)
+    x[200] = NAN
+    got, hop = evaluate(name, x[:, None], f"_{window}"), window // 16
+    for row in range(400):
+        last = row // hop * hop  # the bar index is the row here
+        values = x[last - window + 1 : last + 1]
+        wanted = HOPPING[name](values) if last >= window - 1 and not np.isnan(values).any() else NAN
+        np.testing.assert_allclose(got[row], wanted, rtol=1e-9)
+
+
+def test_white_noise_has_exponents_of_one_half() -> None:
+    x = np.random.default_rng(4).normal(size=(60_000, 1))
+    y = _of_each_1024(("hurst", "dfa"), x)
+    np.testing.assert_allclose(y.mean(axis=0), 0.5, atol=4 * 0.035 / np.sqrt(len(y)))
+
+
+def test_exponents_of_long_memory_are_found() -> None:
+    for exponent in (0.3, 0.7):
+        x = np.concatenate([_fractional_noise(1024, exponent, seed) for seed in range(40)])
+        assert _of_each_1024(("dfa",), x[:, None]).mean() == pytest.approx(exponent, abs=0.03)
+
+
+def _of_each_1024(names: tuple[str, ...], x: Floats) -> Floats:
+    """Operators over 1024 rows, of each 1024; row 1023 has the bar index 1024, at which they are computed."""
+    program = compile_features({name: f"({name}_1024 a)" for name in names}, ["a"])
+    return program.evaluate(x, 1 + np.arange(len(x)), take=np.arange(1_023, len(x), 1024))
+
+
+def _fractional_noise(n: int, exponent: float, seed: int) -> Floats:
+    """Fractional Gaussian noise by circulant embedding (Davies, Harte, Biometrika 74, 1987)."""
+    k = np.arange(n + 1.0)
+    power = 2 * exponent
+    covariance = 0.5 * ((k + 1) ** power - 2 * k**power + np.abs(k - 1) ** power)
+    spectrum = np.fft.fft(np.concatenate([covariance, covariance[-2:0:-1]])).real
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(size=spectrum.size) + 1j * rng.normal(size=spectrum.size)
+    return np.fft.fft(np.sqrt(np.maximum(spectrum, 0) / spectrum.size) * noise).real[:n]
+
+
+@given(SEEDS, st.integers(1, 30), st.floats(0.0, 1.0))
+@settings(max_examples=20, deadline=None)
+def test_a_fractional_difference_is_a_sum_of_binomial_weights(seed: int, window: int, order: float) -> None:
+    x = random_rows(seed, 90)[:, 0]
+    got = compile_features({"f": f"(fracdiff_{window} x {order!r})"}, ["x"]).evaluate(x[:, None])[:, 0]
+    weights = [(-1) ** k * scipy.special.binom(order, k) for k in range(window)]
+    wanted = [np.dot(weights, x[end - window : end][::-1]) if end >= window else NAN for end in range(1, 91)]
+    np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_fractional_differences_of_order_0_and_1_are_the_value_and_its_change() -> None:
+    x = np.random.default_rng(2).normal(size=(30, 1))
+    program = compile_features({"same": "(fracdiff_5 a 0)", "change": "(fracdiff_5 a 1)"}, ["a"])
+    got = program.evaluate(x)[4:]
+    np.testing.assert_allclose(got, np.column_stack([x[4:, 0], np.diff(x[:, 0])[3:]]), rtol=1e-12)
+
+
+def test_a_window_too_short_to_mean_something_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs at least 64 bars, 5 is 5"):
+        compile_features({"f": "(hurst_5 a)"}, ["a"])
+
+
 def test_an_infinite_value_has_no_weight_in_what_remembers_everything() -> None:
     x = np.array([1.0, np.inf, 3.0, -np.inf, 5.0])
     got = evaluate("ewm_mean", x[:, None], "_1")
@@ -256,10 +377,12 @@ def test_a_share_of_nothing_is_none_but_a_division_by_it_is_unknown() -> None:
 
 @pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS.keys())
 def test_the_table_says_how_each_operator_is_written_and_warms_up(operator: Any) -> None:
-    window = "_5" if operator.window else ""
+    bars = max(5, operator.least)
+    window = f"_{bars}" if operator.window else ""
     args = " ".join("0.5" if place in operator.levels else "a" for place in range(operator.arity))
     program = compile_features({"f": f"({operator.name}{window} {args})"}, ["a"])
     assert operator.form.startswith(f"({operator.name}")
-    assert program.warmup_bars == operator.warmup_bars(5) == {"0": 0, "k": 5, "w - 1": 4}[operator.warmup]
+    wanted = {"0": 0, "k": bars, "w - 1": bars - 1, "w - 1 + w/16": bars - 1 + max(bars // 16, 1) - 1}
+    assert program.warmup_bars == operator.warmup_bars(bars) == wanted[operator.warmup]
     assert operator.doc
     assert operator.units
