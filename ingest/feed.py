@@ -23,7 +23,7 @@ from ingest.refill import Refill
 from ingest.rest import RestClient
 from ingest.resync import Resync
 from ingest.rotation import Overlap, Wish
-from ingest.subscription import first_of, subscribe
+from ingest.subscription import Subscription, first_of
 from ingest.transport import (
     NEVER_NS,
     EndOfStream,
@@ -196,10 +196,14 @@ class Feed:
             self._silence.restart(self.now_ns)
             acknowledged()
 
+        def listen(is_virtual: bool) -> Take:
+            return subscription.counting(self._listen(is_virtual))
+
         await options.rest.limiter.acquire(plan.url)
-        socket = await open_socket(plan.url, options.connect_timeout_s, options.virtual, self._listen)
+        subscription = Subscription(plan, self.decoder, asked)
+        socket = await open_socket(plan.url, options.connect_timeout_s, options.virtual, listen)
         try:
-            await subscribe(socket, plan, self.decoder, options.connect_timeout_s, asked)
+            await subscription.complete(socket, options.connect_timeout_s)
         except BaseException:
             await socket.close()
             raise

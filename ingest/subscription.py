@@ -5,43 +5,50 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from core.errors import StageError
-from ingest.transport import Interrupted, Socket, send_requests
+from ingest.transport import Interrupted, Socket, Take, send_requests
 from ingest.venues import Decoder, Plan
 
 
-async def subscribe(
-    socket: Socket, plan: Plan, decoder: Decoder, timeout_s: float, acknowledged: Callable[[], None]
-) -> None:
-    """Send the plan's requests and wait until the venue has answered all. `acknowledged` is called at that very frame.
+class Subscription:
+    """The requests of one new connection. `acknowledged` is called at the very frame that answers the last of them."""
 
-    Frames go where they go already. Raises StageError for a refusal, Interrupted or TimeoutError if no answer comes.
-    """
-    awaited, take = len(plan.requests), socket.take
-    answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    decoder.refused.clear()
+    def __init__(self, plan: Plan, decoder: Decoder, acknowledged: Callable[[], None]) -> None:
+        self._plan = plan
+        self._decoder = decoder
+        self._acknowledged = acknowledged
+        self._awaited = len(plan.requests)
+        self._answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._take: Take | None = None
+        decoder.refused.clear()
 
-    def count(message: bytes) -> None:
-        nonlocal awaited
-        before = decoder.ignored["ack"]
-        take(message)
-        awaited -= decoder.ignored["ack"] - before
-        if answered.done() or (awaited > 0 and not decoder.refused):
+    def counting(self, take: Take) -> Take:
+        """`take`, which counts the answers among the messages, from the very first."""
+        self._take = take
+        return self._count
+
+    async def complete(self, socket: Socket, timeout_s: float) -> None:
+        """Ask, and wait until all is answered. Raises StageError for a refusal, Interrupted or TimeoutError else."""
+        plan, refused = self._plan, self._decoder.refused
+        if plan.requests:
+            per_s = 0.0 if socket.is_virtual else plan.requests_per_s
+            await first_of(send_requests(socket, plan.requests, per_s), _end(socket))
+            async with asyncio.timeout(timeout_s):
+                await first_of(_done(self._answered), _end(socket))
+        if refused:
+            raise StageError(f"{plan.url} refused a subscription: {refused[0]}: check `symbols`")
+        assert self._take is not None
+        socket.take = self._take
+
+    def _count(self, message: bytes) -> None:
+        assert self._take is not None
+        decoder, before = self._decoder, self._decoder.ignored["ack"]
+        self._take(message)
+        self._awaited -= decoder.ignored["ack"] - before
+        if self._answered.done() or (self._awaited > 0 and not decoder.refused):
             return
-        answered.set_result(None)
+        self._answered.set_result(None)
         if not decoder.refused:
-            acknowledged()
-
-    if not awaited:
-        return
-    socket.take = count
-    await first_of(
-        send_requests(socket, plan.requests, 0.0 if socket.is_virtual else plan.requests_per_s), _end(socket)
-    )
-    async with asyncio.timeout(timeout_s):
-        await first_of(_done(answered), _end(socket))
-    socket.take = take
-    if decoder.refused:
-        raise StageError(f"{plan.url} refused a subscription: {decoder.refused[0]}: check `symbols`")
+            self._acknowledged()
 
 
 async def first_of(*works: Coroutine[Any, Any, None]) -> None:
