@@ -58,7 +58,7 @@ def _of_window(op, x, work):  # type: ignore[no-untyped-def]
         return sample_entropy(x)
     if op == PERMEN:
         return permutation_entropy(x)
-    return shannon_entropy(x)
+    return shannon_entropy(x, work)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -188,19 +188,20 @@ def permutation_entropy(x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def shannon_entropy(x):  # type: ignore[no-untyped-def]
-    """Entropy of ten equal bins over log 10, from 0 to 1; 0 for a constant."""
+def shannon_entropy(x, counts):  # type: ignore[no-untyped-def]
+    """Entropy of ten equal bins over log 10, from 0 to 1; 0 for a constant. `counts` (10,) or more is scratch."""
     low, high = x[0], x[0]
     for value in x:
         low, high = min(low, value), max(high, value)
     if low == high:
         return 0.0
+    for k in range(_BINS):
+        counts[k] = 0.0
+    for value in x:
+        counts[min(int((value - low) / (high - low) * _BINS), _BINS - 1)] += 1.0
     entropy = 0.0
-    for bin_ in range(_BINS):
-        count = 0
-        for value in x:
-            count += int(min(int((value - low) / (high - low) * _BINS), _BINS - 1) == bin_)
-        entropy -= _plogp(count, x.size)
+    for k in range(_BINS):
+        entropy -= _plogp(counts[k], x.size)
     return entropy / math.log(_BINS)
 
 

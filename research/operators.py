@@ -135,7 +135,7 @@ OPERATORS: Final = {
         Operator("permen", _X, machine.PERMEN, "permutation entropy of order 3, from 0 to 1", "none", "w",
                  source="Bandt, Pompe 2002", hops=True, least=8),
         Operator("shannon", _X, machine.SHANNON, "entropy of ten bins from minimum to maximum, from 0 to 1", "none",
-                 "w", hops=True, least=8),
+                 "w", hops=True, least=10),
         Operator("fracdiff", ("x", "d"), machine.FRACDIFF, "fractional difference of order d over the last w bars",
                  "of x", "w", source="Hosking 1981", levels=frozenset({1})),
         Operator("rank", _X, machine.RANK, "share of the other w - 1 values below x, equal ones half", "none", "w"),
