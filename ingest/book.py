@@ -7,12 +7,12 @@ Binance USD-M and COIN-M link each change to the one before by `pu`; spot by `U 
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from ingest.events import Level
 
-_MOST_HELD: Final = 10_000
-"""Changes held back for a snapshot: 1,000 s of a 100 ms stream. Older ones go, and the snapshot is asked for again."""
+_MOST_HELD: Final = 1_000
+"""Changes held back for a snapshot: 100 s of a 100 ms stream, and a snapshot is no older than its request."""
 
 
 class Change(NamedTuple):
@@ -21,40 +21,34 @@ class Change(NamedTuple):
     first_id: int
     last_id: int
     prev_id: int
-    bids: Sequence[Level]
-    asks: Sequence[Level]
+    bids: list[Level]
+    asks: list[Level]
 
 
-Verdict: TypeAlias = Literal["next", "old", "break"]
-Rule: TypeAlias = Callable[[int, Change, bool], Verdict]
-"""(the book's update id, a change, whether the book is fresh from a snapshot) -> what to do with the change."""
+Rule: TypeAlias = Callable[[int, Change], bool]
+"""Whether a change that ends beyond a book's update id misses nothing in between.
+
+Quantities are absolute, so a change may begin before the book: copies of one stream, cut elsewhere, follow each other.
+"""
 
 
-def futures_rule(book_id: int, change: Change, fresh: bool) -> Verdict:
-    """Binance USD-M and COIN-M. The first change after a snapshot spans it, later ones name the one before as `pu`.
+def futures_rule(book_id: int, change: Change) -> bool:
+    """Binance USD-M and COIN-M: a change names the end of the one before it as `pu`.
 
-    The venue words the first as `U <= lastUpdateId <= u`. Ids are shared by all symbols, so a change may begin after
-    the snapshot and miss nothing: what must not lie behind the snapshot is the end of the change before, `pu`.
+    The venue words the first after a snapshot as `U <= lastUpdateId <= u`. Ids are shared by all symbols, so a change
+    may begin after the book and miss nothing: what must not lie beyond the book is the end of the change before.
     """
-    if fresh:
-        if change.last_id < book_id:
-            return "old"
-        return "next" if min(change.prev_id, change.first_id) <= book_id else "break"
-    return "next" if change.prev_id == book_id else "break"
+    return change.prev_id <= book_id
 
 
-def spot_rule(book_id: int, change: Change, fresh: bool) -> Verdict:
-    """Binance spot: drop what ends at or before the snapshot; the first kept spans it; then `U == u + 1`."""
-    if fresh:
-        if change.last_id <= book_id:
-            return "old"
-        return "next" if change.first_id <= book_id + 1 else "break"
-    return "next" if change.first_id == book_id + 1 else "break"
+def spot_rule(book_id: int, change: Change) -> bool:
+    """Binance spot: `U == u + 1`; the first after a snapshot spans it."""
+    return change.first_id <= book_id + 1
 
 
-def bybit_rule(book_id: int, change: Change, fresh: bool) -> Verdict:
+def bybit_rule(book_id: int, change: Change) -> bool:
     """Bybit: each delta's `u` is one more than that of the message before, the snapshot's included."""
-    return "next" if change.last_id == book_id + 1 else "break"
+    return change.last_id == book_id + 1
 
 
 class Ladder:
@@ -90,7 +84,6 @@ class Book:
         self.bids, self.asks = Ladder(), Ladder()
         self.update_id: int | None = None
         self._rule = rule
-        self._fresh = False
         self._most_held = _MOST_HELD if holds_back else 0
         self._held: deque[Change] = deque(maxlen=self._most_held)
 
@@ -98,7 +91,7 @@ class Book:
         """Replace the book, then apply what was held back for it. Returns why it cannot go on, or None."""
         self.bids.reset(bids)
         self.asks.reset(asks)
-        self.update_id, self._fresh = update_id, True
+        self.update_id = update_id
         held, self._held = self._held, deque(maxlen=self._most_held)
         while held:
             reason = self.apply(held.popleft())
@@ -110,22 +103,22 @@ class Book:
     def apply(self, change: Change) -> str | None:
         """Apply a change, or hold it back if there is no snapshot yet. Returns why it does not follow, or None.
 
-        After a break the book is gone until the next snapshot, for which the change that broke it is held back.
+        A change that ends at or before the book changes nothing. After a break the book is gone until the next
+        snapshot, for which the change that broke it is held back.
         """
         if self.update_id is None:
             self._held.append(change)
             return None
-        verdict = self._rule(self.update_id, change, self._fresh)
-        if verdict == "old":
+        if change.last_id <= self.update_id:
             return None
-        if verdict == "break":
+        if not self._rule(self.update_id, change):
             reason = f"update {change.first_id}-{change.last_id} does not follow {self.update_id}"
             self.lose()
             self._held.append(change)
             return reason
         self.bids.put(change.bids)
         self.asks.put(change.asks)
-        self.update_id, self._fresh = change.last_id, False
+        self.update_id = change.last_id
         return None
 
     def lose(self) -> None:

@@ -11,21 +11,31 @@ from core.schema import BOOK_DELTAS, TOP_OF_BOOK
 from core.units import NS_PER_S
 from ingest.book import Book, Change, Rule
 from ingest.events import Event, Gap, Level, Quote
+from ingest.sequence import Progress
 
 GRACE_NS: Final = 5 * NS_PER_S
 NO_SNAPSHOT: Final = "no book snapshot"
+_NONE: Final[list[Level]] = []
+_RESTARTED: Final = 1  # Bybit's `u` after a service restart, which may come twice
 
 
 class BookStream:
-    """Follows one depth stream. `native_quotes` is set by the decoder when it meets a best-price stream."""
+    """Follows one depth stream. `native_quotes` is set by the decoder when it meets a best-price stream.
+
+    `change`, `rest_snapshot` and `stream_snapshot` return what a message has to tell beside itself, or None for a
+    message that is not to become rows: a repeat, one that comes late, a snapshot from before the stream.
+    """
 
     def __init__(self, symbol: str, rule: Rule, keep_levels: bool = False, holds_back: bool = True) -> None:
         self.symbol = symbol
+        self.stream = ""
         self.book = Book(rule, holds_back)
         self.native_quotes = False
+        self.last_ns = 0
+        """Receipt of the last message that the book could follow, or of the first if it has none."""
         self._keep_levels = keep_levels
+        self._progress: Progress | None = None
         self._began_ns: int | None = None
-        self._last_ns = 0
         self._open: tuple[int, str] | None = None
         self._best: tuple[float, float, float, float] | None = None
 
@@ -34,29 +44,58 @@ class BookStream:
         """True while changes come that no snapshot precedes."""
         return self._began_ns is not None and self.book.update_id is None
 
-    def change(self, change: Change, exch_ns: int, recv_ns: int) -> list[Event]:
+    def change(self, change: Change, exch_ns: int, recv_ns: int) -> list[Event] | None:
         """A depth message: a closed gap, a best price, or nothing to tell."""
-        if self._began_ns is None:
-            self._began_ns = recv_ns
+        progress = self._progress
+        if progress is None:
+            progress = self._progress = Progress(change.last_id, exch_ns, recv_ns)
+        elif change.last_id <= progress.last_id:
+            if progress.is_repeat(change.last_id, exch_ns, recv_ns):
+                return None
+            self._break(f"update ids fell from {progress.last_id} to {change.last_id}")
+            self.book.lose()
+        progress.move(change.last_id, exch_ns, recv_ns)
+        self._begin(recv_ns)
         if self.native_quotes and not self._keep_levels:  # the sequence is all that is still asked of the book
-            change = Change(change.first_id, change.last_id, change.prev_id, (), ())
+            change = Change(change.first_id, change.last_id, change.prev_id, _NONE, _NONE)
         reason = self.book.apply(change)
-        if reason is not None and self._open is None:
-            self._open = self._last_ns, reason
+        if reason is not None:
+            self._break(reason)
         if self._open is None and self.book.update_id is not None:
-            self._last_ns = recv_ns
+            self.last_ns = recv_ns
         return [] if self.native_quotes else self._quote(exch_ns, recv_ns)
 
-    def snapshot(self, update_id: int, bids: list[Level], asks: list[Level], exch_ns: int, recv_ns: int) -> list[Event]:
-        """A snapshot of this stream, or by REST: ends an open gap unless what was held back does not follow it."""
-        if self._began_ns is None:
-            self._began_ns = recv_ns
-        reason = self.book.snapshot(update_id, bids, asks)
-        if reason is not None:
-            return []  # older than what was held back: the next snapshot will do
-        closed = self._close(recv_ns, mended=True)
-        self._last_ns = recv_ns
-        return closed + self._quote(exch_ns, recv_ns)
+    def rest_snapshot(
+        self, update_id: int, bids: list[Level], asks: list[Level], exch_ns: int, recv_ns: int
+    ) -> list[Event] | None:
+        """A snapshot from beside the stream: of no use to a book that is beyond it, or if what was held back is.
+
+        The second is the venue's cache being behind: the book keeps asking for another. Changes that a snapshot already
+        holds may still come: they are told, and leave the book as it is.
+        """
+        if self.book.update_id is not None and update_id < self.book.update_id:
+            return None
+        self._begin(recv_ns)
+        if self.book.snapshot(update_id, bids, asks) is not None:
+            return None
+        return self._stand(exch_ns, recv_ns)
+
+    def stream_snapshot(
+        self, update_id: int, bids: list[Level], asks: list[Level], exch_ns: int, recv_ns: int, is_timed: bool = True
+    ) -> list[Event] | None:
+        """A snapshot in the stream itself. One with a lower id is late, unless it is later: after a venue's restart.
+
+        `is_timed`: `exch_ns` is the venue's own, and can tell.
+        """
+        progress, told_ns = self._progress, exch_ns if is_timed else 0
+        if progress is None:
+            progress = self._progress = Progress(update_id, told_ns, recv_ns)
+        elif self._is_known(progress, update_id, told_ns, recv_ns):
+            return None
+        progress.move(update_id, told_ns, recv_ns)
+        self._begin(recv_ns)
+        self.book.snapshot(update_id, bids, asks)
+        return self._stand(exch_ns, recv_ns)
 
     def interrupted(self, recv_ns: int) -> list[Event]:
         """The connection was lost: start over with a new snapshot. Its gap is told by who holds the connection."""
@@ -67,9 +106,33 @@ class BookStream:
 
     def finish(self, recv_ns: int) -> list[Event]:
         """The stream has ended: a gap that is still open, or the whole stream if it never had a snapshot."""
-        if self._open is None and self.wants_snapshot and self._began_ns is not None:
-            self._open = self._began_ns, NO_SNAPSHOT
+        if self.wants_snapshot and self._began_ns is not None:
+            self._break(NO_SNAPSHOT, self._began_ns)
         return self._close(recv_ns, mended=False)
+
+    def _begin(self, recv_ns: int) -> None:
+        if self._began_ns is None:
+            self._began_ns = self.last_ns = recv_ns
+
+    def _is_known(self, progress: Progress, update_id: int, exch_ns: int, recv_ns: int) -> bool:
+        """A book that was lost takes any snapshot that is not older than the stream; one that stands, only news."""
+        stands_at = self.book.update_id
+        if stands_at is None:
+            return progress.is_ahead(exch_ns, recv_ns)
+        if update_id > stands_at or update_id == stands_at != _RESTARTED:
+            return update_id == stands_at
+        return progress.is_ahead(exch_ns - 1, recv_ns)
+
+    def _stand(self, exch_ns: int, recv_ns: int) -> list[Event]:
+        """The book stands on a snapshot: an open gap is closed."""
+        closed = self._close(recv_ns, mended=True)
+        self.last_ns = recv_ns
+        return closed + self._quote(exch_ns, recv_ns)
+
+    def _break(self, reason: str, from_ns: int | None = None) -> None:
+        """A gap opens, unless one is open."""
+        if self._open is None:
+            self._open = self.last_ns if from_ns is None else from_ns, reason
 
     def _close(self, to_ns: int, mended: bool) -> list[Event]:
         if self._open is None:

@@ -4,145 +4,58 @@
 rest; open interest counts both sides there and is halved unless the one-sided figure comes with it.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from ingest.book import Change, Ladder, bybit_rule
-from ingest.book_stream import BookStream
-from ingest.events import (
-    BookUpdate,
-    DecodeError,
-    Event,
-    Gap,
-    Liquidated,
-    Liquidation,
-    Mark,
-    Quote,
-    TakerSide,
-    Trade,
-    TradeHole,
-)
-from ingest.wire import (
-    Epoch,
-    Id,
-    Levels,
-    Price,
-    Qty,
-    Symbols,
-    Wire,
-    epoch_ns,
-    frame_bytes,
-    frame_decoder,
-    optional_number,
-)
+import msgspec
 
-Venue: TypeAlias = Literal["bybit", "bybit_spot", "bybit_inverse"]
+from core.schema import BOOK_DELTAS, KLINES, LIQUIDATIONS, MARK_PRICES, TOP_OF_BOOK, TRADES
+from ingest import bybit_wire as wire
+from ingest.bybit_streams import BybitStreams, Venue
+from ingest.events import DecodeError, Event, Gap, TradeHole
+from ingest.frame_gaps import frame_gap, stream_name
+from ingest.wire import MALFORMED, frame_bytes, message_decoder
+
 Route: TypeAlias = Callable[[bytes, int], list[Event]]
 _ENVELOPE: Final = b'{"topic":"'
-
-
-class _BookData(Wire, frozen=True):
-    s: str
-    b: Levels
-    a: Levels
-    u: Id
-
-
-class _OrderBook(Wire, frozen=True):
-    type: Literal["snapshot", "delta"]
-    ts: Epoch
-    data: _BookData
-    cts: Epoch = 0  # matching-engine time; missing before 2023-06
-
-
-class _TradeData(Wire, frozen=True):
-    s: str
-    T: Epoch
-    S: Literal["Buy", "Sell"]
-    v: Qty
-    p: Price
-    i: str
-    BT: bool = False
-
-
-class _PublicTrade(Wire, frozen=True):
-    data: list[_TradeData]
-
-
-class _TickerData(Wire, frozen=True):
-    symbol: str
-    markPrice: str | None = None
-    indexPrice: str | None = None
-    fundingRate: str | None = None
-    nextFundingTime: str | None = None
-    openInterest: str | None = None
-    singleOpenInterest: str | None = None
-
-
-class _Tickers(Wire, frozen=True):
-    type: Literal["snapshot", "delta"]
-    ts: Epoch
-    data: _TickerData
-
-
-class _LiquidationData(Wire, frozen=True):
-    s: str
-    T: Epoch
-    S: Literal["Buy", "Sell"]
-    v: Qty
-    p: Price
-
-
-class _AllLiquidation(Wire, frozen=True):
-    data: list[_LiquidationData]
-
-
-class _Head(Wire, frozen=True):
-    topic: str | None = None
-    op: str | None = None
-    success: bool | None = None
-
-
-_head = frame_decoder(_Head)
+_NAME_AT: Final = len(_ENVELOPE)
 
 
 class BybitDecoder:
-    """Decoder of one connection. What no table holds is counted in `ignored`; refused requests are kept in `refused`.
+    """Decoder of a venue's connections, which may overlap. What it keeps count of: `ingest.venues.Decoder`.
 
-    `keep_levels` keeps rebuilding books also where the connection has best prices of its own.
+    `keep_levels` keeps rebuilding books also where the connection has best prices of its own. Trade ids have no order
+    here, so nothing is known to be `missed`, and `refills` is without effect.
     """
 
     def __init__(self, venue: Venue, keep_levels: bool = False) -> None:
         self.venue = venue
-        self.ignored: Counter[str] = Counter()
-        self.repeated: Counter[str] = Counter()
         self.refused: list[str] = []
         self.missed: list[TradeHole] = []
         self.refills = False
-        self.books: dict[str, BookStream] = {}
-        self._keep_levels = keep_levels
-        self._symbols = Symbols()
+        self._streams = BybitStreams(venue, keep_levels)
+        self.ignored, self.repeated = self._streams.ignored, self._streams.repeated
+        self.books = self._streams.books
         self._routes: dict[bytes, Route] = {}
-        self._depth_of: dict[str, str] = {}
-        self._tops: dict[str, _BookData] = {}
-        self._tickers: dict[str, _TickerData] = {}
 
     def decode(self, frame: str | bytes, recv_ns: int) -> list[Event]:
-        """The events of a frame; none for acks and for topics that no table holds. Raises DecodeError."""
+        """The events of a frame; none for acks, repeats and topics that no table holds. Raises DecodeError."""
         if isinstance(frame, str):
             frame = frame_bytes(frame)
-        if frame.startswith(_ENVELOPE):
-            topic = frame[len(_ENVELOPE) : frame.find(b'"', len(_ENVELOPE))]
-            route = self._routes.get(topic) or self._route(topic)
+        try:
+            if frame.startswith(_ENVELOPE):
+                topic = frame[_NAME_AT : frame.find(b'"', _NAME_AT)]
+                route = self._routes.get(topic) or self._route(topic)
+            else:
+                route = self._other_route(frame)
             return route(frame, recv_ns)
-        return self._decode_other(frame, recv_ns)
+        except MALFORMED as error:
+            raise DecodeError(str(error)) from error
 
     def decode_rest(self, url: str, body: str | bytes, recv_ns: int) -> list[Event]:
         """Nothing: Bybit's books start from the stream's own snapshots. What came is counted."""
-        self.ignored[f"rest {url.partition('?')[0].rsplit('/', 1)[-1][:40]}"] += 1
-        return []
+        return self._streams.ignore(f"rest {url.partition('?')[0].rsplit('/', 1)[-1][:40]}", b"", recv_ns)
 
     @property
     def wants_snapshot(self) -> list[str]:
@@ -150,166 +63,63 @@ class BybitDecoder:
         return [symbol for symbol, book in self.books.items() if book.wants_snapshot]
 
     def gap_of(self, frame: str | bytes, recv_ns: int, why: str) -> list[Gap]:
-        """The gap that a frame which did not decode leaves in its stream; none if not even its stream can be read."""
-        return []
+        """The gap that a frame which did not decode leaves in its topic; none if its topic cannot be read."""
+        kind, _, rest = stream_name(frame, _ENVELOPE).partition(".")
+        handler, symbol = _handler_of(kind, rest), rest.rpartition(".")[2]
+        last_ns = self._streams.last_ns(symbol, handler.table) if handler else 0
+        if handler is None or not last_ns:
+            return []
+        return [frame_gap(symbol, handler.table, last_ns, recv_ns, why, handler.table == BOOK_DELTAS.name)]
 
     def interrupted(self, recv_ns: int) -> list[Event]:
         """The connection was lost at `recv_ns`: books and tickers start over with the topics' snapshots."""
-        self._tops.clear()
-        self._tickers.clear()
-        return [gap for book in self.books.values() for gap in book.interrupted(recv_ns)]
+        return self._streams.interrupted(recv_ns)
 
     def finish(self, recv_ns: int) -> list[Event]:
         """The connection has ended for good: the gaps that are still open."""
         return [gap for book in self.books.values() for gap in book.finish(recv_ns)]
 
-    def _decode_other(self, frame: bytes, recv_ns: int) -> list[Event]:
-        """Frames that do not begin with their topic: acks, pongs, refusals, keys in another order."""
-        head = _head(frame)
-        if head.topic is not None:
-            return self._route(head.topic.encode())(frame, recv_ns)
-        if head.success is False:
-            self.refused.append(frame[:200].decode(errors="replace"))
-            return self._ignore("refused", frame, recv_ns)
-        return self._ignore("ack" if head.op is not None else "unknown", frame, recv_ns)
-
     def _route(self, topic: bytes) -> Route:
         """The handler of a topic: `orderbook.50.BTCUSDT`, `publicTrade.BTCUSDT`, ..."""
-        name = topic.decode(errors="replace")
+        name = msgspec.json.decode(b'"' + topic + b'"', type=str)
         kind, _, rest = name.partition(".")
-        route = self._handler(kind, rest.partition(".")[0], name)
-        if kind in _KINDS:
-            self._routes[topic] = route
+        handler = _handler_of(kind, rest)
+        if handler is None or (kind == "tickers" and self.venue == "bybit_spot"):  # without mark price and funding
+            return partial(self._streams.ignore, name.rpartition(".")[0][:40] or kind[:40])
+        method = getattr(self._streams, handler.method)
+        route = self._routes[topic] = partial(method, name, message_decoder(handler.wire_type))
         return route
 
-    def _handler(self, kind: str, depth: str, topic: str) -> Route:
-        match kind:
-            case "orderbook" if depth == "1":
-                return partial(self._top, frame_decoder(_OrderBook))
-            case "orderbook" if depth.isdigit():
-                return partial(self._book, frame_decoder(_OrderBook), topic)
-            case "publicTrade":
-                return partial(self._trades, frame_decoder(_PublicTrade))
-            case "tickers" if self.venue != "bybit_spot":  # spot has neither mark price nor funding
-                return partial(self._ticker, frame_decoder(_Tickers))
-            case "allLiquidation":
-                return partial(self._liquidations, frame_decoder(_AllLiquidation))
-        return partial(self._ignore, topic.rpartition(".")[0][:40] or kind[:40])
-
-    def _ignore(self, why: str, frame: bytes, recv_ns: int) -> list[Event]:
-        self.ignored[why] += 1
-        return []
-
-    def _top(self, decode: Callable[[bytes], _OrderBook], frame: bytes, recv_ns: int) -> list[Event]:
-        """Depth 1. Today only snapshots, the same one again after 3 s without a change; deltas until 2023."""
-        w = decode(frame)
-        top, before = w.data, self._tops.get(w.data.s)
-        if w.type == "delta":
-            if before is None or top.u != before.u + 1:
-                self._tops.pop(top.s, None)
-                return self._ignore("orderbook.1 delta that does not follow", frame, recv_ns)
-            top = _moved(before, top)
-        elif before is None:
-            self._admit_top(top.s)
-        elif top.u == before.u:
-            return self._ignore("repeated orderbook.1", frame, recv_ns)
-        self._tops[top.s] = top
-        if not (top.b and top.a):
-            return self._ignore("one-sided orderbook.1", frame, recv_ns)
-        return [Quote(top.s, epoch_ns(w.cts or w.ts), recv_ns, top.u, *top.b[0], *top.a[0])]
-
-    def _admit_top(self, symbol: str) -> None:
-        self._symbols.admit(symbol)
-        if symbol in self.books:
-            self.books[symbol].native_quotes = True
-
-    def _book(self, decode: Callable[[bytes], _OrderBook], topic: str, frame: bytes, recv_ns: int) -> list[Event]:
-        """A snapshot may come at any time and replaces the book; so does `u` = 1, sent after a restart of theirs."""
-        w = decode(frame)
-        symbol, exch_ns = self._symbols.admit(w.data.s), epoch_ns(w.cts or w.ts)
-        if self._depth_of.setdefault(symbol, topic) != topic:
-            return self._ignore(f"second book {topic.rpartition('.')[0]}"[:60], frame, recv_ns)
-        book = self.books.get(symbol)
-        if book is None:
-            book = self.books[symbol] = BookStream(symbol, bybit_rule, self._keep_levels, holds_back=False)
-            book.native_quotes = symbol in self._tops
-        whole = w.type == "snapshot" or w.data.u == 1
-        if whole:
-            rest = book.snapshot(w.data.u, w.data.b, w.data.a, exch_ns, recv_ns)
-        else:
-            rest = book.change(Change(w.data.u, w.data.u, 0, w.data.b, w.data.a), exch_ns, recv_ns)
-        return [BookUpdate(symbol, exch_ns, recv_ns, w.data.u, w.data.b, w.data.a, whole), *rest]
-
-    def _trades(self, decode: Callable[[bytes], _PublicTrade], frame: bytes, recv_ns: int) -> list[Event]:
-        """Block trades are agreed off the book: they are counted, not told."""
-        events: list[Event] = []
-        for w in decode(frame).data:
-            if w.BT:
-                self.ignored["block trade"] += 1
-                continue
-            taker_side: TakerSide = "buy" if w.S == "Buy" else "sell"
-            events.append(Trade(self._symbols.admit(w.s), epoch_ns(w.T), recv_ns, w.i, w.p, w.v, taker_side))
-        return events
-
-    def _ticker(self, decode: Callable[[bytes], _Tickers], frame: bytes, recv_ns: int) -> list[Event]:
-        """Mark, index, funding and open interest as they stand after this message, which may change none of them."""
-        w = decode(frame)
-        symbol = self._symbols.admit(w.data.symbol)
-        before = self._tickers.get(symbol)
-        if w.type == "delta" and before is None:
-            return self._ignore("tickers delta before a snapshot", frame, recv_ns)
-        now = w.data if before is None or w.type == "snapshot" else _updated(before, w.data)
-        mark = _mark(symbol, epoch_ns(w.ts), recv_ns, now)
-        self._tickers[symbol] = now
-        return [mark] if mark else self._ignore("tickers without mark price", frame, recv_ns)
-
-    def _liquidations(self, decode: Callable[[bytes], _AllLiquidation], frame: bytes, recv_ns: int) -> list[Event]:
-        """`S` is the side of the position, unlike Binance's: Buy is a long liquidated. The price is bankruptcy's."""
-        events: list[Event] = []
-        for w in decode(frame).data:
-            liquidated: Liquidated = "long" if w.S == "Buy" else "short"
-            events.append(Liquidation(self._symbols.admit(w.s), epoch_ns(w.T), recv_ns, liquidated, w.p, w.v))
-        return events
+    def _other_route(self, frame: bytes) -> Route:
+        """Frames that do not begin with their topic: acks, pongs, refusals, keys in another order."""
+        head = wire.read_head(frame)
+        if head.topic is not None:
+            return self._route(msgspec.json.encode(head.topic)[1:-1])
+        if head.success is False:
+            self.refused.append(frame[:200].decode(errors="replace"))
+            return partial(self._streams.ignore, "refused")
+        return partial(self._streams.ignore, "ack" if head.op is not None else "unknown")
 
 
-def _moved(top: _BookData, change: _BookData) -> _BookData:
-    """Depth 1 after a delta: at most one level per side stays."""
-    sides = []
-    for levels, changed in ((top.b, change.b), (top.a, change.a)):
-        ladder = Ladder()
-        ladder.reset(levels)
-        ladder.put(changed)
-        sides.append([(price, ladder.qty_at[price]) for price in ladder.prices])
-    return _BookData(change.s, sides[0][::-1], sides[1], change.u)
+class _Handler(NamedTuple):
+    wire_type: Any
+    method: str
+    table: str
 
 
-_KINDS: Final = ("orderbook", "publicTrade", "tickers", "allLiquidation")
-_TICKER_FIELDS: Final = _TickerData.__struct_fields__
+_TOP: Final = _Handler(wire.OrderBook, "top", TOP_OF_BOOK.name)
+_BOOK: Final = _Handler(wire.OrderBook, "book", BOOK_DELTAS.name)
+_HANDLERS: Final = {
+    "publicTrade": _Handler(wire.PublicTrade, "trades", TRADES.name),
+    "tickers": _Handler(wire.Tickers, "ticker", MARK_PRICES.name),
+    "allLiquidation": _Handler(wire.AllLiquidation, "liquidations", LIQUIDATIONS.name),
+    "kline": _Handler(wire.Kline, "kline", KLINES.name),
+}
 
 
-def _updated(before: _TickerData, change: _TickerData) -> _TickerData:
-    """A field that a delta leaves out is unchanged."""
-    values: list[Any] = []
-    for name in _TICKER_FIELDS:
-        value = getattr(change, name)
-        values.append(getattr(before, name) if value is None else value)
-    return _TickerData(*values)
-
-
-def _mark(symbol: str, exch_ns: int, recv_ns: int, ticker: _TickerData) -> Mark | None:
-    price = optional_number(ticker.markPrice)
-    if price is None:
-        return None
-    if price <= 0:
-        raise DecodeError(f"mark price must be positive, was {price}")
-    both, single = optional_number(ticker.openInterest), optional_number(ticker.singleOpenInterest)
-    one_sided = single if single is not None else None if both is None else both / 2
-    funding_time = ticker.nextFundingTime or "0"
-    if not (funding_time.isascii() and funding_time.isdigit() and len(funding_time) <= _EPOCH_DIGITS):
-        raise DecodeError(f"expected a time, was {funding_time[:40]!r}")
-    next_ns = epoch_ns(int(funding_time)) or None
-    index, rate = optional_number(ticker.indexPrice), optional_number(ticker.fundingRate)
-    return Mark(symbol, exch_ns, recv_ns, price, index, rate, next_ns, one_sided)
-
-
-_EPOCH_DIGITS: Final = 13
+def _handler_of(kind: str, rest: str) -> _Handler | None:
+    """By a topic's first part, and the depth of a book."""
+    if kind == "orderbook":
+        depth = rest.partition(".")[0]
+        return _TOP if depth == "1" else _BOOK if depth.isdigit() else None
+    return _HANDLERS.get(kind)

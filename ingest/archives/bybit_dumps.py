@@ -15,7 +15,8 @@ from core.schema import BOOK_DELTAS, GAPS, TOP_OF_BOOK, TRADES
 from ingest.archives.columns import EXACT, assumed, rows_of, side_of_text, time_ns
 from ingest.archives.csv_rows import Layout, csv_pieces, whole_lines
 from ingest.archives.formats import BROKEN, OTHER_SYMBOL, ArchiveFile, Counts, Dataset, Piece, days_of
-from ingest.bybit import BybitDecoder, Venue
+from ingest.bybit import BybitDecoder
+from ingest.bybit_streams import Venue
 from ingest.events import DecodeError, Event
 from ingest.packing import TABLES, frame_of
 from ingest.wire import epoch_ns

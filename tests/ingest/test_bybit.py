@@ -39,7 +39,7 @@ def test_depth_one_gives_best_prices_and_its_repeats_none() -> None:
     frame = book(7, [["1.5", "2"]], [["1.6", "3"]], "snapshot", depth=1)
     assert decoder.decode(frame, 9) == [Quote("BTCUSDT", 4 * MS, 9, 7, 1.5, 2.0, 1.6, 3.0)]
     assert decoder.decode(frame, 10) == []
-    assert decoder.ignored == {"repeated orderbook.1": 1}
+    assert decoder.repeated == {"orderbook.1": 1}
     (quote,) = decoder.decode(book(8, [["1.5", "0"], ["1.4", "9"]], [], "delta", depth=1), 11)  # until 2023
     assert quote == Quote("BTCUSDT", 4 * MS, 11, 8, 1.4, 9.0, 1.6, 3.0)
     assert decoder.decode(book(10, [["1.4", "8"]], [], "delta", depth=1), 12) == []  # 9 was lost
@@ -107,17 +107,17 @@ def test_keys_may_come_in_any_order() -> None:
     assert len(BybitDecoder("bybit").decode(frame, 9)) == 1
 
 
-def test_acks_pongs_klines_and_refusals_give_no_events_and_are_counted() -> None:
+def test_acks_pongs_refusals_and_topics_of_no_table_give_no_events_and_are_counted() -> None:
     decoder = BybitDecoder("bybit_spot")
     frames = [
         '{"success":true,"ret_msg":"","op":"subscribe"}',
         '{"success":true,"ret_msg":"pong","op":"ping"}',
         '{"success":false,"ret_msg":"error:already subscribed","op":"subscribe"}',
-        topic("kline.1.BTCUSDT", []),
+        topic("lt.BTC3LUSDT", []),
         topic("tickers.BTCUSDT", {"symbol": "BTCUSDT", "lastPrice": "1"}),
     ]
     assert [decoder.decode(frame, 9) for frame in frames] == [[]] * 5
-    assert decoder.ignored == {"ack": 2, "refused": 1, "kline.1": 1, "tickers": 1}
+    assert decoder.ignored == {"ack": 2, "refused": 1, "lt": 1, "tickers": 1}
     assert len(decoder.refused) == 1
 
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from core.schema import check
 from ingest.binance import BinanceDecoder
-from ingest.events import BookUpdate, DecodeError, Event, Gap, Liquidation, Mark, Quote, Trade
+from ingest.events import BookUpdate, DecodeError, Event, Gap, Kline, Liquidation, Mark, Quote, Trade
+from ingest.packing import TABLES, frame_of
 from ingest.raw import RawLine, RawReader
-from ingest.rows import TABLES, frame_of
 from ingest.venues import decoder_for
 
 RAW = Path(__file__).resolve().parents[3] / "shared" / "market_data" / "raw"
@@ -48,6 +48,9 @@ def sent(name: str) -> Counter[type]:
         if line.url.startswith("http"):
             found[BookUpdate] += "/depth?" in line.url
             continue
+        candles = body.get("data", {})
+        if body.get("topic", "").startswith("kline") or "@kline" in body.get("stream", ""):
+            found[Kline] += sum(k["confirm"] for k in candles) if isinstance(candles, list) else candles["k"]["x"]
         stream = body.get("stream", "").partition("@")[2].partition("@")[0] or body.get("topic", "").partition(".")[0]
         if stream in KIND_OF:
             found[KIND_OF[stream]] += len(body["data"]) if stream == "publicTrade" else 1
