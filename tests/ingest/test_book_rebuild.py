@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from core.schema import BOOK_DELTAS
 from ingest.book_rebuild import COLUMNS, PRICES, Rebuilder, agreement, best_frame
 from ingest.events import BookUpdate, Level
-from ingest.rows import frame_of
+from ingest.packing import frame_of
 
 S = 1_000_000_000
 

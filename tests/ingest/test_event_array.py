@@ -29,7 +29,7 @@ from ingest.event_array import (
     write_npz,
 )
 from ingest.events import BookUpdate, Quote
-from ingest.rows import frame_of
+from ingest.packing import frame_of
 
 
 def plain(events: Events) -> list[tuple[int, int, int, float, float]]:

@@ -19,7 +19,7 @@ from ingest import capture, export_events
 from ingest.book_rebuild import PRICES, best_frame
 from ingest.event_array import BUY, CLEAR, DEPTH, FOR_EXCHANGE, FOR_LOCAL, SELL, SNAPSHOT, TRADE
 from ingest.events import BookUpdate, Gap, Quote, Trade
-from ingest.rows import frame_of
+from ingest.packing import frame_of
 from ingest.stored_books import rebuilder_at, slices
 
 ROOT = Path(__file__).resolve().parents[2]

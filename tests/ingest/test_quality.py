@@ -18,7 +18,7 @@ from ingest import capture, day_quality, quality
 from ingest.day_quality import measure_day
 from ingest.events import BookUpdate, Gap, Liquidation, Quote, Trade
 from ingest.quality_report import report
-from ingest.rows import frame_of
+from ingest.packing import frame_of
 
 START_NS = 1_767_592_800 * NS_PER_S
 DATE = "2026-01-05"
