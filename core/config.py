@@ -344,7 +344,7 @@ def _parse_pair(pair: str) -> dict[str, Any]:
     if not equals or not all(key.split(".")):
         raise ConfigError(f"--set takes key=value, as in --set sim.hours=2, was {pair!r}")
     value: Any = _parse_value(text)
-    if key == "symbols" and isinstance(value, str):
+    if key in ("symbols", "poll.only") and isinstance(value, str):
         value = [name.strip() for name in value.split(",") if name.strip()]
     for name in reversed(key.split(".")):
         value = {name: value}

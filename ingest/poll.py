@@ -48,7 +48,7 @@ from ingest.venues import is_local
 
 READS: tuple[Table, ...] = (LIQUIDATIONS, MARK_PRICES, GAPS)
 WRITES: tuple[Table, ...] = (SIGNALS,)
-_FLUSH_S: Final = 10.0  # how long points wait in memory: a history of many symbols comes in over minutes
+_FLUSH_S: Final = 2.0  # what a crash costs; a history of many symbols comes in over minutes
 ENDLESS: Final = "forever"
 ONCE: Final = "once"
 
@@ -60,28 +60,27 @@ def run(cfg: Config, stage: Stage) -> None:
             "a recording holds frames, no slow series: poll with --source live or sim into another --data-dir"
         )
     what, symbols = declared(cfg.poll), cfg.symbols or DEFAULT_SYMBOLS
+    _refuse_another_market(cfg)
     with hosts(cfg) as where:
         chosen = targets(what, symbols, where)
         for name in cfg.poll.collectors.keys() & what.collectors.keys() - {target.name for target in chosen}:
             stage.say(f"collector {name}: no symbol of its exchange is in `symbols`, and it names none of its own")
         if not chosen:
             raise StageError(f"nothing to poll for {', '.join(symbols)}: no collector is declared for these venues")
-        _own(cfg, chosen)
+        if read_origin(cfg) is None:
+            simulated = cfg.simulated or any(is_local(target.base_url) for target in chosen)
+            write_origin(cfg, Origin(cfg.source, identity_of(cfg), cfg.source == "live", simulated))
         end_ns = asyncio.run(_play_out(where)) if cfg.source == "sim" else 0
         asyncio.run(_poll(cfg, stage, chosen, symbols, (lambda: end_ns) if end_ns else time.time_ns))
 
 
-def _own(cfg: Config, chosen: Sequence[Target]) -> None:
-    """Mark an empty data directory with the source. Raises StageError for another simulated market than is there."""
-    identity = identity_of(cfg)
+def _refuse_another_market(cfg: Config) -> None:
+    """Raises StageError if the data directory holds another simulated market than the one to be polled."""
     found = read_origin(cfg)
-    if found is None:
-        simulated = cfg.simulated or any(is_local(target.base_url) for target in chosen)
-        write_origin(cfg, Origin(cfg.source, identity, complete=cfg.source == "live", simulated=simulated))
-    elif found.source == "sim" and found.identity != identity:
+    if found is not None and found.source == "sim" and found.identity != identity_of(cfg):
         raise StageError(
             f"{cfg.root} holds another simulated market: run `capture` with these settings first, or choose another "
-            f"--data-dir"
+            "--data-dir"
         )
 
 
