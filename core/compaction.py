@@ -7,7 +7,6 @@ or their merge; what stays behind lies in `<data>/.staging`, which the next writ
 that a reader who listed the shards finds one missing, never rows twice (store.files).
 """
 
-import ctypes
 import errno
 import os
 import re
@@ -25,6 +24,7 @@ import numpy.typing as npt
 import polars as pl
 from polars.io.plugins import register_io_source
 
+from core.atomic import CANNOT, exchange, sync
 from core.schema import Table
 from core.store import (
     DIGEST,
@@ -37,18 +37,14 @@ from core.store import (
     has_digest,
     scan,
     sum_of_digests,
-    sync,
     table_of,
 )
 
-SMALL_BYTES: Final = 4 * 2**20
-"""A shard below this is merged with its neighbours while capture goes on: some 300,000 quotes."""
+SMALL_BYTES: Final = 2**20
+"""A shard below this is merged with its neighbours while capture goes on: some 80,000 quotes."""
 WORTH_MERGING: Final = 16
 _WINDOW_ROWS: Final = 500_000  # sorted at a time: some 40 MB
 _MARK_ROWS: Final = 32_768  # how finely the cuts between windows are chosen
-_AT_FDCWD: Final = -100
-_EXCHANGE: Final = 2  # RENAME_EXCHANGE of linux/fs.h
-_CANNOT: Final = {errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP}
 _GENERATION: Final = re.compile(r"(.+)-m(\d+)")
 
 
@@ -132,21 +128,11 @@ def put_in_place(root: Path, staged: Staged, lock: AbstractContextManager[Any] |
                     os.link(path, staging / path.name)
             exchange(staging, folder)
     except OSError as error:
-        if error.errno in _CANNOT:
+        if error.errno in CANNOT:
             raise CannotExchangeError(error.errno, error.strerror, str(folder)) from None
         raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)  # the new folder where it failed, the old one where it did not
-
-
-def exchange(one: Path, other: Path) -> None:
-    """Exchange what two paths name, in one step. Raises OSError."""
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if rename is None:
-        raise OSError(errno.ENOSYS, "this C library has no renameat2", str(one))
-    if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _EXCHANGE):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), str(one), None, str(other))
 
 
 def _merged_name(first: Path) -> str:

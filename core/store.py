@@ -10,7 +10,6 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 import polars as pl
 
+from core.atomic import put_file
 from core.errors import StageError
 from core.schema import MADE_BY, TABLES, Table, check
 from core.units import NS_PER_DAY, NS_PER_S
@@ -181,13 +181,9 @@ def next_number(root: Path, part: Partition) -> int:
     return max((int(each[1]) for each in numbers if each), default=-1) + 1
 
 
-def put_shard(root: Path, part: Partition, name: str, frame: pl.DataFrame, sealed: bool, fsync: bool) -> None:
-    """Write or replace a shard, atomically. Raises OSError where the disk refuses; nothing is half written then.
-
-    A shard that is not sealed will soon be written again with more rows, and carries no digest.
-    `fsync`: on return the shard outlives a power cut; without, it outlives the process, not the machine.
-    """
-    write_file(root / part.path / name, frame, {DIGEST: digest_of(frame)} if sealed else {}, fsync)
+def seal_shard(path: Path, frame: pl.DataFrame, fsync: bool) -> None:
+    """Write or replace a shard that nothing will be added to. Raises OSError where the disk refuses."""
+    write_file(path, frame, {DIGEST: digest_of(frame)}, fsync)
 
 
 def built_from(root: Path, part: Partition) -> str:
@@ -221,18 +217,19 @@ def hash_of(*values: object) -> str:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a small file through a `.part` neighbour, so that it is whole or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".part")
-    draft.write_bytes(content)
-    os.replace(draft, path)
+    """Write a small file, so that it is whole or absent."""
+    put_file(path, lambda draft: draft.write_bytes(content))
 
 
 def split_by_date(frame: pl.DataFrame, time_column: str) -> Iterator[tuple[str, pl.DataFrame]]:
     """(UTC date, rows) for each day that a sorted frame touches."""
     if not frame.height:
         return
-    days = frame[time_column].to_numpy() // NS_PER_DAY
+    times = frame[time_column]
+    if times[0] // NS_PER_DAY == times[-1] // NS_PER_DAY:
+        yield date_of_ns(times[0]), frame
+        return
+    days = times.to_numpy() // NS_PER_DAY
     start = 0
     while start < days.size:
         stop = int(days.searchsorted(days[start], side="right"))
@@ -299,29 +296,11 @@ def _write_file(target: Path, frame: pl.DataFrame, inputs: str) -> None:
 
 
 def write_file(target: Path, frame: pl.DataFrame, metadata: Mapping[str, str], fsync: bool = False) -> None:
-    """Write a Parquet file through a `.part` neighbour. Raises OSError, with its number, where the disk refuses."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(target.name + ".part")
+    """Write a Parquet file, atomically. Raises OSError, with its number, where the disk refuses."""
     try:
-        frame.write_parquet(draft, **ENCODING, metadata=dict(metadata))
-        if fsync:
-            sync(draft)
-        os.replace(draft, target)
-    except BaseException as error:
-        with suppress(OSError):
-            draft.unlink()  # gives back what it took of a full disk
+        put_file(target, lambda draft: frame.write_parquet(draft, **ENCODING, metadata=dict(metadata)), fsync)
+    except (pl.exceptions.PolarsError, OSError) as error:
         raise _os_error(error, target) or error from None
-    if fsync:
-        sync(target.parent)
-
-
-def sync(path: Path) -> None:
-    """Have the disk hold a file's contents, or a folder's names."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _os_error(error: BaseException, path: Path) -> OSError | None:

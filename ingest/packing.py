@@ -37,19 +37,18 @@ TABLES: Final[dict[type, Table]] = {
     Kline: KLINES,
     Gap: GAPS,
 }
+# Polars looks at a data type's class faster than at an instance, where the class says it all.
+_DTYPES: Final = {
+    table.name: [dtype if isinstance(dtype, pl.Enum) else type(dtype) for dtype in table.columns.values()]
+    for table in TABLES.values()
+}
 _SIDES: Final = pl.Series(["bid", "ask"], dtype=BOOK_SIDE)
 
 
 def frame_of(table: Table, events: Sequence[Any]) -> pl.DataFrame:
     """Rows of one kind of events, in the table's order; a book update has one row per level, bids first."""
-    columns = _COLUMNS[table.name](events)
-    frame = pl.DataFrame(
-        [
-            pl.Series(name, values, dtype=dtype)
-            for (name, dtype), values in zip(table.columns.items(), columns, strict=True)
-        ]
-    )
-    return in_order(table, frame)
+    columns = zip(table.columns, _COLUMNS[table.name](events), _DTYPES[table.name], strict=True)
+    return in_order(table, pl.DataFrame([pl.Series(name, values, dtype=dtype) for name, values, dtype in columns]))
 
 
 def in_order(table: Table, frame: pl.DataFrame) -> pl.DataFrame:

@@ -24,7 +24,7 @@ from ingest.shards import Observe, ShardSettings, ShardWriter
 _HAND_OVER_EVENTS: Final = 16_384
 _LONG: Final = 1024  # events of one kind and symbol that are packed at once
 _MOST_EVENTS: Final = 131_072  # structs in all lists together, some 40 MB
-_SWEEP: Final = 0.7  # of durable_s: the longest that an event waits to be handed over
+_SWEEP: Final = 0.8  # of durable_s: the longest that an event waits to be handed over
 _IDLE_S: Final = 0.25
 
 
@@ -95,6 +95,11 @@ class TableWriter:
         return self._given - self._taken + self._shards.waiting
 
     @property
+    def is_behind(self) -> bool:
+        """Whether so much waits for the writer's thread that no more should be read; well before `add` has to block."""
+        return self._given - self._taken > _MOST_EVENTS // 2
+
+    @property
     def trouble(self) -> str:
         """Why the disk refuses rows, empty while it takes them."""
         return self._shards.trouble
@@ -135,6 +140,10 @@ class TableWriter:
     def flush(self) -> None:
         """Return when all that was given is on disk, or the disk has refused it."""
         self._hand_over_all(write=True)
+        self.settle()
+
+    def settle(self) -> None:
+        """Return when what was handed over so far is dealt with."""
         done = threading.Event()
         self._jobs.put(done)
         while not done.wait(_IDLE_S):

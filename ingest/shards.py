@@ -17,8 +17,10 @@ from typing import Any, Final, TypeAlias
 
 import polars as pl
 
-from core.schema import GAPS, Table
-from core.store import Partition, next_number, put_shard, shard_name, split_by_date
+from core.atomic import put_file
+from core.plain_parquet import PlainParquet
+from core.schema import GAPS, Table, check
+from core.store import Partition, next_number, seal_shard, shard_name, split_by_date
 from ingest.events import Event, Gap
 from ingest.packing import frame_of, in_order
 
@@ -40,11 +42,15 @@ class _Growing:
 
     part: Partition
     table: Table
+    folder: Path
     number: int  # of the next shard
     fresh: list[pl.DataFrame] = field(default_factory=list)
     fresh_rows: int = 0
     loose: int = 0  # frames since they were last put together
-    tail: pl.DataFrame | None = None
+    tail: list[pl.DataFrame] = field(default_factory=list)
+    tail_rows: int = 0
+    encoded: PlainParquet | None = None  # the same rows, where they are encoded
+    last: int = 0  # time of the tail's last row
     name: str = ""  # of the tail, empty where there is none
     began_s: float = 0.0
     lost: tuple[int, int, int] | None = None  # first and last time of rows that were dropped, and how many
@@ -120,6 +126,7 @@ class ShardWriter:
         self._retry_s = 0.0
         for growing in list(self._growing.values()):
             self._write(growing, seal=True)
+            self._let_go(growing)
         return list(self._growing)
 
     def tail_of(self, part: Partition) -> str:
@@ -131,7 +138,7 @@ class ShardWriter:
         growing = self._growing.get(part)
         if growing is None:
             self._finish_before(part)
-            growing = self._growing[part] = _Growing(part, table, next_number(self._root, part))
+            growing = self._growing[part] = _Growing(part, table, self._root / part.path, next_number(self._root, part))
         return growing
 
     def _finish_before(self, part: Partition) -> None:
@@ -151,36 +158,55 @@ class ShardWriter:
             self._tidy(growing)
             return
         fresh = in_order(growing.table, _joined(growing.fresh))
-        rows = in_order(growing.table, _joined([growing.tail, fresh])) if growing.tail is not None else fresh
-        seal = seal or self._is_long(growing, rows, now_s)
-        name = growing.name or shard_name(int(rows[growing.table.order[0]][0]), growing.number)
+        first_ns = int(fresh[growing.table.order[0]][0])
         try:
             with self._lock:
-                put_shard(self._root, growing.part, name, rows, seal, self._settings.fsync)
-                self._keep(growing, name, rows, seal, now_s)
+                if not growing.name:
+                    growing.name, growing.began_s = shard_name(first_ns, growing.number), now_s
+                    growing.number += 1
+                if seal or self._is_long(growing, fresh, now_s):
+                    self._seal(growing, fresh)
+                else:
+                    self._grow(growing, fresh)
         except OSError as error:
             self._refused(error, now_s)
             return
         self._wrote(growing, fresh)
 
-    def _is_long(self, growing: _Growing, rows: pl.DataFrame, now_s: float) -> bool:
-        is_old = growing.name != "" and now_s - growing.began_s >= SEAL_AFTER_S
-        is_much = rows.height >= self._settings.flush_rows or self._tail_rows > _TAIL_ROWS
+    def _is_long(self, growing: _Growing, fresh: pl.DataFrame, now_s: float) -> bool:
+        is_old = now_s - growing.began_s >= SEAL_AFTER_S
+        is_much = growing.tail_rows + fresh.height >= self._settings.flush_rows or self._tail_rows > _TAIL_ROWS
         return is_old or is_much or not self._settings.grows
 
-    def _keep(self, growing: _Growing, name: str, rows: pl.DataFrame, seal: bool, now_s: float) -> None:
-        """The tail is now `rows`; none, and the next shard's number, where it was sealed."""
-        if not growing.name:
-            growing.number += 1
-            growing.began_s = now_s
+    def _seal(self, growing: _Growing, fresh: pl.DataFrame) -> None:
+        """Write the tail for the last time, checked, compressed and with its digest."""
+        rows = in_order(growing.table, _joined([*growing.tail, fresh]))
+        check(growing.table, rows)
+        seal_shard(growing.folder / growing.name, rows, self._settings.fsync)
         self._let_go(growing)
-        if not seal:
-            growing.name, growing.tail = name, rows
-            self._tail_rows += rows.height
+
+    def _grow(self, growing: _Growing, fresh: pl.DataFrame) -> None:
+        """Write the tail with more rows. What is encoded already stays so, unless a new row belongs before it."""
+        encoded, growing.encoded = growing.encoded, None  # of no use any more if the disk refuses
+        if encoded is None or int(fresh[growing.table.order[0]][0]) < growing.last:
+            tail = [in_order(growing.table, _joined([*growing.tail, fresh]))]
+            encoded = PlainParquet(growing.table)
+            encoded.add(tail[0])
+        else:
+            tail = [*growing.tail, fresh]
+            encoded.add(fresh)
+        content = encoded.content()
+        put_file(growing.folder / growing.name, lambda draft: draft.write_bytes(content), self._settings.fsync)
+        growing.encoded = encoded
+        growing.tail = list(_packed(tail)) if len(tail) > _LOOSE else tail
+        growing.tail_rows = encoded.rows
+        growing.last = int(tail[-1][growing.table.order[0]][-1])
+        self._tail_rows += fresh.height
 
     def _let_go(self, growing: _Growing) -> None:
-        self._tail_rows -= growing.tail.height if growing.tail is not None else 0
-        growing.name, growing.tail = "", None
+        """The next rows begin a new tail."""
+        self._tail_rows -= growing.tail_rows
+        growing.name, growing.tail, growing.tail_rows, growing.encoded = "", [], 0, None
 
     def _wrote(self, growing: _Growing, fresh: pl.DataFrame) -> None:
         part = growing.part

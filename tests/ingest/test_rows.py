@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.schema import BOOK_DELTAS, EVENTS, GAPS, MARK_PRICES, TOP_OF_BOOK, check
@@ -49,6 +49,7 @@ def test_rows_received_out_of_order_are_put_in_order() -> None:
     assert frame_of(TOP_OF_BOOK, [quote(7), quote(5), quote(6)])["recv_ns"].to_list() == [5, 6, 7]
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.integers(1, 2 * NS_PER_DAY), max_size=60), st.integers(1, 20))
 def test_every_row_arrives_once_and_in_order(tmp_path_factory: object, times: list[int], flush_rows: int) -> None:
     root: Path = tmp_path_factory.mktemp("rows")  # type: ignore[attr-defined]
