@@ -25,7 +25,6 @@ _LONGEST_BACKOFF_S: Final = 30.0
 _LONGEST_WAIT_S: Final = 120.0
 _TOO_MANY: Final = (418, 429)
 _ABSENT, _PARTIAL, _BEYOND_END = 404, 206, 416
-_PIECE_BYTES: Final = 1 << 20
 
 
 class _Busy(Exception):
@@ -136,7 +135,7 @@ class Downloader:
                 "content-range", ""
             )
             with part.open("ab" if resumed else "wb") as out:
-                async for piece in response.aiter_raw(_PIECE_BYTES):
+                async for piece in response.aiter_raw():  # as it comes: what is gathered is lost with the connection
                     out.write(piece)
         return True
 

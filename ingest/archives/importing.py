@@ -13,7 +13,7 @@ from core.schema import GAPS, SIGNALS, Table
 from core.store import Partition, append, day_start_ns, split_by_date
 from core.units import NS_PER_DAY, NS_PER_MS
 from ingest.archives.choice import Job
-from ingest.archives.formats import DUPLICATE, OTHER_DAY, OTHER_SYMBOL, Counts, Piece
+from ingest.archives.formats import BROKEN, DUPLICATE, OTHER_DAY, OTHER_SYMBOL, UNSOUND, Counts, Piece
 from ingest.archives.manifest import FORMAT_VERSION, Entry, Manifest
 from ingest.archives.spool import MOST_ROWS, Spool, hole_rows
 from ingest.signals import merge_signals
@@ -158,6 +158,10 @@ def import_file(
     for pieces in job.dataset.pieces(file, round(latency_ms * NS_PER_MS), counts):
         for piece in pieces:
             writer.take(piece)
+    if counts.read and counts.dropped[BROKEN] + counts.dropped[UNSOUND] >= counts.read:
+        raise StageError(
+            f"{file.path}: none of its {counts.read:,} rows is what its name promises: {counts.samples[0]}"
+        )
     writer.finish()
     ids = next((spool.ids for spool in writer.spools.values() if spool.has_contiguous_ids), None)
     entry = Entry(

@@ -80,11 +80,6 @@ def test_an_empty_file_and_a_header_alone_have_no_rows(tmp_path: Path) -> None:
         assert (frame.height, counts.read, counts.dropped) == (0, 0, {})
 
 
-def test_a_file_of_another_kind_is_refused_and_not_taken_for_an_empty_one(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match="none of its 2 rows"):
-        read(plain(tmp_path / "a.csv", "<html>\n<body>not found</body>\n"))
-
-
 def test_a_file_cut_short_or_damaged_is_refused(tmp_path: Path) -> None:
     whole = gzipped(tmp_path / "a.csv.gz", "1,2,buy,x\n" * 5000)
     whole.write_bytes(whole.read_bytes()[:-20])
@@ -142,11 +137,7 @@ def test_as_many_rows_are_kept_as_a_reader_of_single_lines_keeps(
     text = "id,price,side,note\n" + "".join(",".join(line) + "\n" for line in lines)
     path = plain(tmp_path_factory.mktemp("rows") / "a.csv", text)
     expected = kept_by_hand(text.partition("\n")[2])
-    try:
-        frame, counts = read(path)
-    except StageError:
-        assert expected[0] > 0 == expected[1]
-        return
+    frame, counts = read(path)
     assert (counts.read, frame.height) == expected
     assert counts.read == frame.height + counts.dropped[BROKEN]
 

@@ -1,0 +1,342 @@
+"""The backfill stage as a user runs it: from folders, and from a local server that plays the archives."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from core.config import ROOT, load
+from core.errors import ConfigError, StageError
+from core.origin import Origin, read_origin, write_origin
+from core.schema import GAPS, KLINES, LIQUIDATIONS, SIGNALS, TOP_OF_BOOK, TRADES
+from core.store import partitions
+from tests.ingest.archive_files import DAY_MS, agg_trades, gzipped, plain, zipped
+from tests.ingest.archive_server import Archive, serving
+from tests.ingest.backfill_runs import backfilled, everything, rows
+
+BTC = "binance_um:BTCUSDT"
+DAY = 86_400_000
+UM = "data/futures/um/daily"
+
+
+def agg_day(folder: Path, day: int, ids: range, nested: bool = True) -> Path:
+    """aggTrades of the n-th day after 2024-03-29, spread over it."""
+    name = f"BTCUSDT-aggTrades-2024-03-{29 + day:02d}.zip"
+    text = agg_trades(ids, DAY_MS + day * DAY, DAY // max(1, len(ids)))
+    return zipped(folder / UM / "aggTrades" / "BTCUSDT" / name if nested else folder / name, text)
+
+
+def book_day(folder: Path, day: int, count: int = 50) -> Path:
+    header = "update_id,best_bid_price,best_bid_qty,best_ask_price,best_ask_qty,transaction_time,event_time\n"
+    times = (DAY_MS + day * DAY + at * DAY // count for at in range(count))
+    lines = (f"{day * count + at},70000.0,1,70000.{1 + at % 9},2,{ms},{ms + 2}\n" for at, ms in enumerate(times))
+    name = f"BTCUSDT-bookTicker-2024-03-{29 + day:02d}.zip"
+    return zipped(folder / UM / "bookTicker" / "BTCUSDT" / name, header + "".join(lines))
+
+
+def from_folder(root: Path, folder: Path, *pairs: str) -> str:
+    return backfilled(root, f"backfill.path={folder}", *pairs)[1]
+
+
+def test_a_mirrored_folder_needs_no_words(tmp_path: Path) -> None:
+    for day in (0, 1):
+        agg_day(tmp_path / "archive", day, range(100 * day + 1, 100 * day + 101))
+        book_day(tmp_path / "archive", day)
+    sections, said = backfilled(tmp_path / "data", f"backfill.path={tmp_path / 'archive'}")
+    assert rows(tmp_path / "data", TRADES, BTC)["trade_id"].to_list() == [str(number) for number in range(1, 201)]
+    assert rows(tmp_path / "data", TOP_OF_BOOK, BTC).height == 100
+    assert rows(tmp_path / "data", GAPS, BTC).height == 0
+    assert f"{BTC} aggTrades: 2 files, 200 rows, 200 to trades" in said
+    assert "SIMULATED" not in said
+    assert sections["symbols"] == [BTC]
+    assert sections["data"]["binance_um"]["trades"]["rows"] == 200
+    origin = read_origin(load(options={"data_dir": str(tmp_path / "data")}))
+    assert origin == Origin("archive", complete=True)
+
+
+def test_a_second_run_skips_what_is_there_and_takes_what_is_new(tmp_path: Path) -> None:
+    folder, root = tmp_path / "archive", tmp_path / "data"
+    agg_day(folder, 0, range(1, 51))
+    from_folder(root, folder)
+    before = everything(root)
+    assert "1 files were imported before" in from_folder(root, folder)
+    assert everything(root) == before
+    agg_day(folder, 1, range(51, 101))
+    assert "aggTrades: 1 files" in from_folder(root, folder)
+    assert rows(root, TRADES, BTC).height == 100
+
+
+def test_a_file_that_was_published_again_replaces_its_rows(tmp_path: Path) -> None:
+    folder, root = tmp_path / "archive", tmp_path / "data"
+    for day in (0, 1):
+        agg_day(folder, day, range(50 * day + 1, 50 * day + 51))
+    from_folder(root, folder)
+    agg_day(folder, 0, range(1, 51, 2))
+    from_folder(root, folder)
+    assert rows(root, TRADES, BTC).height == 75
+    assert rows(root, GAPS, BTC).height == 25  # 24 in the file, one before the next
+
+
+def test_another_latency_makes_the_rows_again(tmp_path: Path) -> None:
+    folder, root = tmp_path / "archive", tmp_path / "data"
+    agg_day(folder, 0, range(1, 51))
+    from_folder(root, folder)
+    from_folder(root, folder, "backfill.latency_ms=250")
+    frame = rows(root, TRADES, BTC)
+    assert frame.height == 50
+    assert (frame["recv_ns"] - frame["exch_ns"]).unique().to_list() == [250_000_000]
+
+
+def test_a_missing_day_is_a_gap_until_it_is_there(tmp_path: Path) -> None:
+    folder, root = tmp_path / "archive", tmp_path / "data"
+    agg_day(folder, 0, range(1, 51))
+    agg_day(folder, 2, range(101, 151))
+    from_folder(root, folder)
+    (gap,) = rows(root, GAPS, BTC).rows(named=True)
+    assert gap["reason"] == "aggTrade ids 51 to 100 are not in the archive"
+    assert not gap["mended"]
+    agg_day(folder, 1, range(51, 101))
+    from_folder(root, folder)
+    assert not rows(root, GAPS, BTC).height
+
+
+def test_a_month_may_be_taken_for_a_few_days(tmp_path: Path) -> None:
+    text = agg_trades(range(1, 101), DAY_MS - 28 * DAY, 31 * DAY // 100)
+    path = zipped(tmp_path / "archive" / "BTCUSDT-aggTrades-2024-03.zip", text)
+    said = from_folder(tmp_path / "data", path, "backfill.from=2024-03-10", "backfill.to=2024-03-11", f"symbols={BTC}")
+    assert "of a day not asked for" in said
+    assert {part.date for part in partitions(tmp_path / "data", TRADES)} == {"2024-03-10", "2024-03-11"}
+    assert not rows(tmp_path / "data", GAPS, BTC).height
+
+
+def test_a_month_beside_one_of_its_days_makes_no_hole(tmp_path: Path) -> None:
+    folder = tmp_path / "data/futures/um"
+    text = agg_trades(range(1, 311), DAY_MS - 28 * DAY, DAY // 10)
+    zipped(folder / "BTCUSDT-aggTrades-2024-03.zip", text)
+    zipped(folder / "BTCUSDT-aggTrades-2024-03-29.zip", agg_trades(range(281, 291), DAY_MS, DAY // 10))
+    from_folder(tmp_path / "tables", folder)
+    assert rows(tmp_path / "tables", TRADES, BTC)["trade_id"].to_list() == [str(number) for number in range(1, 311)]
+    assert not rows(tmp_path / "tables", GAPS, BTC).height
+
+
+def test_a_flat_name_of_an_unknown_market_asks_for_it(tmp_path: Path) -> None:
+    agg_day(tmp_path / "archive", 0, range(1, 9), nested=False)
+    with pytest.raises(StageError, match="holds no archive file"):
+        from_folder(tmp_path / "data", tmp_path / "archive")
+    said = from_folder(tmp_path / "data", tmp_path / "archive", "symbols=binance:BTCUSDT")
+    assert "binance:BTCUSDT aggTrades: 1 files" in said
+
+
+def test_trades_alone_are_said_to_make_no_bars(tmp_path: Path) -> None:
+    agg_day(tmp_path / "archive", 0, range(1, 9))
+    assert "trades without best prices on 2024-03-29: no bars" in from_folder(tmp_path / "data", tmp_path / "archive")
+
+
+def test_a_damaged_file_is_told_and_the_others_are_imported(tmp_path: Path) -> None:
+    folder, root = tmp_path / "archive", tmp_path / "data"
+    agg_day(folder, 0, range(1, 9))
+    damaged = agg_day(folder, 1, range(9, 17))
+    damaged.write_bytes(damaged.read_bytes()[:-30])
+    with pytest.raises(StageError, match="1 files could not be imported"):
+        from_folder(root, folder)
+    assert rows(root, TRADES, BTC).height == 8
+    agg_day(folder, 1, range(9, 17))
+    from_folder(root, folder)
+    assert rows(root, TRADES, BTC).height == 16
+
+
+def test_strangers_in_the_folder_are_named(tmp_path: Path) -> None:
+    agg_day(tmp_path / "archive", 0, range(1, 9))
+    plain(tmp_path / "archive" / "notes.txt", "hello")
+    plain(tmp_path / "archive" / "mine.csv", "a,b\n1,2\n")
+    plain(tmp_path / "archive" / "BTCUSDT-aggTrades-2024-03-30.zip.part", "half")
+    said = from_folder(tmp_path / "data", tmp_path / "archive")
+    assert "notes.txt: no archive has files of this kind" in said
+    assert "mine.csv: its name is none of an archive's" in said
+    assert ".part" not in said
+
+
+def test_candles_signals_and_forced_orders_find_their_tables(tmp_path: Path) -> None:
+    folder, root = tmp_path / "data/futures/um", tmp_path / "tables"
+    candle = f"{DAY_MS},1,4,0.5,2,100,{DAY_MS + 59_999},250,7,60,150,0\n"
+    zipped(folder / "klines/BTCUSDT/1m/BTCUSDT-1m-2024-03-29.zip", candle)
+    zipped(
+        folder / "klines/BTCUSDT/1h/BTCUSDT-1h-2024-03-29.zip",
+        candle.replace(str(DAY_MS + 59_999), str(DAY_MS + 3_599_999)),
+    )
+    zipped(folder / "BTCUSDT-metrics-2024-03-29.zip", "2024-03-29 00:05:00,BTCUSDT,1,2,3,4,5,6\n" * 2)
+    zipped(folder / "BTCUSDT-fundingRate-2024-03.zip", f"{DAY_MS},8,0.0001\n")
+    order = f"{DAY_MS},SELL,LIMIT,IOC,0.5,69000,69100,FILLED,0.2,0.4\n"
+    zipped(folder / "BTCUSDT-liquidationSnapshot-2024-03-29.zip", order * 2)
+    said = from_folder(root, folder)
+    assert sorted(rows(root, KLINES, BTC)["interval"].to_list()) == ["1h", "1m"]
+    assert rows(root, SIGNALS, BTC)["name"].to_list() == [
+        "funding_rate_btc", "ls_position_ratio_btc", "ls_ratio_global_btc", "ls_ratio_top_btc", "oi_btc", "oi_usd_btc",
+        "taker_ratio_btc",
+    ]  # fmt: skip
+    assert rows(root, LIQUIDATIONS, BTC).height == 1
+    assert "dropped: duplicate 1" in said
+
+
+@pytest.mark.parametrize("source", ["live", "sim"])
+def test_events_of_another_source_are_never_mixed_with(tmp_path: Path, source: str) -> None:
+    agg_day(tmp_path / "archive", 0, range(1, 9))
+    root = tmp_path / "data"
+    from_folder(root, tmp_path / "archive")
+    config = load(options={"data_dir": str(root)})
+    write_origin(config, Origin(source, identity="x"))  # type: ignore[arg-type]
+    agg_day(tmp_path / "archive", 1, range(9, 17))
+    if source == "live":
+        with pytest.raises(StageError, match="cannot be made again"):
+            from_folder(root, tmp_path / "archive")
+        assert rows(root, TRADES, BTC).height == 8
+
+
+def test_signals_may_join_what_was_captured_live(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    config = load(options={"data_dir": str(root)})
+    write_origin(config, Origin("live"))
+    path = zipped(tmp_path / "data/futures/um" / "BTCUSDT-fundingRate-2024-03.zip", f"{DAY_MS},8,0.0001\n")
+    from_folder(root, path)
+    assert rows(root, SIGNALS, BTC).height == 1
+    assert read_origin(config) == Origin("live")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "why"),
+    [
+        ([], "backfill.path=DIR, or days"),
+        (["backfill.from=2024-03-01", "backfill.to=2024-03-02"], "needs to know which"),
+        (["backfill.from=2024-03-01", f"symbols={BTC}"], "backfill.path=DIR, or days"),
+        (["backfill.from=2024-03-09", "backfill.to=2024-03-02", f"symbols={BTC}"], "is before"),
+        (["backfill.from=2024-02-30", "backfill.to=2024-03-02", f"symbols={BTC}"], "is no date"),
+        (
+            ["backfill.from=2024-03-01", "backfill.to=2024-03-02", f"symbols={BTC}", 'backfill.datasets=["oi"]'],
+            "binance has aggTrades",
+        ),
+        (
+            ["backfill.from=2024-03-01", "backfill.to=2024-03-02", "symbols=okx:BTC-USDT", "fees.okx.maker_bps=1",
+             "fees.okx.taker_bps=1"],
+            "no public archive is known",
+        ),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_work_are_refused(tmp_path: Path, pairs: list[str], why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        backfilled(tmp_path / "data", *pairs)
+
+
+def test_a_path_that_does_not_exist_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="does not exist"):
+        from_folder(tmp_path / "data", tmp_path / "nowhere")
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[Archive]:
+    with serving(tmp_path / "server") as running:
+        yield running
+
+
+def downloaded(archive: Archive, root: Path, *pairs: str) -> str:
+    names = ("binance", "bybit", "bybit_books", "tardis")
+    hosts = [f"backfill.hosts.{name}={archive.url}" for name in names]
+    return backfilled(root, *hosts, "backfill.from=2024-03-29", "backfill.to=2024-03-31", *pairs)[1]
+
+
+def test_a_range_of_days_is_downloaded_and_imported(archive: Archive, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for day in (0, 1):
+        agg_day(archive.folder, day, range(50 * day + 1, 50 * day + 51))
+    book_day(archive.folder, 0)
+    first = f"{UM}/aggTrades/BTCUSDT/BTCUSDT-aggTrades-2024-03-29.zip"
+    archive.faults[first] = ["cut 700", 429]
+    funding = archive.folder / "data/futures/um/monthly/fundingRate/BTCUSDT/BTCUSDT-fundingRate-2024-03.zip"
+    zipped(funding, f"{DAY_MS},8,0.0001\n{DAY_MS - 20 * DAY},8,0.0002\n")
+    said = downloaded(archive, root, f"symbols={BTC}")
+    assert rows(root, TRADES, BTC)["trade_id"].to_list() == [str(number) for number in range(1, 101)]
+    assert rows(root, TOP_OF_BOOK, BTC).height == 50
+    assert rows(root, SIGNALS, BTC)["value"].to_list() == [0.0001]
+    assert f"{BTC} aggTrades: the archive has no file of 2024-03-31" in said
+    assert f"{BTC} bookTicker: the archive has no file of 2024-03-30, 2024-03-31" in said
+    archive.asked.clear()
+    downloaded(archive, root, f"symbols={BTC}")
+    assert not any(first in path for path, _ in archive.asked)
+
+
+def test_a_wrong_checksum_is_told_and_the_next_run_tries_again(archive: Archive, tmp_path: Path) -> None:
+    agg_day(archive.folder, 0, range(1, 51))
+    published = archive.folder / f"{UM}/aggTrades/BTCUSDT/BTCUSDT-aggTrades-2024-03-29.zip.CHECKSUM"
+    published.write_text("0" * 64)
+    pairs = [f"symbols={BTC}", 'backfill.datasets=["aggTrades"]']
+    with pytest.raises(StageError, match="CHECKSUM"):
+        downloaded(archive, tmp_path / "data", *pairs)
+    assert not rows(tmp_path / "data", TRADES, BTC).height
+    published.unlink()
+    downloaded(archive, tmp_path / "data", *pairs)
+    assert rows(tmp_path / "data", TRADES, BTC).height == 50
+
+
+def test_downloads_need_not_be_kept(archive: Archive, tmp_path: Path) -> None:
+    agg_day(archive.folder, 0, range(1, 51))
+    pairs = [f"symbols={BTC}", 'backfill.datasets=["aggTrades"]', "backfill.keep_files=false"]
+    downloaded(archive, tmp_path / "data", *pairs)
+    assert not list((tmp_path / "data" / "archives").rglob("*.zip"))
+    archive.asked.clear()
+    downloaded(archive, tmp_path / "data", *pairs)
+    assert not any("2024-03-29" in path for path, _ in archive.asked)
+
+
+def test_bybit_serves_trades_and_books_from_two_hosts(archive: Archive, tmp_path: Path) -> None:
+    text = "timestamp,symbol,side,size,price,tickDirection,trdMatchID,grossValue,homeNotional,foreignNotional\n"
+    text += (
+        f"{DAY_MS / 1000 + 1:.4f},BTCUSDT,Buy,1,70000,x,b,1,1,1\n{DAY_MS / 1000:.4f},BTCUSDT,Buy,1,70000,x,a,1,1,1\n"
+    )
+    gzipped(archive.folder / "trading/BTCUSDT/BTCUSDT2024-03-29.csv.gz", text)
+    said = downloaded(archive, tmp_path / "data", "symbols=bybit:BTCUSDT")
+    assert rows(tmp_path / "data", TRADES, "bybit:BTCUSDT")["trade_id"].to_list() == ["a", "b"]
+    assert ("orderbook/linear/BTCUSDT/2024-03-29_BTCUSDT_ob500.data.zip", "") in archive.asked
+    assert "bybit:BTCUSDT orderbook: the archive has no file of 2024-03-29" in said
+
+
+def test_tardis_takes_the_key_from_the_environment(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.key = "secret"
+    head = "exchange,symbol,timestamp,local_timestamp,id,side,price,amount\n"
+    line = f"binance-futures,BTCUSDT,{DAY_MS}000,{DAY_MS}500,1,buy,70000,1\n"
+    gzipped(archive.folder / "v1/binance-futures/trades/2024/03/29/BTCUSDT.csv.gz", head + line)
+    pairs = [f"symbols={BTC}", "backfill.provider=tardis", 'backfill.datasets=["trades"]']
+    monkeypatch.delenv("TARDIS_API_KEY", raising=False)
+    with pytest.raises(StageError, match="TARDIS_API_KEY"):
+        downloaded(archive, tmp_path / "data", *pairs)
+    monkeypatch.setenv("TARDIS_API_KEY", "secret")
+    said = downloaded(archive, tmp_path / "data", *pairs)
+    assert rows(tmp_path / "data", TRADES, BTC)["recv_assumed"].to_list() == [False]
+    assert "secret" not in said
+
+
+def test_an_archive_without_any_of_the_files_ends_with_what_is_missing(archive: Archive, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="has none of the files"):
+        downloaded(archive, tmp_path / "data", f"symbols={BTC}")
+
+
+def test_with_source_archive_the_pipeline_goes_from_files_to_bars(tmp_path: Path) -> None:
+    for day in (0, 1):
+        agg_day(tmp_path / "archive", day, range(2000 * day + 1, 2000 * day + 2001))
+        book_day(tmp_path / "archive", day, 3000)
+    command = [sys.executable, str(ROOT / "run_pipeline.py"), "backfill", "bars", "--source", "archive"]
+    options = ["--data-dir", str(tmp_path / "data"), "--set", f"backfill.path={tmp_path / 'archive'}"]
+    done = subprocess.run(
+        [*command, *options, "--set", "bars=time_1m", "--set", "decision=1m"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2,880 bars" in done.stdout or "2,879 bars" in done.stdout
+    assert "SIMULATED" not in done.stdout
+    bars = pl.read_parquet(str(tmp_path / "data" / "bars" / "**" / "*.parquet"), hive_partitioning=True)
+    assert bars["date"].n_unique() == 2
