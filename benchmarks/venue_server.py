@@ -318,21 +318,23 @@ def _public_frames(symbols: tuple[str, ...], ledger: Ledger) -> Iterator[bytes]:
 
 
 def _market_frames(symbols: tuple[str, ...], ledger: Ledger) -> Iterator[bytes]:
-    """Trades, and each tenth frame a mark price."""
-    last = dict.fromkeys(symbols, FIRST_ID)
-    for number, symbol in enumerate(_in_turn(symbols, 2)):
-        last[symbol] += 1
-        now_ms, name = time.time_ns() // NS_PER_MS, symbol.lower()
+    """Trades, and each tenth frame a mark price, of all symbols alike. No two marks of a symbol are of one time."""
+    last, marked = dict.fromkeys(symbols, FIRST_ID), dict.fromkeys(symbols, 0)
+    for number, traded in enumerate(_in_turn(symbols, 2)):
+        now_ms = time.time_ns() // NS_PER_MS
         if number % 10:
-            ledger.add(symbol, "trades", 1, last[symbol])
+            last[traded] += 1
+            ledger.add(traded, "trades", 1, last[traded])
             yield (
-                f'{{"stream":"{name}@aggTrade","data":{{"e":"aggTrade","E":{now_ms},"s":"{symbol}",'
-                f'"a":{last[symbol]},"p":"60000.10","q":"0.014","nq":"0.014","f":1,"l":1,"T":{now_ms},"m":true}}}}'
+                f'{{"stream":"{traded.lower()}@aggTrade","data":{{"e":"aggTrade","E":{now_ms},"s":"{traded}",'
+                f'"a":{last[traded]},"p":"60000.10","q":"0.014","nq":"0.014","f":1,"l":1,"T":{now_ms},"m":true}}}}'
             ).encode()
-        else:
-            last[symbol] -= 1
-            ledger.add(symbol, "mark_prices", 1, 0)
-            yield (
-                f'{{"stream":"{name}@markPrice@1s","data":{{"e":"markPriceUpdate","E":{now_ms},"s":"{symbol}",'
-                f'"p":"60000.{number % 90 + 10}","i":"60001.20","P":"60001.20","r":"0.00010000","T":{now_ms}}}}}'
-            ).encode()
+            continue
+        symbol = symbols[number // 10 % len(symbols)]
+        marked[symbol] = max(now_ms, marked[symbol] + 1)
+        ledger.add(symbol, "mark_prices", 1, 0)
+        yield (
+            f'{{"stream":"{symbol.lower()}@markPrice@1s","data":{{"e":"markPriceUpdate","E":{marked[symbol]},'
+            f'"s":"{symbol}","p":"60000.{number % 90 + 10}","i":"60001.20","P":"60001.20","r":"0.00010000",'
+            f'"T":{now_ms}}}}}'
+        ).encode()
