@@ -75,7 +75,8 @@ async def capture_live(config: Config, stage: Stage, begin: Callable[[Sequence[F
         with served(metrics, config.capture.metrics_port), displayed(stage.console, show):
             await _work(session, stopped)
     finally:
-        session.writer.close()
+        # Whoever ends it by SIGTERM may want to start it again: merging a day of many symbols takes a minute.
+        session.writer.close(merge=not stopped.is_set())
         log_samples(session.feeds)
         _sum_up(session, "stop")
     return session.monitor
@@ -90,12 +91,18 @@ async def _session(config: Config, stage: Stage, begin: Callable[[Sequence[Feed]
         stage.note(text)
         log.write("note", text=text)
 
-    feeds = await make_feeds(config, config.capture.hosts, config.symbols or DEFAULT_SYMBOLS, say=say)
+    def behind() -> bool:
+        return writer is not None and writer.is_behind
+
+    writer: TableWriter | None = None
+    symbols = config.symbols or DEFAULT_SYMBOLS
+    feeds = await make_feeds(config, config.capture.hosts, symbols, say, behind=behind)
     begin(feeds)
     monitor.watch(feeds)
     resumption = Resumption(config.root, feeds)
     log.write("start", data_dir=str(config.root), connections=len(feeds), streams=monitor.count())
-    return Session(config, stage, log, monitor, feeds, _writer(config.root, config.capture, say, monitor), resumption)
+    writer = _writer(config.root, config.capture, say, monitor)
+    return Session(config, stage, log, monitor, feeds, writer, resumption)
 
 
 def _writer(root: Path, capture: Capture, say: Callable[[str], None], monitor: Monitor) -> TableWriter:

@@ -25,6 +25,7 @@ _RATE_OVER_S: Final = 10
 _WINDOW_S: Final = 60.0
 _MOST_LOGGED: Final = 20  # gaps of one write that the log names; the table `gaps` has all
 QUANTILES: Final = (0.5, 0.99)
+_NEWS: Final = {"reconnects": "reconnect", "rotations": "rotation", "refilled": "refill", "pauses": "pause"}
 
 
 class StreamKey(NamedTuple):
@@ -97,6 +98,10 @@ class ConnectionStatus(NamedTuple):
     undecoded: int
     reconnects: int
     rotations: int
+    refilled: int
+    """Trades that the stream left out, fetched by REST."""
+    pauses: int
+    """How often reading was stopped because writing was behind."""
 
 
 class Monitor:
@@ -110,6 +115,7 @@ class Monitor:
         self._feeds: Sequence[Feed] = ()
         self._past: deque[tuple[float, Counter[StreamKey | int]]] = deque(maxlen=_RATE_OVER_S + 1)
         self._window_ends_s: float | None = None
+        self._before: list[ConnectionStatus] = []
 
     def watch(self, feeds: Sequence[Feed]) -> None:
         """The connections, and every stream that they are to bring: one that never comes shows, too."""
@@ -158,6 +164,15 @@ class Monitor:
         if ended:
             self._window_ends_s = now_s + _WINDOW_S
         self._past.append((now_s, counts))
+        self._log_news()
+
+    def _log_news(self) -> None:
+        """What happened to the connections since the last tick."""
+        before, self._before = self._before, self.connections()
+        for old, new in zip(before, self._before, strict=False):
+            for name, event in _NEWS.items():
+                if more := getattr(new, name) - getattr(old, name):
+                    self._log.write(event, venue=new.venue, url=new.url, count=more)
 
     def count(self, grouping: Callable[[StreamKey], StreamKey] = each_stream) -> int:
         """How many lines `streams` would give."""
@@ -182,7 +197,9 @@ class Monitor:
                 self._per_s([place]),
                 feed.counts.undecoded,
                 feed.counts.reconnects,
-                getattr(feed.counts, "rotations", 0),
+                feed.counts.rotations,
+                feed.counts.refilled,
+                feed.counts.paused,
             )
             for place, feed in enumerate(self._feeds)
         ]

@@ -42,7 +42,9 @@ class CaptureMetrics(Collector):
             ("frames", "Frames received.", "frames"),
             ("undecoded", "Frames that did not decode.", "undecoded"),
             ("reconnects", "Connections made again after one was lost.", "reconnects"),
-            ("rotations", "Connections replaced before the venue's cut.", "rotations"),
+            ("rotations", "Connections replaced by another one, with an overlap.", "rotations"),
+            ("refilled_trades", "Trades that a stream left out, fetched by REST.", "refilled"),
+            ("pauses", "Times that reading stopped because writing was behind.", "pauses"),
         ):
             rows = [((each.venue, str(place)), float(getattr(each, field))) for place, each in seen]
             yield _counter(name, about, rows, ("venue", "connection"))

@@ -44,7 +44,7 @@ _Job: TypeAlias = tuple[str, Table, list[Event], bool] | threading.Event | None
 class TableWriter:
     """Writes what it is given into the event tables under `root`, and merges the shards.
 
-    With `durable_s`, rows are in a readable file within that time of `add`, given `tick` some 20 times a second;
+    With `durable_s`, rows are in a readable file within that time of `add`, if `tick` is called 20 times a second;
     without, shards are written by `flush_rows` alone (markets played faster than they were). At most `waiting_rows`
     wait in memory for a disk that refuses. `fsync` makes what is written outlive a power cut too, at some ms per file.
     `observe` gets the new rows of each write, on the writer's thread, `say` what the user must know.
@@ -100,6 +100,14 @@ class TableWriter:
         return self._given - self._taken > _MOST_EVENTS // 2
 
     @property
+    def is_behind(self) -> bool:
+        """True while events come faster than they are packed: who reads sockets should let them wait in the kernel.
+
+        A disk that refuses is no reason: rows are packed and wait in memory then.
+        """
+        return self._given - self._taken > _MOST_EVENTS // 2
+
+    @property
     def trouble(self) -> str:
         """Why the disk refuses rows, empty while it takes them."""
         return self._shards.trouble
@@ -135,8 +143,6 @@ class TableWriter:
             self._next = (self._next + 1) % count
             self._hand_over(self._streams[self._next], write=True)
 
-    flush_old = tick
-
     def flush(self) -> None:
         """Return when all that was given is on disk, or the disk has refused it."""
         self._hand_over_all(write=True)
@@ -150,13 +156,17 @@ class TableWriter:
             self._check()
         self._check()
 
-    def close(self) -> None:
-        """Write everything, and make one file of each partition. Raises StageError where rows could not be written."""
+    def close(self, merge: bool = True) -> None:
+        """Write everything, and make one file of each partition, unless there is no time to `merge`.
+
+        Raises StageError where rows could not be written.
+        """
         self._hand_over_all(write=True)
         self._jobs.put(None)
         self._thread.join()
         self._check()
-        self._compactor.finish(self._shards.seal_all())
+        sealed = self._shards.seal_all()
+        self._compactor.finish(sealed if merge else [])
         if self._shards.waiting:
             raise StageError(f"{self._shards.waiting:,} rows were received and are lost: {self.trouble}")
 

@@ -1,42 +1,31 @@
 """The capture stage as a user runs it, on recorded frames served by the replay server."""
 
-import asyncio
-import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from websockets.asyncio.server import ServerConnection, serve
 
 from core.cli import run_stages
-from core.config import Capture, Config, Hosts, Replay, load
+from core.config import Config, Replay, load
 from core.errors import ConfigError, StageError
 from core.origin import Origin, read_origin, write_origin
 from core.run_record import RunRecord
 from core.schema import BOOK_DELTAS, TOP_OF_BOOK, TRADES
-from core.servers import local_hosts
 from core.store import partitions, read
-from core.units import NS_PER_S
 from ingest import capture, capture_log
 from ingest.raw import RawReader, RawWriter, raw_files
+from tests.ingest.local_venue import LIVE_URL as URL
+from tests.ingest.local_venue import trade
 
 ROOT = Path(__file__).resolve().parents[2]
-URL = "wss://fstream.binance.com/market/stream"
 MS = 1_000_000
-
-
-def trade(number: int) -> str:
-    data = {"e": "aggTrade", "E": number, "s": "BTCUSDT", "a": number, "p": "1.5", "q": "1", "T": number, "m": True}
-    return json.dumps({"stream": "btcusdt@aggTrade", "data": data}, separators=(",", ":"))
 
 
 def record(folder: Path, count: int, name: str = "a", url: str = URL) -> Path:
@@ -229,49 +218,6 @@ def test_frames_that_do_not_decode_are_counted_and_logged(
     (log,) = (tmp_path / "logs").iterdir()
     assert json.loads(log.read_text())["frame"] == "no frame at all"
     assert str(log) in capsys.readouterr().out
-
-
-def test_live_captures_append_and_never_run_longer_than_they_are_told(tmp_path: Path, venue: Hosts) -> None:
-    settings = Capture(duration_s=3.0, depth="off", hosts=venue, keep_raw=True)
-    config = Config(source="live", symbols=("binance_um:BTCUSDT",), capture=settings, data_dir=str(tmp_path))
-    seen = []
-    for _ in range(2):
-        done = run_stages(config, {"capture": capture.run})
-        seen.append(done.sections["data"]["binance_um"]["trades"]["rows"])
-        assert done.kept == []
-    assert 0 < seen[0] < seen[1]
-    times = [read(tmp_path, part)["recv_ns"] for part in partitions(tmp_path, TRADES)]
-    assert all(times[0].diff().drop_nulls() > 0)
-    assert abs(times[0][-1] - time.time_ns()) < 60 * NS_PER_S
-    assert len(raw_files(tmp_path / "raw")) >= 2  # the captures may fall into one second
-    with pytest.raises(StageError, match="choose another --data-dir"):
-        replay(tmp_path, record(tmp_path / "one", 5))
-
-
-@pytest.fixture
-def venue() -> Iterator[Hosts]:
-    """A venue on loopback, in real time: acknowledges and sends a trade every 10 ms, ids rising over connections."""
-    numbers, ready, stop = itertools.count(1), threading.Event(), threading.Event()
-    found: list[str] = []
-
-    async def handler(socket: ServerConnection) -> None:
-        await socket.send('{"result":null,"id":1}')
-        while True:
-            await socket.send(trade(next(numbers)))
-            await asyncio.sleep(0.01)
-
-    async def work() -> None:
-        async with serve(handler, "127.0.0.1", 0) as running:
-            found.append(f"127.0.0.1:{running.sockets[0].getsockname()[1]}")
-            ready.set()
-            await asyncio.to_thread(stop.wait)
-
-    thread = threading.Thread(target=lambda: asyncio.run(work()))
-    thread.start()
-    ready.wait()
-    yield local_hosts(found[0])
-    stop.set()
-    thread.join()
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
