@@ -164,7 +164,7 @@ def server_main(frames: int, ready: Connection) -> None:
 async def capture(port: int, folder: Path) -> tuple[int, int, float, float]:
     """(frames, rows, wall seconds, CPU seconds) from the first frame asked for to the last row on disk."""
     config = Config(source="sim")
-    writer = TableWriter(folder, config.capture.flush_rows, config.capture.flush_s)
+    writer = TableWriter(folder, config.capture.flush_rows)
     feeds = await make_feeds(config, local_hosts(f"127.0.0.1:{port}"), DEFAULT_SYMBOLS)
 
     def sink(feed: Feed, recv_ns: int, events: list[Event]) -> None:

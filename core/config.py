@@ -36,6 +36,9 @@ LongS = Annotated[float, Meta(gt=0, le=366 * 86_400)]
 Fraction = Annotated[float, Meta(gt=0, lt=1)]
 Chance = Annotated[float, Meta(ge=0, le=1)]
 Threshold = Annotated[float, Meta(ge=0.5, lt=1)]
+Interval = Literal[
+    "1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M"
+]  # fmt: skip
 Family = Literal["hgb", "lightgbm", "catboost"]
 StreamKind = Literal["quotes", "trades", "depth", "partial", "marks", "liquidations", "klines"]
 RestFault = Literal[403, 418, 429, 451, 500, 503, "timeout", "cut", "garbled"]
@@ -54,6 +57,8 @@ class Hosts(Section, frozen=True):
 
     binance_um_ws: str = "wss://fstream.binance.com"
     binance_um_rest: str = "https://fapi.binance.com"
+    binance_cm_ws: str = "wss://dstream.binance.com"
+    binance_cm_rest: str = "https://dapi.binance.com"
     binance_ws: str = "wss://stream.binance.com:9443"
     binance_rest: str = "https://api.binance.com"
     bybit_ws: str = "wss://stream.bybit.com"
@@ -65,13 +70,16 @@ class Capture(Section, frozen=True):
     duration_s: Annotated[float, Meta(ge=0, le=366 * 86_400)] = 1800.0
     metrics_port: Annotated[int, Meta(ge=0, le=65_535)] = 0  # Prometheus, on loopback; 0: none
     keep_raw: bool = False  # raw frames are 5-10x the tables: keep them to replay or to test a decoder
-    depth: Literal["off", "100ms", "500ms"] = "500ms"  # book_deltas; the catalogue needs the best prices only
-    bybit_depth: Literal[50, 200] = 50
+    # book_deltas, at the venue's nearest speed; the catalogue needs the best prices only.
+    depth: Literal["off", "100ms", "250ms", "500ms", "1000ms"] = "500ms"
+    partial_depth: Literal[0, 5, 10, 20] = 0  # Binance: so many best levels in full each time, in place of the changes
+    bybit_depth: Literal[50, 200, 1000] = 50  # levels; the more, the slower: 20, 100, 200 ms
+    klines: tuple[Interval, ...] = ()  # closed candles of the venue's own, such as 1m; our own bars need none
+    symbols_per_connection: Count = 50  # so that no connection carries everything; venues permit some hundreds
     flush_rows: Count = 200_000  # per shard: bounds memory at about 20 MB for each table and symbol
     durable_s: SpanS = 1.0  # a live capture's rows are readable Parquet within this time of their receipt
     fsync: bool = False  # true: rows outlive a power cut as well as a crash, at some ms per file and second
     waiting_rows: Count = 4_000_000  # kept in memory (some 300 MB) while the disk refuses; beyond, the oldest go
-    flush_s: SpanS = 60.0  # a live capture's rows reach disk at least this often
     silence_s: SpanS = 10.0  # a book or trade stream of a liquid symbol that is silent for longer is broken
     connect_timeout_s: SpanS = 10.0
     # A connection is replaced when it is this old; 0: shortly before the venue would cut it, where it does.
@@ -204,6 +212,7 @@ class Fee(Section, frozen=True):
 REGULAR_FEES: Final = {  # exchange_protocols section F, default tiers
     "binance": Fee(10.0, 10.0),
     "binance_um": Fee(2.0, 5.0),
+    "binance_cm": Fee(2.0, 5.0),  # not in section F: taken to be USD-M's
     "bybit": Fee(2.0, 5.5),
     "bybit_inverse": Fee(2.0, 5.5),
     "bybit_spot": Fee(10.0, 10.0),
@@ -438,6 +447,7 @@ def _leaves(tree: Any, path: str) -> Iterator[tuple[Any, str]]:
 def _check_repeats(config: Config) -> None:
     lists = {
         "symbols": config.symbols or (),
+        "capture.klines": config.capture.klines,
         "train.families": config.train.families,
         "train.horizons_s": config.train.horizons_s,
         "train.thresholds": config.train.thresholds,
