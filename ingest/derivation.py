@@ -100,16 +100,22 @@ def _derive_hours(root: Path, found: News, exchange: str, symbol: str, lag_ns: i
     days = sorted(
         {part.date for table in (LIQUIDATIONS, MARK_PRICES) for part in partitions(root, table, [instrument])}
     )
-    stored = read_signal(root, f"liq_coverage_{asset}_1h", instrument)
-    done = Partition("", "", "", days[0]).starts_ns if days else 0
-    if stored.height:
-        done = max(done, int(stored["time_ns"].to_numpy().max()) - NS_PER_DAY)
+    newest_ns = _newest(root, f"liq_coverage_{asset}_1h", instrument) if days else None
     for date in days:
         part = Partition(LIQUIDATIONS.name, exchange, symbol, date)
-        if part.starts_ns + NS_PER_DAY > done:
+        if newest_ns is None or part.starts_ns + 2 * NS_PER_DAY > newest_ns:
             rows = _hours_of_day(root, part, asset, lag_ns, now_ns)
             _merge(root, found, exchange, symbol, revised(rows, _stored(root, part, rows), now_ns))
     return bool(days)
+
+
+def _newest(root: Path, name: str, instrument: str) -> int | None:
+    """The newest time of a series, found without reading what is older."""
+    for part in reversed(partitions(root, SIGNALS, [instrument])):
+        times = read(root, part).filter(pl.col("name") == name)["time_ns"]
+        if not times.is_empty():
+            return int(times.to_numpy().max())
+    return None
 
 
 def _hours_of_day(root: Path, part: Partition, asset: str, lag_ns: int, now_ns: int) -> pl.DataFrame:

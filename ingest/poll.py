@@ -130,8 +130,8 @@ async def _collect(cfg: Config, poller: Poller, keeper: "_Keeper") -> None:
         if duration == ONCE:
             raise KeyboardInterrupt from None
     finally:
-        tending.cancel()
-        await asyncio.gather(tending, return_exceptions=True)
+        keeper.stopping.set()
+        await tending
 
 
 class _Keeper:
@@ -142,18 +142,21 @@ class _Keeper:
     ) -> None:
         self.derived: Counter[str] = Counter()
         """New derived rows by series."""
+        self.stopping = asyncio.Event()
         self._root, self._poller, self._symbols, self._now_ns, self._say = cfg.root, poller, symbols, now_ns, say
         self._lag_ns = int(cfg.poll.assumed_lag_s * NS_PER_S)
+        self._underived: list[News] = []
         self._hour = -1
         self._trouble = ""
 
     async def tend(self) -> None:
-        """Store every few seconds, until cancelled. A disk that is full is told once, and tried again."""
-        while True:
-            await asyncio.sleep(_FLUSH_S)
+        """Store every few seconds, until `stopping`. A disk that is full is told once, and tried again."""
+        while not self.stopping.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.stopping.wait(), _FLUSH_S)
             try:
-                news = await self._poller.flush()
-                await asyncio.to_thread(self._derive, news)
+                self._underived.append(await self._poller.flush())
+                await asyncio.to_thread(self._derive)
                 self._trouble = ""
             except (OSError, StageError) as error:
                 if not self._trouble:
@@ -163,10 +166,14 @@ class _Keeper:
     def finish(self) -> None:
         """Store the rest. Raises what the disk says."""
         self._hour = -1
-        self._derive(self._poller.flush_last())
+        self._underived.append(self._poller.flush_last())
+        self._derive()
 
-    def _derive(self, news: News) -> None:
-        self._count(derive(self._root, news, self._poller.targets))
+    def _derive(self) -> None:
+        """What follows from news is derived once; after a failure, the next time."""
+        while self._underived:
+            self._count(derive(self._root, self._underived[0], self._poller.targets))
+            del self._underived[0]
         now_ns = self._now_ns()
         if (hour := (now_ns - self._lag_ns) // NS_PER_HOUR) != self._hour:
             self._count(derive_liquidations(self._root, self._symbols, self._lag_ns, now_ns))

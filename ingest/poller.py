@@ -118,7 +118,7 @@ class Poller:
         batch, self._pending = self._pending, Batch()
         try:
             return await asyncio.to_thread(self._store, batch)
-        except BaseException:
+        except (OSError, StageError):
             for instrument, rows in self._pending.rows.items():
                 batch.rows[instrument] += rows
             batch.progress |= self._pending.progress
