@@ -16,7 +16,7 @@ if not __package__:
 import asyncio
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from itertools import groupby
 from typing import Final
@@ -27,7 +27,7 @@ from core.errors import ConfigError, StageError
 from core.origin import Origin, read_origin, write_origin
 from core.run_record import Stage
 from core.schema import EVENTS, GAPS, OPTIONS, SIGNALS, TOP_OF_BOOK, TRADES, Table
-from core.store import partitions
+from core.store import partitions, read
 from ingest.archives.choice import Job, LeftOut, choose
 from ingest.archives.continuity import write_holes_between
 from ingest.archives.download import Downloader
@@ -36,7 +36,7 @@ from ingest.archives.importing import import_file, is_imported
 from ingest.archives.local import find
 from ingest.archives.manifest import Entry, Manifest
 from ingest.archives.remote import headers_for, plan
-from ingest.capture_report import data_on_disk, report
+from ingest.capture_report import Data, report
 from ingest.ownership import make_room
 
 READS: tuple[Table, ...] = ()
@@ -203,12 +203,31 @@ def _report(work: _Import) -> None:
         days = [file.days[0] for file in absent]
         say(f"{label}: the archive has no file of {', '.join(days[:_FEW])}{_and_more(len(days))}")
     _tell_unpriced(work)
-    data, symbols = data_on_disk(work.cfg.root)
-    if data:
-        report(work.stage, data, symbols)
+    if data := _data(work.manifest.entries.values(), work.cfg.root):
+        report(work.stage, data, _symbols(work.cfg.root))
     work.stage.put("backfill", _section(work))
     work.stage.rows_in = sum(entry.rows_read for entry in work.imported)
     work.stage.rows_out = sum(sum(entry.written.values()) for entry in work.imported)
+
+
+def _data(entries: Iterable[Entry], root: Path) -> Data:
+    """The section `data` from the manifest: years of tables are not read to say what they hold."""
+    data: Data = {}
+    for entry in entries:
+        for table in set(entry.written) & {table.name for table in EVENTS}:
+            facts = data.setdefault(entry.venue, {}).setdefault(table, {"rows": 0, "gaps": 0})
+            first_ns, last_ns = entry.spans_ns[table]
+            facts["rows"] += entry.written[table]
+            facts["first_ns"] = min(facts.get("first_ns", first_ns), first_ns)
+            facts["last_ns"] = max(facts.get("last_ns", last_ns), last_ns)
+    for part in partitions(root, GAPS):
+        for stream, count in read(root, part).group_by("stream").len().rows():
+            data.setdefault(part.exchange, {}).setdefault(stream, {"rows": 0, "gaps": 0})["gaps"] += count
+    return data
+
+
+def _symbols(root: Path) -> list[str]:
+    return sorted({part.instrument for table in EVENTS for part in partitions(root, table)})
 
 
 def _label(entry: Entry) -> str:

@@ -60,6 +60,7 @@ class _Writer:
     signals: list[pl.DataFrame] = field(default_factory=list)
     gaps: list[pl.DataFrame] = field(default_factory=list)
     written: dict[str, int] = field(default_factory=dict)
+    spans_ns: dict[str, tuple[int, int]] = field(default_factory=dict)
     shards: list[str] = field(default_factory=list)
 
     @property
@@ -131,16 +132,24 @@ class _Writer:
     def _write(self, table: Table, symbol: str, frame: pl.DataFrame) -> None:
         for date, day in split_by_date(frame.select(*table.columns), table.order[0]):
             part = Partition(table.name, self.job.file.venue, symbol, date)
-            path = append(self.staging, part, day, int(day[table.order[0]][0]), self.number)
+            first_ns, last_ns = day[table.order[0]][0], day[table.order[0]][-1]
+            path = append(self.staging, part, day, first_ns, self.number)
             self.shards.append(str(path.relative_to(self.staging)))
-            self.written[table.name] = self.written.get(table.name, 0) + day.height
+            self._count(table, day.height, first_ns, last_ns)
+
+    def _count(self, table: Table, rows: int, first_ns: int, last_ns: int) -> None:
+        before = self.spans_ns.get(table.name, (first_ns, last_ns))
+        self.spans_ns[table.name] = min(before[0], first_ns), max(before[1], last_ns)
+        self.written[table.name] = self.written.get(table.name, 0) + rows
 
     def _merge_signals(self, rows: pl.DataFrame) -> None:
         key = list(self.job.dataset.unique[SIGNALS.name])
         unique = rows.unique(key, keep="first", maintain_order=True)
         self.counts.drop(DUPLICATE, rows.height - unique.height, [])
         merge_signals(self.root, self.job.file.venue, self.job.file.symbol, unique)
-        self.written[SIGNALS.name] = unique.height
+        if unique.height:
+            times = unique["time_ns"].sort()
+            self._count(SIGNALS, unique.height, times[0], times[-1])
 
 
 def import_file(
@@ -181,6 +190,7 @@ def import_file(
         tables=job.days_by_table,
         rows_read=counts.read,
         written=writer.written,
+        spans_ns=writer.spans_ns,
         dropped=dict(counts.dropped),
         samples=counts.samples,
         first_id=ids.first_id if ids else None,

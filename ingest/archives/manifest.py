@@ -41,6 +41,8 @@ class Entry(msgspec.Struct, frozen=True):
     """The days that it fills, by table."""
     rows_read: int
     written: dict[str, int]
+    spans_ns: dict[str, tuple[int, int]]
+    """First and last time of the rows written, by table."""
     dropped: dict[str, int]
     samples: list[str]
     first_id: int | None = None

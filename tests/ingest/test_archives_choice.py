@@ -22,7 +22,7 @@ def file(dataset: str, when: str, provider: Provider = "binance", symbol: str = 
 
 def entry(job: Job) -> Entry:
     blank: dict[str, object] = {"number": 1, "file": "", "sha256": "", "size": 0, "mtime_ns": 0, "latency_ms": 0.0}
-    blank |= {"only": [], "rows_read": 0, "written": {}, "dropped": {}, "samples": []}
+    blank |= {"only": [], "rows_read": 0, "written": {}, "spans_ns": {}, "dropped": {}, "samples": []}
     each = job.file
     return msgspec.convert(
         {"key": each.key, "provider": each.provider, "dataset": each.dataset, "venue": each.venue,
