@@ -96,7 +96,8 @@ class Poller:
         await asyncio.gather(*(self._keep(target) for target in self.targets))
 
     def is_due(self, target: Target) -> bool:
-        return slot_of(target, self._now_ns()) > self._served(target).slot
+        """Whether the slot that it is now was not served. One that lies ahead was served by a clock that was wrong."""
+        return slot_of(target, self._now_ns()) != self._served(target).slot
 
     async def collect(self, target: Target) -> bool:
         """Ask for what a target has that is not stored, and keep it for `flush`. False where it could not be had."""

@@ -116,6 +116,13 @@ def test_nothing_is_due_twice_in_a_slot_and_each_target_has_its_own(tmp_path: Pa
     assert all(world.poller().is_due(target) for target in world.targets)
 
 
+def test_a_clock_that_was_a_day_ahead_does_not_silence_a_target_for_a_day(world: World) -> None:
+    world.now_ns += NS_PER_DAY
+    world.poll()
+    world.now_ns -= NS_PER_DAY
+    assert world.poller().is_due(world.targets[0])
+
+
 @given(st.integers(0, 2**60))
 def test_slots_follow_the_clock(now_ns: int) -> None:
     [target] = targets(declared(Poll(only=ONLY_INTEREST)), BINANCE, Hosts())
