@@ -24,8 +24,9 @@ from backtest.market import wire
 from backtest.market.simulate import Market
 from core.config import DEFAULT_SYMBOLS, Capture, Config, Sim
 from core.servers import hosts
+from ingest.plans import plans
 from ingest.transport import NEVER_NS
-from ingest.venues import Plan, plans
+from ingest.venues import Plan
 
 _HANDSHAKE: Final = (
     "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

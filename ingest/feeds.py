@@ -19,10 +19,11 @@ from core.errors import StageError
 from ingest.events import Event
 from ingest.feed import Feed, FeedOptions
 from ingest.merge import Merger, Tagged
+from ingest.plans import plans
 from ingest.receive_clock import ReceiveClock
 from ingest.rest import RestClient, fetch
 from ingest.transport import NEVER_NS
-from ingest.venues import Plan, decoder_for, plans
+from ingest.venues import Plan, decoder_for
 
 _COLLECT_EVERY: Final = 50_000  # new containers
 
