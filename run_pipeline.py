@@ -12,7 +12,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -61,16 +61,7 @@ def stage_runs(names: list[str]) -> dict[str, StageRun]:
 
     Imported when asked for: `bars` need not wait for the training libraries.
     """
-    return {name: _import(name, module).run for name, module in STAGES.items() if name in names}
-
-
-def _import(name: str, module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-        raise StageError(f"stage {name}: {module} is not there yet") from error
+    return {name: importlib.import_module(module).run for name, module in STAGES.items() if name in names}
 
 
 def default_stages(source: str) -> list[str]:
