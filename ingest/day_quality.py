@@ -154,7 +154,7 @@ def _coverage(table: Table, tally: StreamTally, missed: pl.DataFrame, span: Inte
 def _duplicates(root: Path, part: Partition, table: Table, calendar: Calendar, tally: StreamTally) -> int:
     """Rows whose key came before, exactly: of the keys one part at a time, by their hash, so that few are in memory."""
     if tally.ascending:
-        return 0
+        return tally.doubled
     keys = KEYS[table.name]
     passes = math.ceil(calendar.rows / _KEYS_AT_ONCE)
     distinct = 0

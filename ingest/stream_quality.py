@@ -21,7 +21,7 @@ Interval: TypeAlias = tuple[int, int]
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 
-SLICE_ROWS: Final = 1_000_000
+SLICE_ROWS: Final = 400_000
 WINDOW_ROWS: Final = 256  # the first percentile of fewer is little more than their least
 SKEW_QUANTILE: Final = 0.01  # least delay that is no outlier (method.md section 1)
 SILENCE_S: Final = 10.0  # no silence is shorter
@@ -39,8 +39,13 @@ KEYS: Final[dict[str, tuple[str, ...]]] = {
     KLINES.name: ("interval", "open_ns"),
 }
 """What must not come twice. Ids alone would not do for books: they begin anew when a venue restarts."""
-ASCENDING: Final = {TOP_OF_BOOK.name: "update_id", TRADES.name: "trade_id", MARK_PRICES.name: "exch_ns"}
-"""A column that, where it only ever rises, proves that no key came twice."""
+ASCENDING: Final = {
+    TOP_OF_BOOK.name: "update_id",
+    TRADES.name: "trade_id",
+    BOOK_DELTAS.name: "update_id",
+    MARK_PRICES.name: "exch_ns",
+}
+"""A column that, where it only ever rises, proves that no key of one message came again in another."""
 SILENT_BY_NATURE: Final = frozenset({LIQUIDATIONS.name, KLINES.name})
 
 
@@ -147,13 +152,15 @@ class StreamTally:
     late: int = 0
     timed: int = 0
     ascending: bool = True
+    doubled: int = 0
+    """Within messages. All that were doubled, where `ascending`."""
     silences: list[Interval] = field(default_factory=list)
     longest_ns: int = 0
     skew_times_ns: list[int] = field(default_factory=list)
     skews_ns: list[float] = field(default_factory=list)
     delays: DelayHistogram = field(default_factory=DelayHistogram)
     _latest_exch_ns: int = np.iinfo(np.int64).min
-    _last_id: int = np.iinfo(np.int64).min
+    _last_ids: dict[bool, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.last_ns = self.began_ns
@@ -184,14 +191,25 @@ class StreamTally:
         self.last_ns = max(self.last_ns, int(recv_ns[-1]))
 
     def _note_ids(self, frame: pl.DataFrame) -> None:
+        """Whether ids still rise: those of book snapshots among themselves, as they come beside the changes."""
         if not self.ascending:
             return
+        if self.table != BOOK_DELTAS.name:
+            self._note_rising(frame, False)
+            return
+        for whole in (False, True):
+            self._note_rising(frame.filter(first_of_message() & (pl.col("is_snapshot") == whole)), whole)
+        self.doubled += frame.height - frame.select(KEYS[self.table]).n_unique()
+
+    def _note_rising(self, frame: pl.DataFrame, whole: bool) -> None:
         ids = frame[ASCENDING[self.table]].cast(pl.Int64, strict=False)
-        values = ids.to_numpy()
-        if ids.null_count() or values[0] <= self._last_id or not (np.diff(values) > 0).all():
+        if not frame.height:
+            return
+        values, last = ids.to_numpy(), self._last_ids.get(whole, -1)
+        if ids.null_count() or values[0] <= last or not (np.diff(values) > 0).all():
             self.ascending = False
         else:
-            self._last_id = int(values[-1])
+            self._last_ids[whole] = int(values[-1])
 
     def _note_delays(self, frame: pl.DataFrame, windows: Sequence[Interval]) -> None:
         """Skew per window, delays above it; of messages, not of their levels, and only where both times were told."""
@@ -230,10 +248,15 @@ def told_times(frame: pl.DataFrame) -> pl.DataFrame:
     told = ~pl.col("recv_assumed")
     if "exch_assumed" in frame.columns:
         told &= ~pl.col("exch_assumed")
-    if "is_snapshot" in frame.columns:  # one row per level: the first of each message
-        told &= pl.struct("recv_ns", "update_id") != pl.struct("recv_ns", "update_id").shift(1)
-        told = told.fill_null(True)
+    if "is_snapshot" in frame.columns:
+        told &= first_of_message()
     return frame.filter(told).select("recv_ns", "exch_ns")
+
+
+def first_of_message() -> pl.Expr:
+    """True at the first row of each message of `book_deltas`, which has a row per level."""
+    names = ("recv_ns", "update_id", "is_snapshot")
+    return pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift(1)) for name in names)
 
 
 def _ms(ns: float | None) -> float | None:
