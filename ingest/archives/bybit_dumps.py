@@ -7,6 +7,7 @@ uses; best prices come from the rebuilt book, from five seconds after its start.
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final, Literal, get_args
 
 import polars as pl
@@ -69,24 +70,33 @@ def _book(file: ArchiveFile, latency_ns: int, counts: Counts) -> Iterator[list[P
     assert file.venue in get_args(Venue)
     decoder = BybitDecoder(file.venue)  # type: ignore[arg-type]
     events: list[Event] = []
-    recv_ns = 0
-    for text in whole_lines(file.path):
-        for line in text.splitlines():
-            if not line.strip():
-                continue
-            counts.read += 1
-            times = dict(_TIME.findall(line))
-            recv_ns = max(recv_ns, epoch_ns(int(times.get(b"cts") or times.get(b"ts") or 0)) + latency_ns)
-            try:
-                events += decoder.decode(line, recv_ns)
-            except DecodeError as error:
-                counts.drop(BROKEN, 1, [f"{error} in {line[:120].decode(errors='replace')}"])
-            if len(events) >= _BATCH_EVENTS:
-                yield _event_pieces(events, file.symbol, counts)
-                events = []
-    yield _event_pieces(events + decoder.finish(recv_ns), file.symbol, counts)
-    for why, count in decoder.ignored.items():
-        counts.drop(why, count, [])
+    last_ns = 0
+    for line in _messages(file.path):
+        counts.read += 1
+        recv_ns = max(last_ns, _time_ns(line) + latency_ns)
+        try:
+            events += decoder.decode(line, recv_ns)
+        except DecodeError as error:
+            counts.drop(BROKEN, 1, [f"{error} in {line[:120].decode(errors='replace')}"])
+        else:
+            last_ns = recv_ns
+        if len(events) >= _BATCH_EVENTS:
+            yield _event_pieces(events, file.symbol, counts)
+            events = []
+    yield _event_pieces(events + decoder.finish(last_ns), file.symbol, counts)
+    for why, messages in (decoder.ignored + decoder.repeated).items():
+        counts.drop(why, messages, [])
+
+
+def _messages(path: Path) -> Iterator[bytes]:
+    for text in whole_lines(path):
+        yield from (line for line in text.splitlines() if line.strip())
+
+
+def _time_ns(message: bytes) -> int:
+    """The matching engine's time where a message has it (since 2023-06), else the sender's."""
+    times = dict(_TIME.findall(message))
+    return epoch_ns(int(times.get(b"cts") or times.get(b"ts") or 0))
 
 
 def _event_pieces(events: list[Event], symbol: str, counts: Counts) -> list[Piece]:

@@ -13,6 +13,7 @@ from core.store import date_of_ns
 from ingest.archives import binance_vision, bybit_dumps, recorded, tardis
 from ingest.archives.choice import dataset_of
 from ingest.archives.formats import ArchiveFile, Counts, Provider
+from ingest.archives.tardis_rows import GROUPS
 
 Recognise = Callable[[str, tuple[str, ...]], tuple[str, str, str, str, tuple[str, ...]] | None]
 BY_NAME: Final[dict[Provider, Recognise]] = {
@@ -49,7 +50,7 @@ def find(path: Path, provider: str, symbols: Sequence[str]) -> tuple[list[Archiv
 
 def _of_group(file: ArchiveFile, symbols: Sequence[str]) -> tuple[str, ...]:
     """The wanted symbols that a file of many may hold."""
-    if file.symbol not in (*tardis.GROUPS, recorded.ALL_SYMBOLS):
+    if file.symbol not in (*GROUPS, recorded.ALL_SYMBOLS):
         return ()
     return tuple(name.partition(":")[2] for name in symbols if name.startswith(f"{file.venue}:"))
 

@@ -8,7 +8,9 @@ import pytest
 from core.schema import BOOK_DELTAS, OPTIONS, check
 from core.units import NS_PER_US
 from ingest.archives.formats import BROKEN, OTHER_SYMBOL, Counts, Dataset, days_of
-from ingest.archives.tardis import BEFORE_SNAPSHOT, DATASETS, NO_MARK, ONE_SIDED, address, recognise, venue_of
+from ingest.archives.tardis import DATASETS, NO_MARK, address, recognise, venue_of
+from ingest.archives.tardis_books import BEFORE_SNAPSHOT
+from ingest.archives.tardis_rows import ONE_SIDED
 from tests.ingest.archive_files import archive_file, converted, gzipped
 
 BY_NAME: dict[str, Dataset] = {dataset.name: dataset for dataset in DATASETS}

@@ -1,0 +1,134 @@
+"""What a backfill says when it has ended: what became of the rows, what is absent, and what the tables now hold."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+from core.run_record import Stage
+from core.schema import EVENTS, GAPS, TOP_OF_BOOK, TRADES
+from core.store import partitions, read
+from ingest.archives.choice import LeftOut
+from ingest.archives.formats import ArchiveFile
+from ingest.archives.manifest import Entry
+from ingest.capture_report import Data, report
+
+FEW: Final = 5
+"""Of what is alike, so many are named and the rest counted."""
+
+
+@dataclass
+class Result:
+    """One run: what was imported, what was there before, what no archive has, and what failed."""
+
+    imported: list[Entry] = field(default_factory=list)
+    kept: int = 0
+    absent: list[ArchiveFile] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+
+def tell_left_out(left_out: Sequence[LeftOut], stage: Stage) -> None:
+    for (label, why), same in groupby(left_out, key=lambda each: (each.file.label, each.why)):
+        stage.say(f"left out {label}, {len(list(same)):,} files: {why}")
+
+
+def tell_strangers(strangers: Sequence[tuple[Path, str]], stage: Stage) -> None:
+    """Files that are none of an archive's."""
+    for path, why in strangers[:FEW]:
+        stage.say(f"left out {path}: {why}")
+    if len(strangers) > FEW:
+        stage.say(f"left out {len(strangers) - FEW:,} more files that are none of an archive's")
+
+
+def report_backfill(root: Path, result: Result, entries: Iterable[Entry], stage: Stage) -> None:
+    """Lines, and the sections `backfill`, `data` and `symbols`. `entries` are all that was ever imported."""
+    groups = _by_label(result.imported)
+    for label, group in groups.items():
+        stage.say(_line(label, group))
+    for sample in [sample for entry in result.imported for sample in entry.samples][:FEW]:
+        stage.say(f"  for example {sample}")
+    if result.kept:
+        stage.say(f"{result.kept:,} files were imported before and are unchanged", keep=False)
+    for label, absent in groupby(result.absent, key=lambda file: file.label):
+        stage.say(f"{label}: the archive has no file of {_some([file.days[0] for file in absent])}")
+    _tell_unpriced(root, result.imported, stage)
+    if data := _data(root, entries):
+        report(stage, data, sorted({part.instrument for table in EVENTS for part in partitions(root, table)}))
+    stage.put("backfill", _section(result, groups))
+    stage.rows_in = sum(entry.rows_read for entry in result.imported)
+    stage.rows_out = sum(_total(result.imported, "written").values())
+
+
+def _data(root: Path, entries: Iterable[Entry]) -> Data:
+    """The section `data` from the manifest: years of tables are not read to say what they hold."""
+    data: Data = {}
+    for entry in entries:
+        for table in set(entry.written) & {table.name for table in EVENTS}:
+            facts = data.setdefault(entry.venue, {}).setdefault(table, {"rows": 0, "gaps": 0})
+            first_ns, last_ns = entry.spans_ns[table]
+            facts["rows"] += entry.written[table]
+            facts["first_ns"] = min(facts.get("first_ns", first_ns), first_ns)
+            facts["last_ns"] = max(facts.get("last_ns", last_ns), last_ns)
+    for part in partitions(root, GAPS):
+        for stream, count in read(root, part).group_by("stream").len().rows():
+            data.setdefault(part.exchange, {}).setdefault(stream, {"rows": 0, "gaps": 0})["gaps"] += count
+    return data
+
+
+def _by_label(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        interval = f" {entry.interval}" if entry.interval else ""
+        groups.setdefault(f"{entry.venue}:{entry.symbol} {entry.dataset}{interval}", []).append(entry)
+    return dict(sorted(groups.items()))
+
+
+def _line(label: str, entries: Sequence[Entry]) -> str:
+    written, dropped = _total(entries, "written"), _total(entries, "dropped")
+    to = ", ".join(f"{rows:,} to {table}" for table, rows in sorted(written.items())) or "none kept"
+    out = ", ".join(f"{why} {rows:,}" for why, rows in sorted(dropped.items()))
+    read = sum(entry.rows_read for entry in entries)
+    return f"{label}: {len(entries):,} files, {read:,} rows, {to}{f'; dropped: {out}' if out else ''}"
+
+
+def _total(entries: Sequence[Entry], name: str) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for entry in entries:
+        total.update(getattr(entry, name))
+    return total
+
+
+def _some(days: Sequence[str]) -> str:
+    more = f" and {len(days) - FEW:,} more days" if len(days) > FEW else ""
+    return ", ".join(days[:FEW]) + more
+
+
+def _tell_unpriced(root: Path, imported: Iterable[Entry], stage: Stage) -> None:
+    """Bars need best prices: say on which days there are none."""
+    priced = {(part.instrument, part.date) for part in partitions(root, TOP_OF_BOOK)}
+    new = {(f"{entry.venue}:{entry.symbol}", day) for entry in imported for day in entry.tables.get("trades", ())}
+    traded = {(part.instrument, part.date) for part in partitions(root, TRADES)} & new
+    for instrument, pairs in groupby(sorted(traded - priced), key=lambda pair: pair[0]):
+        stage.say(
+            f"{instrument}: trades without best prices on {_some([day for _, day in pairs])}: no bars can be made "
+            f"there. Best prices are in Binance's bookTicker (USD-M, up to 2024-03-30), in Bybit's order books, in "
+            f"Tardis' book_ticker and quotes"
+        )
+
+
+def _section(result: Result, groups: dict[str, list[Entry]]) -> dict[str, object]:
+    """The section `backfill` of the report."""
+    rows = [
+        {
+            "what": label,
+            "files": len(group),
+            "read": sum(entry.rows_read for entry in group),
+            "written": _total(group, "written"),
+            "dropped": _total(group, "dropped"),
+        }
+        for label, group in groups.items()
+    ]
+    absent = [file.key for file in result.absent]
+    return {"files": len(result.imported), "kept": result.kept, "absent": absent, "failed": result.failed, "rows": rows}
