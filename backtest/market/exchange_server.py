@@ -53,14 +53,14 @@ _WALL_CHUNK_MINUTES: Final = 1 / 60  # a second: made and formatted in the pause
 
 async def serve_exchange(config: Config, stretch: Literal["history", "fresh"]) -> None:
     """Serve a stretch of the simulated market until the parent process is gone."""
-    exchange = Exchange(market_chunks(config, stretch), _latency_ns(config))
+    exchange = Exchange(market_chunks(config, stretch), latency_ns(config))
     pump = Pump(exchange, config.sim.speed)
     await serve_until_stdin_closes(pump, *service(exchange, pump))
 
 
 async def serve_at_wall_clock(config: Config) -> None:
     """Serve a market that began just now until the parent process is gone."""
-    exchange = Exchange(wall_chunks(config), _latency_ns(config))
+    exchange = Exchange(wall_chunks(config), latency_ns(config))
     ledger = Ledger(ROOT / config.faults.ledger)
     ledger.write("begin", from_ns=exchange.start_ns, seed=config.seed)
     pump, injector = at_wall_clock(exchange, config, ledger)
@@ -109,7 +109,7 @@ def service(exchange: Exchange, pump: Pump, injector: FaultInjector | None = Non
         if verdict.status is not HTTPStatus.OK:
             return json_response(verdict.body, verdict.status, verdict.headers)
         age_ns = injector.book_age_ns(request.path)
-        status, body = respond(exchange, request.path, pump.now_ns - age_ns)
+        status, body = respond(exchange, request.path, pump.present_ns - age_ns)
         response = json_response(body, status, verdict.headers)
         fault = injector.rest(request.path)
         return await failing(connection, response, fault) if fault else response
@@ -150,7 +150,8 @@ def _open_topics(exchange: Exchange, outlet: Outlet, now_ns: int) -> None:
             outlet.say(opening, now_ns)
 
 
-def _latency_ns(config: Config) -> int:
+def latency_ns(config: Config) -> int:
+    """From the venue to its clients."""
     return int(config.sim.feed_latency_ms * NS_PER_MS)
 
 

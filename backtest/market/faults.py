@@ -108,16 +108,17 @@ class FaultInjector:
             line.held[stream] = text
             return []
         if drawn[2] < faults.truncate.get(kind, 0.0):
-            self._tell("truncate", outlet, text)
-            text = text[: int(self._random.integers(1, len(text)))]
+            left = int(self._random.integers(1, len(text)))
+            self._tell("truncate", outlet, text, left=left)
+            text = text[:left]
         elif drawn[3] < faults.double.get(kind, 0.0):
             self._tell("double", outlet, text)
             return [text, text, *earlier]
         return [text, *earlier]
 
-    def _tell(self, fault: str, outlet: Outlet, text: str) -> None:
+    def _tell(self, fault: str, outlet: Outlet, text: str, **more: Any) -> None:
         known = facts(text)
-        self.ledger.write(fault, connection=self._line(outlet).number, **(known._asdict() if known else {}))
+        self.ledger.write(fault, connection=self._line(outlet).number, **(known._asdict() if known else {}), **more)
 
     def _line(self, outlet: Outlet) -> _Line:
         if outlet not in self._lines:

@@ -203,6 +203,11 @@ class Pump:
         self._changed = asyncio.Event()
         self._deadline_s = 0.0
 
+    @property
+    def present_ns(self) -> int:
+        """The feed's time: what was sent last, or the wall clock's."""
+        return self._limit_ns() if self.wall is not None else self.now_ns
+
     async def add(self, outlet: Outlet) -> None:
         """Take on a client; after the end of the feed it is told so at once."""
         if self._ended:

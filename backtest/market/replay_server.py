@@ -5,14 +5,17 @@
 come in the stream as `<recv_ns> https://… <body>`, to clients on the virtual clock only. The files are streamed, plain
 or `.zst`: memory does not grow with them.
 
+With `--wall` the recordings are the venues that they were made of (backtest/market/playback.py): they begin with the
+first client and go on whether anybody listens or not, and what the section `faults` asks for goes wrong.
+
     python -m backtest.market.replay_server --stretch history      configuration as JSON on standard input
 """
 
-import bisect
+import argparse
+import asyncio
 import itertools
 import sys
 from http import HTTPStatus
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -20,133 +23,34 @@ from numpy.typing import NDArray
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
+from backtest.market.faults import FaultInjector, Ledger
 from backtest.market.local_server import (
     Answer,
     Handler,
     converse,
+    failing,
     is_websocket,
     json_response,
     run_process,
     serve_until_stdin_closes,
 )
-from backtest.market.pump import FeedError, Outlet, Pump
+from backtest.market.playback import Player, RecordedAnswers, player_at
+from backtest.market.pump import FeedError, Outlet, Pump, WallClock
+from backtest.market.recording import Recording, open_recordings
+from backtest.market.sessions import answer
 from core.config import ROOT, Config
-from core.errors import StageError
-from ingest.raw import RawError, RawLine, RawReader, raw_files
 
-BATCH_LINES: Final = 2_000  # of each recording held in memory
 CONNECTIONS_PATH: Final = "/replay/connections"
 PLAY_PATH: Final = "/replay/"
-
-
-class Recording:
-    """One raw capture file, read in batches as the replay needs them.
-
-    Lines are ordered by the running maximum of their receive times, which step back where a clock was set: the order
-    of the lines is kept, and so are the recorded times.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.name = path.name
-        self.url = ""
-        self.failure = ""
-        self.exhausted = False
-        self._reader = RawReader(path)
-        self._lines = iter(self._reader)
-        self._taken = 0
-        self._order_ns: list[int] = []
-        self._stamps: list[int] = []
-        self._texts: list[str] = []
-        self._latest_ns = 0
-        self._fill()
-
-    @property
-    def cut(self) -> str:
-        """Where the last line was cut short, as FILE:LINE, empty if it was not."""
-        return self._reader.cut or ""
-
-    @property
-    def first_ns(self) -> int | None:
-        """The order time of the first line still held."""
-        return self._order_ns[0] if self._order_ns else None
-
-    @property
-    def known_until_ns(self) -> int | None:
-        """All lines before this time are held; None if nothing is."""
-        if not self._order_ns:
-            return None
-        return self._order_ns[-1] + 1 if self.exhausted else self._order_ns[-1]
-
-    def read_beyond(self, now_ns: int) -> None:
-        """Read until a line after `now_ns` is held, or to the end."""
-        while not self.exhausted and (not self._order_ns or self._order_ns[-1] <= now_ns):
-            self._fill()
-
-    def before(self, until_ns: int, with_rest: bool) -> tuple[list[int], list[str]]:
-        """Receive times and texts of the held lines before `until_ns`; REST answers among them only if asked for."""
-        end = bisect.bisect_left(self._order_ns, until_ns)
-        stamps, texts = self._stamps[:end], self._texts[:end]
-        if with_rest or not any(text.startswith("http") for text in texts):
-            return stamps, texts
-        kept = [place for place, text in enumerate(texts) if not text.startswith("http")]
-        return [stamps[place] for place in kept], [texts[place] for place in kept]
-
-    def forget(self, until_ns: int) -> None:
-        end = bisect.bisect_left(self._order_ns, until_ns)
-        del self._order_ns[:end], self._stamps[:end], self._texts[:end]
-
-    def _fill(self) -> None:
-        """Read the next batch. A fault ends the recording; it is told when all that came before was sent."""
-        before = self._taken
-        try:
-            for line in itertools.islice(self._lines, BATCH_LINES):
-                self._take(line)
-        except (RawError, OSError) as error:
-            self.failure = str(error)
-        self.exhausted = bool(self.failure) or self._taken - before < BATCH_LINES
-
-    def _take(self, line: RawLine) -> None:
-        is_rest = line.url.startswith("http")
-        if not is_rest:
-            self._check_url(line.url)
-        self._taken += 1
-        self._latest_ns = max(self._latest_ns, line.recv_ns)
-        self._order_ns.append(self._latest_ns)
-        self._stamps.append(line.recv_ns)
-        self._texts.append(f"{line.url} {line.frame}" if is_rest else line.frame)
-
-    def _check_url(self, url: str) -> None:
-        """A file is one connection: frames of another would go to the wrong decoder."""
-        self.url = self.url or url
-        if _endpoint(url) != _endpoint(self.url):
-            why = f"frames of {_endpoint(url)} among those of {_endpoint(self.url)}: a raw capture is one connection"
-            raise RawError(f"{self.name}:{self._taken + 1}", why)
-
-
-def _endpoint(url: str) -> str:
-    return url.split("?", 1)[0]
-
-
-def open_recordings(folder: Path) -> list[Recording]:
-    """The recordings of a folder that hold at least one line, in the order of their names.
-
-    Raises StageError where there is nothing to replay or a file is not a raw capture from its first line on.
-    """
-    recordings = [Recording(path) for path in raw_files(folder)]
-    for recording in recordings:
-        if recording.failure and recording.first_ns is None:
-            raise StageError(f"replay.path: {recording.failure}")
-    held = [recording for recording in recordings if recording.first_ns is not None]
-    if not held:
-        raise StageError(f"replay.path: no frame in {folder}: its {len(recordings)} files are empty")
-    return held
+_NOT_HERE: Final = {"error": f"nothing is served here: see {CONNECTIONS_PATH}"}
 
 
 class Replay:
-    """The recordings as a feed: `outlet.session` is the Recording that the client plays."""
+    """The recordings as a feed: `outlet.session` is a Player."""
 
     def __init__(self, recordings: list[Recording]) -> None:
         self.recordings = recordings
+        self.answers = RecordedAnswers()
         self.start_ns = min(recording.first_ns or 0 for recording in recordings)
 
     def edge(self, now_ns: int) -> int | None:
@@ -166,14 +70,26 @@ class Replay:
         return min((head_ns for head_ns in heads if head_ns is not None), default=now_ns)
 
     def frames(self, outlet: Outlet, from_ns: int, until_ns: int) -> tuple[NDArray[np.int64], list[str]]:
-        """A client that comes late begins at the present: what was before has been forgotten."""
-        recording = outlet.session
-        assert isinstance(recording, Recording)
-        stamps, texts = recording.before(until_ns, with_rest=outlet.virtual)
-        return np.array(stamps, dtype=np.int64), texts
+        """A client that comes late begins at the present: what was before has been forgotten.
+
+        REST answers are among the lines for clients on the virtual clock, which plays one recording to each.
+        """
+        player = outlet.session
+        assert isinstance(player, Player)
+        found: list[tuple[int, int, str]] = []
+        for number, recording in enumerate(self.recordings):
+            if player.hears(recording.venue, number):
+                lines = recording.before(until_ns)
+                if outlet.virtual:
+                    return np.array(lines.stamps, dtype=np.int64), lines.texts
+                keep = player.heard(lines.texts)
+                found += itertools.compress(zip(*lines, strict=True), keep)
+        found.sort(key=lambda line: line[0])
+        return np.array([line[1] for line in found], dtype=np.int64), [line[2] for line in found]
 
     def passed(self, until_ns: int) -> None:
         for recording in self.recordings:
+            self.answers.keep(recording.before(until_ns).texts)
             recording.forget(until_ns)
 
     def farewell(self) -> str:
@@ -188,23 +104,59 @@ async def serve_replay(config: Config) -> None:
     await serve_until_stdin_closes(pump, *service(replay, pump))
 
 
-def service(replay: Replay, pump: Pump) -> tuple[Handler, Answer]:
-    """The WebSocket handler and the HTTP answers of a replay."""
+async def serve_at_wall_clock(config: Config) -> None:
+    """Serve `replay.path` as venues, from the first client on, until the parent process is gone."""
+    replay = Replay(open_recordings(ROOT / config.replay.path))
+    injector = FaultInjector(config.faults, config.seed, Ledger(ROOT / config.faults.ledger))
+    pump = Pump(replay, 1.0, WallClock(config.replay.speed or 1.0), injector.spoil)
+    faults = asyncio.create_task(injector.run(pump))
+    await serve_until_stdin_closes(pump, *service(replay, pump, injector))
+    faults.cancel()
 
-    def answer(connection: ServerConnection, request: Request) -> Response | None:
+
+def service(replay: Replay, pump: Pump, injector: FaultInjector | None = None) -> tuple[Handler, Answer]:
+    """The WebSocket handler and the HTTP answers of a replay; with an injector, those of venues."""
+    numbers = itertools.count(1)
+
+    async def reply(connection: ServerConnection, request: Request) -> Response | None:
+        if is_websocket(request):
+            known = player_of(replay, request.path, 0, as_venues=injector is not None)
+            return None if known else json_response(_NOT_HERE, HTTPStatus.NOT_FOUND)
         if request.path == CONNECTIONS_PATH:
             return json_response(connections(replay))
-        if is_websocket(request) and recording_of(replay, request.path):
-            return None
-        return json_response({"error": f"{request.path}: see {CONNECTIONS_PATH}"}, HTTPStatus.NOT_FOUND)
+        coming = itertools.chain.from_iterable(recording.held() for recording in replay.recordings)
+        body = replay.answers.find(request.path, coming) if injector else None
+        if injector is None or body is None:
+            return json_response(_NOT_HERE, HTTPStatus.NOT_FOUND)
+        fault = injector.rest(request.path)
+        response = json_response(body.encode())
+        return await failing(connection, response, fault) if fault else response
 
     async def handler(connection: ServerConnection) -> None:
         assert connection.request is not None
-        outlet = Outlet(connection, recording_of(replay, connection.request.path), pump.now_ns)
-        outlet.listening = True
-        await converse(pump, outlet, hear=lambda outlet, text: None)
+        player = player_of(replay, connection.request.path, next(numbers), as_venues=injector is not None)
+        assert player is not None
+        outlet = Outlet(connection, player, pump.now_ns)
+        outlet.listening = player.recording is not None or bool(player.session.topics)
+        await converse(pump, outlet, hear)
 
-    return handler, answer
+    def hear(outlet: Outlet, text: str) -> None:
+        player = outlet.session
+        assert isinstance(player, Player)
+        if player.recording is None:
+            outlet.say(answer(player.session, text)[0], pump.now_ns)
+            outlet.listening = bool(player.session.topics)
+
+    return handler, reply
+
+
+def player_of(replay: Replay, target: str, number: int, as_venues: bool) -> Player | None:
+    """Who plays a request target: a recording by its id, or the venues' own paths. None for any other."""
+    place = target.removeprefix(PLAY_PATH)
+    if not target.startswith(PLAY_PATH):
+        return player_at(target, number) if as_venues else None
+    known = place.isascii() and place.isdecimal() and int(place) < len(replay.recordings)
+    return Player("", recording=int(place)) if known else None
 
 
 def connections(replay: Replay) -> list[dict[str, object]]:
@@ -215,12 +167,12 @@ def connections(replay: Replay) -> list[dict[str, object]]:
     ]
 
 
-def recording_of(replay: Replay, path: str) -> Recording | None:
-    """The recording that a path plays, None if there is no such one."""
-    number = path.removeprefix(PLAY_PATH)
-    known = path.startswith(PLAY_PATH) and number.isdecimal() and int(number) < len(replay.recordings)
-    return replay.recordings[int(number)] if known else None
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Replays raw captures; its configuration comes on standard input.")
+    parser.add_argument("--stretch", help="taken as by the simulated exchange, and of no meaning here")
+    parser.add_argument("--wall", action="store_true", help="the recorded venues in the present, with faults")
+    return run_process(serve_at_wall_clock if parser.parse_args().wall else serve_replay)
 
 
 if __name__ == "__main__":
-    sys.exit(run_process(serve_replay))
+    sys.exit(main())

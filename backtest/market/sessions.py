@@ -94,16 +94,17 @@ class _Bybit(msgspec.Struct):
     args: list[str] = []
 
 
-def open_session(target: str, number: int) -> Session | None:
+def open_session(target: str, number: int, category: str = "public") -> Session | None:
     """The session of a connection to a request target (path and query), None where no venue listens.
 
-    The unrouted `/ws` and `/stream` are Binance's retired URLs: they acknowledge all and give public streams only.
+    The unrouted `/ws` and `/stream` are USD-M's retired URLs: they acknowledge all and give streams of one `category`
+    only. They are spot's too, which has no categories ("").
     """
     parts = urlsplit(target)
     if parts.path.rstrip("/") == BYBIT_PATH:
         return Session(BYBIT, number=number, combined=True)
     place = [unquote(part) for part in parts.path.split("/") if part]
-    category = place.pop(0) if place and place[0] in ("public", "market") else "public"
+    category = place.pop(0) if place and place[0] in ("public", "market") else category
     if not place or place[0] not in ("ws", "stream"):
         return None
     session = Session(BINANCE, category, combined=place[0] == "stream", number=number)
@@ -152,7 +153,7 @@ def _kind(found: re.Match[str]) -> Kind:
 def _routed(session: Session, name: str) -> Topic | None:
     """The topic, unless this connection's category does not carry it: then silence, as at the venue."""
     topic = binance_topic(name)
-    return topic if topic and _CATEGORY_OF[topic.kind] == session.category else None
+    return topic if topic and session.category in ("", _CATEGORY_OF[topic.kind]) else None
 
 
 def _answer_binance(session: Session, message: str) -> str:

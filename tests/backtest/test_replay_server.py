@@ -16,11 +16,13 @@ import zstandard
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from backtest.market import replay_server
+from backtest.market import recording
+from backtest.market.faults import FaultInjector, Ledger
 from backtest.market.local_server import running
-from backtest.market.pump import VIRTUAL_CLOCK, Pump
-from backtest.market.replay_server import Replay, open_recordings, service
-from core.config import ROOT, Config
+from backtest.market.pump import VIRTUAL_CLOCK, Pump, WallClock
+from backtest.market.recording import open_recordings
+from backtest.market.replay_server import Replay, service
+from core.config import ROOT, Config, Faults
 from core.config import Replay as ReplaySettings
 from core.errors import StageError
 from core.units import NS_PER_S
@@ -129,7 +131,7 @@ def test_recordings_are_listed_with_url_and_file(tmp_path: Path) -> None:
 def test_batches_and_recordings_of_unequal_density_lose_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay_server, "BATCH_LINES", 3)
+    monkeypatch.setattr(recording, "BATCH_LINES", 3)
     times = {"dense": list(range(100, 160)), "equal": [130] * 8 + [131], "sparse": [90, 150, 10**12, 2 * 10**12]}
     for name, stamps in times.items():
         write(tmp_path / f"{name}.jsonl", [line(stamp, f"{name} {place}") for place, stamp in enumerate(stamps)])
@@ -139,7 +141,7 @@ def test_batches_and_recordings_of_unequal_density_lose_nothing(
 
 
 def test_no_frame_comes_after_a_watermark_beyond_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay_server, "BATCH_LINES", 3)
+    monkeypatch.setattr(recording, "BATCH_LINES", 3)
     write(tmp_path / "a.jsonl", [line(stamp) for stamp in [130] * 8 + [131, 131]])
 
     async def work() -> None:
@@ -237,3 +239,35 @@ def test_a_path_that_does_not_exist_ends_the_process_with_exit_code_1() -> None:
     assert f"replay.path: {ROOT / 'no/such/folder'} does not exist" in ended.stderr.decode()
     assert "Traceback" not in ended.stderr.decode()
     assert not ended.stdout
+
+
+def test_at_wall_clock_the_recordings_are_venues(tmp_path: Path) -> None:
+    def frame(stream: str, number: int) -> str:
+        return json.dumps({"stream": stream, "data": {"e": "x", "s": stream[:7].upper(), "u": number}})
+
+    um, snapshot = "wss://fstream.binance.com/stream", "https://fapi.binance.com/fapi/v1/depth?symbol=BTCUSDT&limit=5"
+    names = ["btcusdt@bookTicker", "ethusdt@bookTicker", "btcusdt@depth@0ms", "btcusdt@aggTrade"]
+    lines = [line(NS_PER_S + 10**8 * place, frame(names[place % 4], place), um) for place in range(12)]
+    write(tmp_path / "a.jsonl", [*lines[:2], line(NS_PER_S + 15 * 10**7, '{"lastUpdateId":7}', snapshot), *lines[2:]])
+    write(tmp_path / "b.jsonl", [line(NS_PER_S, "of another venue", "wss://stream.binance.com:9443/ws")])
+
+    async def work() -> None:
+        ledger = Ledger()
+        injector = FaultInjector(Faults(double={"depth": 1.0}), 1, ledger)
+        replay = Replay(open_recordings(tmp_path))
+        pump = Pump(replay, 1.0, WallClock(), injector.spoil)
+        async with (
+            running(pump, *service(replay, pump, injector)) as (address, _),
+            httpx.AsyncClient(base_url=f"http://{address}", trust_env=False) as rest,
+            connect(f"ws://{address}/public/stream", compression=None) as client,
+        ):
+            request = {"method": "SUBSCRIBE", "params": ["btcusdt@bookTicker", "btcusdt@depth@500ms"], "id": 1}
+            await client.send(json.dumps(request))
+            assert json.loads(await client.recv()) == {"result": None, "id": 1}
+            heard = [json.loads(text) for text in [await client.recv() for _ in range(6)]]
+            assert [each["data"]["u"] for each in heard] == [0, 2, 2, 4, 6, 6]
+            assert (await rest.get("/fapi/v1/depth?symbol=BTCUSDT&limit=1000")).json() == {"lastUpdateId": 7}
+            assert (await rest.get("/fapi/v1/depth?symbol=ETHUSDT")).status_code == 404
+        assert [row["stream"] for row in ledger.of("double")][:2] == ["btcusdt@depth@0ms"] * 2
+
+    run(work())

@@ -1,0 +1,164 @@
+"""What a capture holds, against the market that it captured: the account of each stream.
+
+Between its first and its last captured row every frame of a stream must be a row, or lie in a stretch that `gaps`
+names. A missing frame counts as told if a gap of its stream overlaps the time between the captured rows before and
+after it, so that no clock is compared with another's. Rows that were fetched later (`recv_assumed`) do not close a
+hole: it was one when it happened, and must be told too.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from backtest.market.tape import Instrument, Rows, Tape
+from backtest.market.wire import bybit_trade_id
+from core.schema import BOOK_DELTAS, GAPS, LIQUIDATIONS, MARK_PRICES, TOP_OF_BOOK, TRADES, Table
+from core.store import partitions, read
+from core.units import NS_PER_MS
+
+Key = tuple[Any, ...]
+
+
+class Account(NamedTuple):
+    """One stream's rows. `holes` are runs of missing frames; `untold` of them, no gap speaks. `lost` and `refilled` are
+    frames. `extra` rows are of no frame, `doubled` are rows that stand twice.
+    """
+
+    venue: str
+    symbol: str
+    table: str
+    published: int = 0
+    captured: int = 0
+    refilled: int = 0
+    lost: int = 0
+    holes: int = 0
+    untold: int = 0
+    untold_frames: tuple[Key, ...] = ()
+    extra: int = 0
+    doubled: int = 0
+    gaps: int = 0
+
+
+class _Stream(NamedTuple):
+    """How a table's rows are named, on the tape and on disk."""
+
+    table: Table
+    keys: Callable[[Tape, Rows], list[Key]]
+    rows: Callable[[Tape], Rows]
+    columns: tuple[str, ...]
+    whole: tuple[str, ...] = ()
+    """What tells a row from its double, if it is more than `columns`."""
+
+
+def _plain(*columns: str) -> Callable[[Tape, Rows], list[Key]]:
+    return lambda tape, rows: list(zip(*(rows[column].tolist() for column in columns), strict=True))
+
+
+def _trade_keys(tape: Tape, rows: Rows) -> list[Key]:
+    name = bybit_trade_id if tape.instrument.venue == "bybit" else str
+    return [(name(number),) for number in rows["trade_id"].tolist()]
+
+
+def _liquidation_keys(tape: Tape, rows: Rows) -> list[Key]:
+    sides = np.where(rows["liquidated"] > 0, "long", "short").tolist()
+    return list(zip(rows["exch_ns"].tolist(), sides, rows["price"].tolist(), rows["qty"].tolist(), strict=True))
+
+
+_QUOTE: Final = ("exch_ns", "bid_price", "bid_qty", "ask_price", "ask_qty")
+"""Not the update id: a restart of the venue gives new ones."""
+_STREAMS: Final = (
+    _Stream(TOP_OF_BOOK, _plain(*_QUOTE), lambda tape: tape.quotes, _QUOTE, ("update_id", *_QUOTE)),
+    _Stream(TRADES, _trade_keys, lambda tape: tape.trades, ("trade_id",)),
+    _Stream(
+        BOOK_DELTAS, _plain("exch_ns"), lambda tape: tape.depth, ("exch_ns",), ("exch_ns", "update_id", "side", "price")
+    ),
+    _Stream(LIQUIDATIONS, _liquidation_keys, lambda tape: tape.liquidations, ("exch_ns", "liquidated", "price", "qty")),
+    _Stream(MARK_PRICES, _plain("exch_ns"), lambda tape: tape.marks, ("exch_ns",)),
+)
+
+
+NO_SEQUENCE: Final = {
+    ("binance_um", TOP_OF_BOOK.name),
+    ("binance_um", MARK_PRICES.name),
+    ("binance_um", LIQUIDATIONS.name),
+    ("bybit", TOP_OF_BOOK.name),
+    ("bybit", TRADES.name),
+    ("bybit", MARK_PRICES.name),
+    ("bybit", LIQUIDATIONS.name),
+}
+"""Streams whose messages say nothing of the one before: a single one that does not come leaves no trace."""
+
+
+def accounts(root: Path, chunks: Iterable[Sequence[Tape]]) -> list[Account]:
+    """The account of each stream of the market; `chunks` are all that it published."""
+    by_name: dict[str, list[Tape]] = {}
+    for tapes in chunks:
+        for tape in tapes:
+            by_name.setdefault(tape.instrument.name, []).append(tape)
+    return [_account(root, tapes, stream) for tapes in by_name.values() for stream in _STREAMS]
+
+
+def unexplained(account: Account, ledger: Iterable[Mapping[str, Any]]) -> list[Key]:
+    """The untold frames that a client could have known of: all but those that the ledger has as dropped, or as sent
+    after their successor, of a stream whose messages are not in sequence (NO_SEQUENCE).
+    """
+    if (account.venue, account.table) not in NO_SEQUENCE:
+        return list(account.untold_frames)
+    silent = {
+        (row["last_id"],) if account.table == TRADES.name else (row["exch_ms"] * NS_PER_MS,)
+        for row in ledger
+        if row["fault"] in ("drop", "reorder") and row["symbol"] == account.symbol
+    }
+    return [key for key in account.untold_frames if key[:1] not in silent]
+
+
+def _account(root: Path, tapes: list[Tape], stream: _Stream) -> Account:
+    of, table = tapes[0].instrument, stream.table
+    found, gaps = _captured(root, of, table), _captured(root, of, GAPS)
+    gaps = gaps.filter(pl.col("stream") == table.name)
+    account = Account(of.venue, of.symbol, table.name, gaps=gaps.height)
+    if table is BOOK_DELTAS:
+        found = found.filter(~pl.col("is_snapshot"))
+    doubles = found.height - found.n_unique(list(stream.whole or stream.columns))
+    received = {row[:-2]: row[-2:] for row in found.select(*stream.columns, "recv_ns", "recv_assumed").iter_rows()}
+    published = [key for tape in tapes for key in stream.keys(tape, stream.rows(tape))]
+    known = set(published)
+    extra = sum(key not in known for key in received)
+    account = account._replace(doubled=doubles, extra=extra, captured=len(received))
+    return _with_holes(account, published, received, gaps)
+
+
+def _with_holes(
+    account: Account, published: list[Key], received: dict[Key, tuple[int, bool]], gaps: pl.DataFrame
+) -> Account:
+    """The account with what is missing between the first and the last frame that were captured as they came."""
+    live = [place for place, key in enumerate(published) if key in received and not received[key][1]]
+    if not live:
+        return account
+    told = gaps.select("from_ns", "to_ns").rows()
+    holes, untold, unmended = 0, [], 0
+    for before, after in itertools.pairwise(live):
+        missing = published[before + 1 : after]
+        from_ns, to_ns = received[published[before]][0], received[published[after]][0]
+        holes += bool(missing)
+        unmended += sum(key not in received for key in missing)
+        if missing and not any(start < to_ns and stop > from_ns for start, stop in told):
+            untold.append(missing)
+    return account._replace(
+        published=live[-1] - live[0] + 1,
+        lost=unmended,
+        refilled=sum(assumed for _, assumed in received.values()),
+        holes=holes,
+        untold=len(untold),
+        untold_frames=tuple(itertools.chain.from_iterable(untold)),
+    )
+
+
+def _captured(root: Path, of: Instrument, table: Table) -> pl.DataFrame:
+    """All rows of a table, of all days; a frame without rows if there is none."""
+    frames = [read(root, part) for part in partitions(root, table, [of.name])]
+    return pl.concat(frames) if frames else pl.DataFrame(schema=table.columns)

@@ -1,0 +1,244 @@
+"""A capture under fault, end to end: a venue in the present that does wrong, real sockets, real tables.
+
+Each run is reconciled with what the venue published (backtest/market/reconcile.py): no row stands twice, none is of no
+frame, and every hole is told in `gaps`. What no protocol shows is named there as NO_SEQUENCE: a single message that is
+dropped, or comes after its successor, of streams whose messages do not count on.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+import pytest
+from rich.console import Console
+
+from backtest.market.reconcile import Account, accounts, unexplained
+from backtest.market.rehearsal import Rehearsal, rehearsed
+from core.config import ROOT, Config, Faults, load
+from core.run_record import RunRecord
+from core.schema import GAPS
+from core.store import partitions, read
+from ingest import capture
+
+SYMBOLS = [f"{venue}:S{number}USDT" for venue in ("binance_um", "bybit") for number in range(4)]
+KINDS = ("quotes", "trades", "depth", "marks", "liquidations")
+SILENCE_S = 1.0
+
+Act = Callable[[Rehearsal], object]
+
+
+class Run(NamedTuple):
+    """What a capture under fault left."""
+
+    accounts: list[Account]
+    gaps: pl.DataFrame
+    report: dict[str, Any]
+    ledger: list[dict[str, Any]]
+
+    def of(self, *faults: str) -> list[dict[str, Any]]:
+        return [row for row in self.ledger if row["fault"] in faults]
+
+
+def captured(folder: Path, seconds: float, act: Act | None = None, every_s: float = 1.0, **faults: Any) -> Run:
+    """A capture of some seconds from a venue with these faults, on which `act` is done again and again."""
+    with rehearsed(Config(symbols=tuple(SYMBOLS), faults=Faults(**faults))) as venue:
+        config = config_for(venue, folder, seconds)
+        record = RunRecord(config, Console(quiet=True))
+        with acting(venue, act, every_s), record.stage("capture") as stage:
+            capture.run(config, stage)
+        return Run(accounts(folder, venue.tapes), gaps_of(folder), record.report()["capture"], venue.ledger.rows)
+
+
+def config_for(venue: Rehearsal, folder: Path, seconds: float) -> Config:
+    pairs = [f"symbols={','.join(SYMBOLS)}", f"capture.duration_s={seconds}", f"capture.silence_s={SILENCE_S}"]
+    pairs += [f"capture.hosts.{name}={getattr(venue.hosts, name)}" for name in venue.hosts.__struct_fields__]
+    return load(pairs=pairs, options={"source": "live", "data_dir": str(folder)})
+
+
+@contextmanager
+def acting(venue: Rehearsal, act: Act | None, every_s: float) -> Iterator[None]:
+    """Do something in the venue's thread again and again, from a second on."""
+    over = threading.Event()
+
+    def work() -> None:
+        wait_s = 1.0
+        while act is not None and not over.wait(wait_s):
+            venue.do(lambda: act(venue))
+            wait_s = every_s
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def gaps_of(folder: Path) -> pl.DataFrame:
+    frames = [read(folder, part).with_columns(symbol=pl.lit(part.instrument)) for part in partitions(folder, GAPS)]
+    return pl.concat(frames) if frames else pl.DataFrame(schema=GAPS.columns)
+
+
+def assert_honest(run: Run) -> None:
+    """What holds under any fault."""
+    assert sum(account.captured for account in run.accounts) > 50
+    assert [account for account in run.accounts if account.doubled or account.extra] == []
+    untold = {(each.venue, each.symbol, each.table): unexplained(each, run.ledger) for each in run.accounts}
+    assert {stream: keys for stream, keys in untold.items() if keys} == {}
+
+
+def test_without_a_fault_every_frame_is_a_row_and_there_is_no_gap(tmp_path: Path) -> None:
+    run = captured(tmp_path, 3.0)
+    assert_honest(run)
+    assert sum(account.lost + account.holes for account in run.accounts) == 0
+    assert run.gaps.is_empty()
+    assert run.report["undecoded"] == 0
+
+
+def test_dropped_frames_are_told_where_ids_show_it_and_trades_are_fetched(tmp_path: Path) -> None:
+    run = captured(tmp_path, 5.0, drop=dict.fromkeys(KINDS, 0.1))
+    assert_honest(run)
+    binance = {(each.symbol, each.table): each for each in run.accounts if each.venue == "binance_um"}
+    for symbol, table in {(row["symbol"], row["kind"]) for row in run.of("drop") if row["kind"] == "trades"}:
+        each = binance[symbol, table]
+        assert each.gaps >= each.holes
+    assert sum(each.refilled for each in binance.values()) > 0
+    assert sum(each.lost for each in binance.values() if each.table == "trades") == 0
+
+
+def test_doubled_frames_leave_no_row_twice(tmp_path: Path) -> None:
+    run = captured(tmp_path, 3.0, double=dict.fromkeys(KINDS, 0.5))
+    assert_honest(run)
+    assert len(run.of("double")) > 20
+    assert run.gaps.is_empty()
+    assert sum(each.lost for each in run.accounts) == 0
+
+
+def test_frames_out_of_order_leave_books_and_trades_in_order(tmp_path: Path) -> None:
+    run = captured(tmp_path, 4.0, reorder=dict.fromkeys(KINDS, 0.1))
+    assert_honest(run)
+    assert len(run.of("reorder")) > 10
+
+
+def test_frames_cut_short_are_counted_and_leave_a_gap(tmp_path: Path) -> None:
+    run = captured(tmp_path, 4.0, truncate=dict.fromkeys(KINDS, 0.1))
+    assert_honest(run)
+    assert 0 <= len(run.of("truncate")) - run.report["undecoded"] <= 2  # some are on their way when the capture ends
+    assert run.report["undecoded"] > 10
+
+
+def test_lost_connections_are_made_again_and_what_was_missed_is_told(tmp_path: Path) -> None:
+    ways = iter(("reset", "close", "shutdown") * 10)
+    run = captured(tmp_path, 6.0, lambda venue: venue.hit_one(getattr(venue.injector, next(ways))), 0.5)
+    assert_honest(run)
+    assert len(run.of("reset", "close", "shutdown")) > 5
+    assert run.report["reconnects"] > 2
+
+
+@pytest.mark.parametrize("how", ["silence", "half_open"])
+def test_a_connection_that_is_open_and_dead_is_replaced(tmp_path: Path, how: str) -> None:
+    def act(venue: Rehearsal) -> object:
+        injector = venue.injector
+        return venue.hit_one(
+            (lambda outlet: injector.silence(outlet, 30.0)) if how == "silence" else injector.half_open
+        )
+
+    run = captured(tmp_path, 6.0, act, 30.0)
+    assert_honest(run)
+    assert len(run.of(how)) == 1
+    assert run.gaps.height > 0
+
+
+def test_a_stream_that_is_acknowledged_and_never_comes_is_told(tmp_path: Path) -> None:
+    run = captured(tmp_path, 5.0, mute=("trades",))
+    told = run.gaps.filter(pl.col("stream") == "trades")
+    assert set(told["symbol"]) == set(SYMBOLS)
+    assert [each for each in run.accounts if each.doubled or each.extra] == []
+
+
+def test_a_restart_of_the_venue_starts_its_books_anew(tmp_path: Path) -> None:
+    run = captured(tmp_path, 4.0, lambda venue: venue.injector.restart(venue.pump.outlets[0], venue.pump), 1.0)
+    assert_honest(run)
+    assert len(run.of("restart")) >= 2
+    assert sum(each.lost for each in run.accounts) == 0
+
+
+def test_old_snapshots_are_not_built_upon(tmp_path: Path) -> None:
+    def act(venue: Rehearsal) -> object:
+        venue.injector.stale_books(6)
+        return venue.hit_one(venue.injector.reset)
+
+    run = captured(tmp_path, 6.0, act, 2.0, stale_s=2.0)
+    assert_honest(run)
+    assert run.of("stale_snapshot")
+
+
+@pytest.mark.parametrize("fault", [403, 418, 429, 451, 500, 503, "timeout", "cut", "garbled"])
+def test_rest_that_fails_costs_no_stream(tmp_path: Path, fault: Any) -> None:
+    run = captured(tmp_path, 2.5, rest=fault, rest_calls=3, drop={"trades": 0.1})
+    assert_honest(run)
+    assert len(run.of("rest")) >= 1
+
+
+@pytest.mark.parametrize("step_s", [2, -2])
+def test_a_clock_that_is_set_is_a_gap_and_time_goes_on(
+    tmp_path: Path, step_s: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SteppedClock()
+    monkeypatch.setattr("ingest.receive_clock.time", clock)
+    run = captured(tmp_path, 4.0, lambda venue: clock.step(step_s), 30.0)
+    assert [each for each in run.accounts if each.doubled or each.extra or each.lost] == []
+    reasons = " ".join(run.gaps["reason"].to_list())
+    assert f"clock set by {step_s * 1000:+d} ms" in reasons
+
+
+class SteppedClock:
+    """Stands for the module `time`: a wall clock that is set now and then."""
+
+    def __init__(self) -> None:
+        self._set_ns = 0
+        self.monotonic, self.monotonic_ns = time.monotonic, time.monotonic_ns
+
+    def step(self, seconds: int) -> None:
+        self._set_ns += seconds * 10**9
+
+    def time_ns(self) -> int:
+        return time.time_ns() + self._set_ns
+
+
+def test_kill_9_at_any_moment_leaves_whole_files_and_loses_a_second(tmp_path: Path) -> None:
+    with rehearsed(Config(symbols=tuple(SYMBOLS))) as venue:
+        chances = random.Random(1)
+        for _ in range(5):
+            process = started(venue, tmp_path)
+            try:
+                time.sleep(chances.uniform(1.0, 4.0))
+            finally:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+        config = config_for(venue, tmp_path, 2.0)
+        with RunRecord(config, Console(quiet=True)).stage("capture") as stage:
+            capture.run(config, stage)
+        run = Run(accounts(tmp_path, venue.tapes), gaps_of(tmp_path), {}, venue.ledger.rows)
+    assert_honest(run)
+    assert set(run.gaps["reason"]) == {"capture was not running"}
+
+
+def started(venue: Rehearsal, folder: Path) -> "subprocess.Popen[bytes]":
+    """A capture as a process of its own, without end."""
+    config = config_for(venue, folder, 0)
+    pairs = [f"symbols={','.join(SYMBOLS)}", "capture.duration_s=0"]
+    pairs += [f"capture.hosts.{name}={getattr(config.capture.hosts, name)}" for name in venue.hosts.__struct_fields__]
+    command = [sys.executable, str(ROOT / "ingest" / "capture.py"), "--source", "live", "--data-dir", str(folder)]
+    command += [part for pair in pairs for part in ("--set", pair)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
