@@ -8,15 +8,21 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from core.errors import StageError
 from core.schema import TRADES
-from ingest.events import Event, Gap, Trade, TradeHole
+from ingest.events import Event, Gap, TradeHole
 from ingest.reception import Reception
 from ingest.rest import RestClient
 
 _TICK_S: Final = 0.25
-_MOST_TRADES: Final = 100_000  # of one hole: 100 requests of 20 weights, the budget of a minute
+_MOST_TRADES: Final = 100_000  # of one hole: 100 requests of 20 weights, most of the budget of a minute
 _MOST_WAITING: Final = 1_000  # holes
+
+
+class _AggTrade(msgspec.Struct):
+    a: int
 
 
 class Refill:
@@ -53,40 +59,40 @@ class Refill:
             self._tell(self._waiting.pop(), 0, f"more than {_MOST_WAITING} holes wait")
 
     async def _mend(self, hole: TradeHole) -> None:
-        """Ask page by page, pass on what is in the hole, and tell how it went."""
-        count, why = hole.last_id - hole.first_id + 1, ""
-        next_id = hole.first_id
-        if count > _MOST_TRADES:
+        """Ask page by page, pass on what is new, and tell how it went."""
+        next_id, brought, why = hole.first_id, 0, ""
+        if hole.last_id - hole.first_id >= _MOST_TRADES:
             why = f"more than {_MOST_TRADES:,} are not asked for"
         while not why and next_id <= hole.last_id:
             try:
-                trades = await self._page(hole, next_id)
+                numbers, trades = await self._page(hole.symbol, next_id)
             except StageError as error:
                 why = str(error)
                 break
-            if not trades or int(trades[0].trade_id) != next_id:
-                why = f"the venue has no trade {next_id}"
+            self._reception.counts.refilled += len(trades)
+            self._reception.tell(trades, self._reception.present_ns())
+            brought += len(trades)
+            if next_id not in numbers:
+                why = f"the venue gives no trade {next_id}"
                 break
-            self._pass_on(trades)
-            next_id = int(trades[-1].trade_id) + 1
-        self._tell(hole, next_id - hole.first_id, why)
+            next_id = max(numbers) + 1
+        self._tell(hole, brought, why)
 
-    async def _page(self, hole: TradeHole, next_id: int) -> list[Trade]:
-        """The trades of the hole from `next_id` on, as many as the venue gives at once."""
-        url = self._reception.plan.trades_url.format(symbol=hole.symbol, from_id=next_id)
+    async def _page(self, symbol: str, first_id: int) -> tuple[list[int], list[Event]]:
+        """The ids that the venue gives from `first_id` on, and those of its trades that were missing until now."""
+        url = self._reception.plan.trades_url.format(symbol=symbol, from_id=first_id)
         body = await self._rest.get(url, self._timeout_s)
-        found = [event for event in self._reception.take_rest(url, body) if isinstance(event, Trade)]
-        return [trade for trade in found if next_id <= int(trade.trade_id) <= hole.last_id]
+        trades = self._reception.take_rest(url, body)
+        try:
+            return [row.a for row in msgspec.json.decode(body, type=list[_AggTrade])], trades
+        except msgspec.DecodeError:
+            return [], trades  # it is counted among what did not decode
 
-    def _pass_on(self, trades: list[Trade]) -> None:
-        self._reception.counts.refilled += len(trades)
-        self._reception.tell([*trades], self._reception.present_ns())
-
-    def _tell(self, hole: TradeHole, filled: int, why: str) -> None:
-        """One gap for the hole, with how it was mended."""
+    def _tell(self, hole: TradeHole, brought: int, why: str) -> None:
+        """One gap for the hole, with how it was mended. What REST did not have to bring came late by the stream."""
         symbol, first_id, last_id, from_ns, to_ns = hole
-        reason = f"aggTrades {first_id}-{last_id} missed, "
-        reason += f"{filled} refilled by REST: {why}" if why else "refilled by REST"
+        reason = f"aggTrades {first_id}-{last_id} missed, {brought} refilled by REST"
+        reason = f"{reason}: {why}" if why else reason
         gaps: list[Event] = [Gap(symbol, TRADES.name, from_ns, to_ns, reason, not why)]
         self._reception.tell(gaps, self._reception.present_ns())
         if why:

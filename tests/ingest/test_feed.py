@@ -1,118 +1,17 @@
 """Feeds over real sockets: a small server on loopback that speaks the virtual clock, or plainly, and misbehaves."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import replace
-from http import HTTPStatus
-from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
-from websockets.datastructures import Headers
-from websockets.http11 import Request, Response
 
-from core.config import Capture, Config, Hosts
+from core.config import Capture, Config
 from core.errors import StageError
 from core.servers import local_hosts
-from ingest.events import BookUpdate, Event, Gap, Quote, Trade
-from ingest.feed import Feed, FeedOptions
+from ingest.events import BookUpdate, Gap, Quote, Trade
 from ingest.feeds import Step, make_feeds, merged, opened
-from ingest.receive_clock import ReceiveClock
 from ingest.transport import VIRTUAL_CLOCK
-from ingest.venues import Plan, plans
-
-Play = Callable[[ServerConnection, int], Awaitable[None]]
-SNAPSHOT = b'{"lastUpdateId":100,"E":1,"T":2,"bids":[["1.0","1"]],"asks":[["2.0","1"]]}'
-
-
-def quote(update_id: int) -> str:
-    data = f'{{"e":"bookTicker","u":{update_id},"E":1,"T":1,"s":"BTCUSDT","b":"1.5","B":"1","a":"1.6","A":"1"}}'
-    return f'{{"stream":"btcusdt@bookTicker","data":{data}}}'
-
-
-def trade(number: int) -> str:
-    data = f'{{"e":"aggTrade","E":1,"s":"BTCUSDT","a":{number},"p":"1.5","q":"1","T":1,"m":true}}'
-    return f'{{"stream":"btcusdt@aggTrade","data":{data}}}'
-
-
-def depth(first: int, last: int, prev: int) -> str:
-    data = f'{{"e":"depthUpdate","E":1,"T":1,"s":"BTCUSDT","U":{first},"u":{last},"pu":{prev},"b":[],"a":[]}}'
-    return f'{{"stream":"btcusdt@depth@500ms","data":{data}}}'
-
-
-@asynccontextmanager
-async def server(play: Play, virtual: bool = True, rest: bytes = SNAPSHOT, status: int = 200) -> AsyncIterator[Hosts]:
-    """A venue on loopback: acknowledges subscriptions, waits for the clock if virtual, then plays (socket, visit)."""
-    visits = 0
-
-    def answer(_: ServerConnection, request: Request) -> Response | None:
-        if request.headers.get("Upgrade"):
-            return None
-        headers = Headers({"Content-Length": str(len(rest)), "Connection": "close"})
-        return Response(status, HTTPStatus(status).phrase, headers, rest)
-
-    async def handler(socket: ServerConnection) -> None:
-        nonlocal visits
-        visits += 1
-        visit = visits
-        async for message in socket:
-            request = json.loads(message)
-            if "clock" not in request:
-                ack = '{"result":null,"id":1}' if "method" in request else '{"success":true,"op":"subscribe"}'
-                await socket.send(f"1000 {ack}" if virtual else ack)
-            if "clock" in request or not virtual:
-                await play(socket, visit)
-
-    async with serve(
-        handler,
-        "127.0.0.1",
-        0,
-        process_request=answer,
-        select_subprotocol=lambda _, offered: VIRTUAL_CLOCK if virtual and VIRTUAL_CLOCK in offered else None,
-    ) as running:
-        yield local_hosts(f"127.0.0.1:{running.sockets[0].getsockname()[1]}")
-
-
-def public_feed(
-    hosts: Hosts,
-    virtual: bool = True,
-    capture: Capture | None = None,
-    patience_s: float | None = None,
-    **options: Any,
-) -> Feed:
-    """The USD-M /public connection for BTCUSDT; `patience_s` is that with its best prices."""
-    plan = plans(["binance_um:BTCUSDT"], capture or Capture(depth="off"), hosts)[0]
-    silence_s = {("BTCUSDT", "top_of_book"): patience_s} if patience_s else {}
-    return feed_of(replace(plan, silence_s=silence_s), virtual, **options)
-
-
-def feed_of(plan: Plan, virtual: bool = False, **options: Any) -> Feed:
-    defaults: dict[str, Any] = {"connect_timeout_s": 2.0, "say": lambda text: None}
-    return Feed(plan, FeedOptions(ReceiveClock(), virtual, **(defaults | options)))
-
-
-async def read(feed: Feed, until: int | None = None) -> list[Event]:
-    """All events of a feed, or the first `until` of them."""
-    events: list[Event] = []
-    enough = asyncio.Event()
-
-    def sink(_: Feed, recv_ns: int, received: list[Event]) -> None:
-        events.extend(received)
-        if until is not None and len(events) >= until:
-            enough.set()
-
-    async with opened([feed]):
-        running = asyncio.create_task(feed.run(sink))
-        waiting = asyncio.create_task(enough.wait())
-        await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED, timeout=20)
-        waiting.cancel()
-        if running.done():
-            running.result()
-        running.cancel()
-        await asyncio.gather(running, waiting, return_exceptions=True)
-    return events
+from tests.ingest.feed_server import SNAPSHOT, depth, public_feed, quote, read, server, trade
 
 
 def test_virtual_times_are_taken_from_the_server_to_the_end_of_the_stream() -> None:
@@ -179,16 +78,16 @@ def test_a_lost_connection_is_made_again_and_what_was_missed_is_a_gap(virtual: b
 
 def test_a_book_that_lost_a_change_gets_a_new_snapshot() -> None:
     async def play(socket: ServerConnection, visit: int) -> None:
-        for recv_ns, frame in ((2000, depth(99, 101, 98)), (3000, depth(102, 103, 101)), (4000, depth(99, 110, 99))):
+        for recv_ns, frame in ((2000, depth(99, 101, 98)), (3000, depth(102, 103, 101)), (4000, depth(106, 110, 105))):
             await socket.send(f"{recv_ns} {frame}")
         await asyncio.sleep(1.0)  # real time for the snapshot, which the market does not wait for
         await socket.close(1000, "end of stream")
 
     async def scenario() -> None:
-        async with server(play) as hosts:
+        async with server(play, True, SNAPSHOT, SNAPSHOT.replace(b"100", b"107")) as hosts:
             events = await read(public_feed(hosts, capture=Capture()))
         snapshots = [event for event in events if isinstance(event, BookUpdate) and event.is_snapshot]
-        assert [event.update_id for event in snapshots] == [100, 100]
+        assert [event.update_id for event in snapshots] == [100, 107]
         gaps = [event for event in events if isinstance(event, Gap)]
         assert ("book_deltas", 3000, True) in [(gap.stream, gap.from_ns, gap.mended) for gap in gaps]
 
@@ -202,7 +101,7 @@ def test_without_a_snapshot_the_capture_goes_on_and_says_so() -> None:
         await socket.close(1000, "end of stream")
 
     async def scenario() -> None:
-        async with server(play, rest=b'{"code":-1121,"msg":"Invalid symbol."}', status=400) as hosts:
+        async with server(play, True, b'{"code":-1121,"msg":"Invalid symbol."}', status=400) as hosts:
             events = await read(public_feed(hosts, capture=Capture()))
         assert [type(event) for event in events] == [BookUpdate, Quote, Gap]
         assert isinstance(events[-1], Gap)

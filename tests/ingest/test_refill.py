@@ -1,0 +1,142 @@
+"""Trades that a stream left out: fetched by REST page by page, each hole one gap that tells how it was mended."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from websockets.asyncio.server import ServerConnection
+
+from ingest.events import Gap, Trade
+from tests.ingest.feed_server import Venue, market_feed, reading, rest_trades, server, trade, venue
+
+Rest = Callable[[str], tuple[int, bytes]]
+
+
+def by_id(most: int, last: int = 10**9) -> Rest:
+    """A venue's REST that knows all trades up to `last` and gives `most` at once."""
+
+    def rest(path: str) -> tuple[int, bytes]:
+        first = int(parse_qs(urlsplit(path).query)["fromId"][0])
+        return 200, rest_trades(first, min(first + most - 1, last))
+
+    return rest
+
+
+def gaps_and_trades(found: Venue, *numbers: int, **options: object) -> tuple[list[Gap], list[Trade]]:
+    """What a feed tells of trades with these numbers, once every hole has been told."""
+
+    async def scenario() -> tuple[list[Gap], list[Trade]]:
+        async with venue(rest=found.rest) as served:
+            feed = market_feed(served.hosts, **options)
+            async with reading(feed) as events:
+                while not served.sockets:
+                    await asyncio.sleep(0.01)
+                await served.push(*(trade(number) for number in numbers))
+                holes = sum(after > before + 1 for before, after in pairwise(numbers))
+                await events.reached(holes, Gap)
+            found.asked = served.asked
+            assert feed.counts.refilled == sum(event.recv_assumed for event in events.of(Trade))
+            return events.of(Gap), events.of(Trade)
+
+    return asyncio.run(scenario())
+
+
+def test_missed_trades_are_fetched_and_the_gap_is_mended() -> None:
+    found = Venue(rest=by_id(1000))
+    (gap,), trades = gaps_and_trades(found, 4, 9, 10)
+    assert sorted(int(event.trade_id) for event in trades) == [4, 5, 6, 7, 8, 9, 10]
+    before, after = (next(event for event in trades if event.trade_id == name) for name in ("4", "9"))
+    assert (gap.symbol, gap.stream, gap.mended) == ("BTCUSDT", "trades", True)
+    assert (gap.from_ns, gap.to_ns) == (before.recv_ns, after.recv_ns)
+    assert gap.reason == "aggTrades 5-8 missed, 4 refilled by REST"
+    filled = [event for event in trades if event.recv_assumed]
+    assert [int(event.trade_id) for event in filled] == [5, 6, 7, 8]
+    assert all(gap.from_ns <= event.recv_ns <= gap.to_ns for event in filled)
+    assert len(found.asked) == 1
+
+
+def test_a_long_hole_is_fetched_page_by_page_and_holes_one_after_another() -> None:
+    found = Venue(rest=by_id(10))
+    gaps, trades = gaps_and_trades(found, 1, 27, 28, 30)
+    assert sorted(int(event.trade_id) for event in trades) == list(range(1, 31))
+    assert [gap.mended for gap in gaps] == [True, True]
+    assert [parse_qs(urlsplit(path).query)["fromId"] for path in found.asked] == [["2"], ["12"], ["22"], ["29"]]
+    assert "0 refilled" in gaps[1].reason  # the page before had it
+
+
+@pytest.mark.parametrize(
+    ("rest", "numbers", "why"),
+    [
+        (by_id(10, last=14), (1, 27), r"13 refilled by REST: the venue gives no trade 15"),
+        (lambda path: (400, b'{"code":-1121,"msg":"Invalid symbol."}'), (1, 5), "0 refilled by REST: .* HTTP 400"),
+        (lambda path: (200, b"garbage"), (1, 5), "0 refilled by REST: the venue gives no trade 2"),
+    ],
+)
+def test_what_cannot_be_fetched_stays_a_gap_that_says_why(rest: Rest, numbers: tuple[int, ...], why: str) -> None:
+    (gap,), _ = gaps_and_trades(Venue(rest=rest), *numbers)
+    assert not gap.mended
+    assert re.search(why, gap.reason)
+
+
+def test_holes_that_still_wait_when_the_capture_ends_are_told() -> None:
+    async def scenario() -> None:
+        async with venue(rest=by_id(1000)) as found:
+            async with reading(market_feed(found.hosts)) as events:
+                while not found.sockets:
+                    await asyncio.sleep(0.01)
+                await found.push(trade(1), trade(5))
+                await events.reached(2, Trade)
+                assert events.of(Gap) == []
+            (gap,) = events.of(Gap)
+        assert (gap.mended, gap.reason) == (False, "aggTrades 2-4 missed, 0 refilled by REST: the capture ended first")
+
+    asyncio.run(scenario())
+
+
+def test_who_acts_on_trades_gets_none_late_but_the_gap() -> None:
+    (gap,), trades = gaps_and_trades(Venue(rest=by_id(1000)), 1, 5, refill=False)
+    assert [int(event.trade_id) for event in trades] == [1, 5]
+    assert not gap.mended
+
+
+def test_after_a_lost_connection_only_missed_trades_are_a_gap() -> None:
+    """Ids tell what a reconnect cost: nothing here, so the trades have no gap, while other streams of it have."""
+
+    async def play(socket: ServerConnection, visit: int) -> None:
+        await socket.send(trade(visit))
+        if visit == 1:
+            await asyncio.sleep(0.1)
+            socket.transport.abort()
+
+    async def scenario() -> None:
+        async with server(play, virtual=False) as hosts:
+            feed = market_feed(hosts)
+            async with reading(feed) as events:
+                await events.reached(2, Trade)
+        gaps = events.of(Gap)
+        assert {gap.stream for gap in gaps} == {"mark_prices", "liquidations"}
+        assert all(gap.reason.startswith("connection lost") for gap in gaps)
+
+    asyncio.run(scenario())
+
+
+def test_a_lost_connection_after_which_no_trade_came_is_a_gap_of_the_trades_too() -> None:
+    async def play(socket: ServerConnection, visit: int) -> None:
+        if visit == 1:
+            await socket.send(trade(visit))
+            await asyncio.sleep(0.1)
+            socket.transport.abort()
+
+    async def scenario() -> None:
+        async with server(play, virtual=False) as hosts:
+            async with reading(market_feed(hosts)) as events:
+                await events.reached(2, Gap)
+            first = events.of(Trade)[0]
+        (gap,) = [gap for gap in events.of(Gap) if gap.stream == "trades"]
+        assert gap.from_ns == first.recv_ns < gap.to_ns
+        assert gap.reason == "connection lost, and no trade since"
+
+    asyncio.run(scenario())
