@@ -50,7 +50,7 @@ def made_up_day(n_events: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     times = dict.fromkeys(("exch_ns", "recv_ns", "update_id"), times_ns[~is_trade])
     qty = rng.exponential(1.0, (2, n_events - n_trades))
     prices = {"bid_price": bid[~is_trade], "bid_qty": qty[0], "ask_price": bid[~is_trade] + 0.1, "ask_qty": qty[1]}
-    top = pl.DataFrame({**times, **prices}).with_columns(exch_assumed=False)
+    top = pl.DataFrame({**times, **prices}).with_columns(exch_assumed=False, recv_assumed=False)
     traded = pl.DataFrame(
         {
             "exch_ns": times_ns[is_trade],
@@ -59,6 +59,7 @@ def made_up_day(n_events: int) -> tuple[pl.DataFrame, pl.DataFrame]:
             "price": bid[is_trade],
             "qty": rng.exponential(0.1, n_trades),
             "taker_side": np.where(rng.random(n_trades) < 0.5, "buy", "sell"),
+            "recv_assumed": np.zeros(n_trades, bool),
         },
         schema_overrides={"taker_side": schema.TAKER_SIDE},
     )

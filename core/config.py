@@ -43,7 +43,12 @@ Family = Literal["hgb", "lightgbm", "catboost"]
 StreamKind = Literal["quotes", "trades", "depth", "partial", "marks", "liquidations", "klines"]
 RestFault = Literal[403, 418, 429, 451, 500, 503, "timeout", "cut", "garbled"]
 Duration = Annotated[str, Meta(pattern=r"^[1-9]\d*(ms|s|m|h|d)$")]
-BarClock = Annotated[str, Meta(pattern=r"^(time_[1-9]\d*(ms|s|m|h|d)|volume_(?!0+(\.0+)?$)\d+(\.\d+)?)$")]
+BarClock = Annotated[
+    str,
+    Meta(
+        pattern=r"^(time_[1-9]\d*(ms|s|m|h|d)|(renko|range|(volume|dollar|tick)(_imbalance|_run)?)_(?!0+(\.0+)?$)\d+(\.\d+)?)$"
+    ),
+]
 Day = Annotated[str, Meta(pattern=r"^(\d{4}-\d\d-\d\d)?$")]
 Instant = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
 
@@ -256,7 +261,7 @@ class Config(Section, frozen=True):
     seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 1  # what the training libraries take
     # None: the default four; in replay whatever the frames hold.
     symbols: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
-    bars: BarClock = "time_200ms"  # also volume_<base quantity>
+    bars: BarClock = "time_200ms"  # the others: research/clocks.py
     decision: Duration = "1s"  # how often the policy looks, on time bars; every bar on volume bars
     capture: Capture = Capture()
     replay: Replay = Replay()

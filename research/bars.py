@@ -6,11 +6,12 @@ same one. Bars see the receive clock only.
 Time bars are half-open [open_ns, close_ns), aligned to the UTC epoch; bar_index = open_ns // step. A bar without a
 valid quote, a trade or a liquidation carries the book forward and is marked `is_empty`.
 
-Volume bars close at the end of the receipt instant in which their base volume is reached: trades are not split, the
-excess is not carried into the next bar, and what came in one frame (equal recv_ns) stays together, because nobody can
-decide inside a frame. close_ns is that instant + 1 ns, so that the interval is half-open as well. They are anchored at
-00:00 UTC: midnight closes the bar short, which its close_ns % 1 d == 0 tells; a bar without an event is not written.
-bar_index counts on from 1,000,000 x (days since 1970) at the first start.
+Bars of the other clocks (volume, dollar, tick, renko, range, imbalance and run bars, event_clocks.py) close at the end
+of the receipt instant in which they are full: trades are not split, the excess is not carried into the next bar, and
+what came in one frame (equal recv_ns) stays together, because nobody can decide inside a frame. close_ns is that
+instant + 1 ns, so that the interval is half-open as well. They are anchored at 00:00 UTC: midnight closes the bar
+short, which its close_ns % 1 d == 0 tells; a bar without an event is not written. bar_index counts on from 1,000,000 x
+(days since 1970) at the first start.
 
 Book. A quote is valid if 0 < bid < ask and both sizes are finite and not negative. Crossed, locked and one-sided quotes
 are ignored: the last valid one stands. The mid is a step function of time: open_price is its value as the bar opens
@@ -42,6 +43,7 @@ from core.schema import BOOK_DELTAS
 from core.units import NS_PER_DAY, NS_PER_MINUTE
 from ingest.events import Event, Gap, Liquidation, Mark, Quote, Trade
 from research.clocks import Clock
+from research.event_clocks import MEMORY_SIZE, TIME, is_full
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
@@ -66,7 +68,8 @@ BAR_COLUMNS: Final = (
     "is_empty", "has_gap",
 )  # fmt: skip
 _BID, _BID_QTY, _ASK, _ASK_QTY, _OPEN, _HIGH, _LOW, _CLOSE = range(8)
-_BUY_QTY, _SELL_QTY, _BUY_USD, _, _BUY_COUNT, _, _OFI, _QUOTES, _LIQ_LONG, _, _LIQ_COUNT = range(8, 19)
+_BUY_QTY, _SELL_QTY, _BUY_USD, _SELL_USD, _BUY_COUNT, _SELL_COUNT = range(8, 14)
+_OFI, _QUOTES, _LIQ_LONG, _, _LIQ_COUNT = range(14, 19)
 _MARK, _INDEX, _FUNDING, _INTEREST, _IS_EMPTY, _HAS_GAP = range(19, 25)
 
 # The state besides the row being filled: times and flags of the open bar.
@@ -75,7 +78,6 @@ _OPEN_NS, _DUE_NS, _BAR_INDEX, _LAST_NS, _SEEN_NS, _STARTED, _HAS_BOOK, _CHAINED
 SILENCE_NS: Final = 10 * NS_PER_MINUTE  # the longest true silence recorded of an illiquid spot pair is 43 s
 NEVER_NS: Final = 2**63 - 1
 _BARS_PER_DAY: Final = 1_000_000  # numbers volume bars: more than any day holds, so that fresh starts never collide
-_NEARLY: Final = 1.0 - 1e-9  # ten trades of 0.1 sum to a rounding error less than 1.0
 _ROOM: Final = 4096  # rows of the output buffer; a day is copied out in pieces
 _OUT_OF_ORDER: Final = -1
 
@@ -101,6 +103,7 @@ class Bars:
         self._silence_ns = max(SILENCE_NS, clock.step_ns)
         self._state = np.zeros(_N_STATE, np.int64)
         self._row = np.zeros(len(BAR_COLUMNS))
+        self._memory = np.zeros(MEMORY_SIZE)
         self._times_out = np.empty((_ROOM, 3), np.int64)
         self._rows_out = np.empty((_ROOM, len(BAR_COLUMNS)))
 
@@ -120,24 +123,26 @@ class Bars:
 
     def save(self) -> dict[str, NDArray[Any]]:
         """All state as arrays that `np.savez` takes without pickling."""
-        return {"clock": np.array(self.clock.name), "state": self._state.copy(), "row": self._row.copy()}
+        arrays = {"state": self._state, "row": self._row, "memory": self._memory}
+        return {"clock": np.array(self.clock.name), **{name: array.copy() for name, array in arrays.items()}}
 
     def restore(self, saved: Mapping[str, NDArray[Any]]) -> None:
         """Go on from a `save`. Raises ValueError if it was made on another clock or by another layout of state."""
         if str(saved["clock"]) != self.clock.name:
             raise ValueError(f"state is of bars {saved['clock']}, wanted {self.clock.name}: rebuild the bars")
-        if saved["state"].shape != self._state.shape or saved["row"].shape != self._row.shape:
+        arrays = {"state": self._state, "row": self._row, "memory": self._memory}
+        if any(name not in saved or saved[name].shape != array.shape for name, array in arrays.items()):
             raise ValueError("state was saved by another version of the bars: rebuild the bars")
-        self._state[:] = saved["state"]
-        self._row[:] = saved["row"]
+        for name, array in arrays.items():
+            array[:] = saved[name]
 
     def _run(self, events: Events, until_ns: int) -> ClosedBars:
         done = 0
         pieces: list[ClosedBars] = []
         while True:
             done, made = _run(
-                events, done, until_ns, self.clock.step_ns, self.clock.target_qty, self._silence_ns,
-                self._state, self._row, self._times_out, self._rows_out,
+                events, done, until_ns, self.clock.step_ns, self.clock.kind, self.clock.size, self._silence_ns,
+                self._state, self._row, self._memory, self._times_out, self._rows_out,
             )  # fmt: skip
             if made == _OUT_OF_ORDER:
                 raise ValueError(f"event {done} came at {events['recv_ns'][done]}, after {self._state[_SEEN_NS]}")
@@ -239,17 +244,19 @@ def _run(
     begin: int,
     until_ns: int,
     step_ns: int,
-    target_qty: float,
+    kind: int,
+    size: float,
     silence_ns: int,
     state: Ints,
     row: Floats,
+    memory: Floats,
     times_out: Ints,
     rows_out: Floats,
 ) -> tuple[int, int]:
     """Take events from `begin`, then close bars up to `until_ns`. Returns (next event, bars written).
 
     Stops when the buffers (room, 3) and (room, 25) are full: empty them and call again. -1 bars: that event is out of
-    order. All that must outlive a call is in `state` (8,) and `row` (25,).
+    order. All that must outlive a call is in `state` (8,), `row` (25,) and `memory` (5,).
     """
     made = 0
     for i in range(begin, events.size):
@@ -264,8 +271,11 @@ def _run(
         state[_LAST_NS] = event.recv_ns
         state[_SEEN_NS] = event.recv_ns
         _take(event, state, row)
-        if target_qty > 0.0 and row[_BUY_QTY] + row[_SELL_QTY] >= target_qty * _NEARLY:
-            state[_DUE_NS] = event.recv_ns + 1
+        if kind != TIME and state[_DUE_NS] != event.recv_ns + 1 and event.kind in (QUOTE, TRADE):
+            bought = row[_BUY_QTY], row[_BUY_USD], row[_BUY_COUNT]
+            sold = row[_SELL_QTY], row[_SELL_USD], row[_SELL_COUNT]
+            if is_full(kind, size, bought, sold, (row[_OPEN], row[_HIGH], row[_LOW], row[_CLOSE]), memory):
+                state[_DUE_NS] = event.recv_ns + 1
     made = _close_bars(until_ns, step_ns, silence_ns, state, row, times_out, rows_out, made)
     state[_SEEN_NS] = max(state[_SEEN_NS], until_ns)
     return events.size, made

@@ -37,7 +37,7 @@ from research.day_state import Arrays, load_state, save_state, state_hash, state
 
 READS, WRITES = (TOP_OF_BOOK, TRADES, LIQUIDATIONS, MARK_PRICES, GAPS), (BARS,)
 
-VERSION: Final = 1  # of what a bar means: a change of the kernel raises it, and every partition is built again
+VERSION: Final = 2  # of what a bar means: a change of the kernel raises it, and every partition is built again
 _WORKERS: Final = 2  # symbols at a time: the kernels release the GIL
 _SLICE_ROWS: Final = 500_000  # events merged at a time: 24 MB, which the allocator keeps instead of faulting in anew
 _COIN_MARGINED: Final = "binance_cm"

@@ -1,7 +1,9 @@
 """Bar clocks: when a bar closes, and which closes are decisions.
 
-`time_200ms` closes every 200 ms of UTC (100 ms to 1 d, a whole number of them in a day); `volume_10` closes when 10
-base units have traded. Decisions on time bars lie on a coarser grid of their own; on volume bars each bar is one.
+`time_200ms` closes every 200 ms of UTC (100 ms to 1 d, a whole number of them in a day); all others close with what
+happens: `volume_10` (base units), `dollar_1000000` (quote notional), `tick_500` (trades), `renko_5` and `range_10` (bps
+of the mid), `tick_imbalance_200` and `tick_run_200` (trades in the first bar), and so with `volume_` and `dollar_` in
+place of `tick_`. Decisions on time bars lie on a coarser grid of their own; on the others each bar is one.
 """
 
 from dataclasses import dataclass
@@ -12,17 +14,19 @@ from numpy.typing import NDArray
 
 from core.errors import ConfigError
 from core.units import NS_PER_DAY, NS_PER_MS, parse_duration_ns
+from research.event_clocks import KINDS, TIME
 
 SHORTEST_NS: Final = 100 * NS_PER_MS
 
 
 @dataclass(frozen=True)
 class Clock:
-    """`step_ns`: length of a time bar, 0 on volume bars. `target_qty`: base volume of a bar, 0 on time bars."""
+    """`step_ns`: length of a time bar, 0 on the others. `kind`, `size`: how the others close (event_clocks.py)."""
 
     name: str
     step_ns: int
-    target_qty: float
+    kind: int = TIME
+    size: float = 0.0
 
     @property
     def is_time(self) -> bool:
@@ -31,19 +35,20 @@ class Clock:
 
 def parse_clock(name: str) -> Clock:
     """The clock of a name such as `time_200ms` or `volume_10`. Raises ConfigError for anything else."""
-    kind, _, size = name.partition("_")
+    kind, _, size = name.rpartition("_")
     try:
         if kind == "time":
-            return Clock(name, _time_step_ns(size), 0.0)
-        if kind == "volume":
-            return Clock(name, 0, _volume_qty(size))
+            return Clock(name, _time_step_ns(size))
+        if kind in KINDS:
+            return Clock(name, 0, KINDS[kind], _size_of_bar(size))
     except ValueError as error:
         raise ConfigError(f"bars: {name!r}: {error} - at `$.bars`") from error
-    raise ConfigError(f"bars: a clock is time_<duration> or volume_<base quantity>, was {name!r} - at `$.bars`")
+    kinds = ", ".join(f"{kind}_<size>" for kind in KINDS if kind != "time")
+    raise ConfigError(f"bars: a clock is time_<duration> or one of {kinds}, was {name!r} - at `$.bars`")
 
 
 def decision_step_ns(clock: Clock, decision: str) -> int:
-    """The decision grid's step on time bars; 0 on volume bars, where each bar is a decision.
+    """The decision grid's step on time bars; 0 on the others, where each bar is a decision.
 
     Raises ConfigError where a decision would fall inside a bar.
     """
@@ -72,8 +77,8 @@ def _time_step_ns(size: str) -> int:
     return step_ns
 
 
-def _volume_qty(size: str) -> float:
-    quantity = float(size)
-    if not 0.0 < quantity < float("inf"):
-        raise ValueError("a volume bar needs a finite base quantity above 0")
-    return quantity
+def _size_of_bar(size: str) -> float:
+    value = float(size)
+    if not 0.0 < value < float("inf"):
+        raise ValueError("a bar needs a finite size above 0")
+    return value

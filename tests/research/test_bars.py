@@ -2,10 +2,11 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
@@ -37,7 +38,10 @@ from research.clocks import Clock, parse_clock
 
 DAY_NS = 20_000 * NS_PER_DAY
 NAN = math.nan
-CLOCKS = ("time_1s", "time_1m", "time_1h", "volume_3")
+CLOCKS = (
+    "time_1s", "time_1m", "time_1h", "volume_3", "dollar_300", "tick_4", "renko_80", "range_150",
+    "tick_imbalance_3", "volume_imbalance_3", "dollar_imbalance_4", "tick_run_3", "volume_run_4", "dollar_run_3",
+)  # fmt: skip
 
 
 def events_of(*rows: tuple[Any, ...]) -> np.ndarray:
@@ -267,7 +271,7 @@ class Span(NamedTuple):
 def twin(events: np.ndarray, clock: Clock, now_ns: int) -> ClosedBars:
     """Bars from their definition: cut the stretches between silences into spans, then look at what lies in each."""
     silence_ns = max(SILENCE_NS, clock.step_ns)
-    spans_of = time_spans if clock.is_time else volume_spans
+    rule = RULES[clock.name.rpartition("_")[0]](clock.size) if not clock.is_time else None
     written: list[tuple[Span, int, list[float]]] = []
     index = 0
     stretches = cut_at_silences(list(events), silence_ns)
@@ -278,7 +282,8 @@ def twin(events: np.ndarray, clock: Clock, now_ns: int) -> ClosedBars:
         first_ns = int(stretch[0]["recv_ns"])
         index = max(index, first_ns // clock.step_ns if clock.is_time else first_ns // NS_PER_DAY * 1_000_000)
         memory: dict[str, Any] = {"book": None, "before": None, "marks": [NAN] * 4, "gap": number > 0}
-        for span in spans_of(stretch, clock, dead_ns, end_ns):
+        spans = event_spans(stretch, rule, dead_ns, end_ns) if rule else time_spans(stretch, clock, end_ns)
+        for span in spans:
             values = look(span, memory)
             if values is not None:
                 written.append((span, span.open_ns // clock.step_ns if clock.is_time else index, values))
@@ -293,7 +298,7 @@ def cut_at_silences(events: list[Any], silence_ns: int) -> list[list[Any]]:
     return [events[a:b] for a, b in pairwise([0, *cuts, len(events)])] if events else []
 
 
-def time_spans(stretch: list[Any], clock: Clock, _: int, end_ns: int) -> Iterator[Span]:
+def time_spans(stretch: list[Any], clock: Clock, end_ns: int) -> Iterator[Span]:
     open_ns = int(stretch[0]["recv_ns"]) // clock.step_ns * clock.step_ns
     while open_ns + clock.step_ns <= end_ns:
         close_ns = open_ns + clock.step_ns
@@ -301,21 +306,132 @@ def time_spans(stretch: list[Any], clock: Clock, _: int, end_ns: int) -> Iterato
         open_ns = close_ns
 
 
-def volume_spans(stretch: list[Any], clock: Clock, dead_ns: int, end_ns: int) -> Iterator[Span]:
-    open_ns, inside = int(stretch[0]["recv_ns"]), []
+def event_spans(stretch: list[Any], rule: "Rule", dead_ns: int, end_ns: int) -> Iterator[Span]:
+    open_ns, inside, mid = int(stretch[0]["recv_ns"]), [], NAN
     for recv_ns, instant in groupby(stretch, key=lambda event: int(event["recv_ns"])):
         today_ns = recv_ns // NS_PER_DAY * NS_PER_DAY
         if today_ns > open_ns and any(map(acts, inside)):
             yield Span(open_ns, today_ns, inside)  # a stretch has no silence of a day: the midnight is the last one
-            inside = []
+            inside, mid = [], last_mid(inside, mid)
         open_ns = max(open_ns, today_ns)
-        inside += list(instant)
-        if sum(event["b"] for event in inside if event["kind"] == TRADE) >= clock.target_qty and recv_ns < end_ns:
+        is_full = False
+        for event in instant:
+            inside.append(event)
+            if event["kind"] in (TRADE, QUOTE) and not is_full:
+                is_full = rule.is_full(Flow.of(inside), mids_of(inside, mid))
+        if is_full and recv_ns < end_ns:
             yield Span(open_ns, recv_ns + 1, inside)
-            open_ns, inside = recv_ns + 1, []
+            open_ns, inside, mid = recv_ns + 1, [], last_mid(inside, mid)
     close_ns = min(dead_ns, (open_ns // NS_PER_DAY + 1) * NS_PER_DAY)
     if any(map(acts, inside)) and close_ns <= end_ns:
         yield Span(open_ns, close_ns, inside)
+
+
+def mids_of(inside: list[Any], before: float) -> list[float]:
+    """The values of the mid in a bar, that before it first; none while there is no book."""
+    mids = [(event["a"] + event["c"]) / 2 for event in inside if is_valid(event)]
+    return mids if math.isnan(before) else [before, *mids]
+
+
+def last_mid(inside: list[Any], before: float) -> float:
+    return [before, *mids_of(inside, NAN)][-1]
+
+
+class Flow(NamedTuple):
+    """What takers bought and sold in a bar: quantity, notional, count."""
+
+    bought: tuple[float, float, float]
+    sold: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, inside: list[Any]) -> "Flow":
+        sides = [[event for event in inside if event["kind"] == TRADE and event["side"] == side] for side in (1, -1)]
+        return cls(
+            *[(sum(e["b"] for e in each), sum(e["a"] * e["b"] for e in each), float(len(each))) for each in sides]
+        )
+
+
+class Rule(Protocol):
+    def is_full(self, flow: Flow, mids: list[float]) -> bool: ...
+
+
+class Amount:
+    def __init__(self, of: int, size: float) -> None:
+        self.of, self.size = of, size
+
+    def is_full(self, flow: Flow, mids: list[float]) -> bool:
+        return flow.bought[self.of] + flow.sold[self.of] >= self.size * NEARLY
+
+
+class Range:
+    def __init__(self, size: float) -> None:
+        self.size = size
+
+    def is_full(self, flow: Flow, mids: list[float]) -> bool:
+        return bool(mids) and max(mids) - min(mids) >= self.size / 1e4 * mids[0] * NEARLY
+
+
+class Renko:
+    """Bricks by walking them one at a time."""
+
+    def __init__(self, size: float) -> None:
+        self.step, self.low, self.high = 1 + size / 1e4, 0.0, 0.0
+
+    def is_full(self, flow: Flow, mids: list[float]) -> bool:
+        if not mids:
+            return False
+        if not self.low:
+            self.low = self.high = mids[-1]
+            return False
+        before = self.low, self.high
+        while mids[-1] >= self.high * self.step * (1 - 1e-12):
+            self.low, self.high = self.high, self.high * self.step
+        while mids[-1] <= self.low / self.step * (1 + 1e-12):
+            self.low, self.high = self.low / self.step, self.low
+        return before != (self.low, self.high)
+
+
+class Gathered:
+    """Imbalance and run bars; `expected` holds trades per bar, and flows bought and sold per trade."""
+
+    def __init__(self, of: int, signed: bool, size: float) -> None:
+        self.of, self.signed, self.size = of, signed, size
+        self.expected: list[float] = []
+
+    def is_full(self, flow: Flow, mids: list[float]) -> bool:
+        bought, sold, trades = flow.bought[self.of], flow.sold[self.of], flow.bought[2] + flow.sold[2]
+        if not trades or (not self.expected and trades < self.size):
+            return False
+        now = [trades, bought / trades, sold / trades]
+        if not self.expected:
+            self.expected = now
+            return True
+        count, buys, sells = self.expected
+        if self.signed:
+            is_due = abs(bought - sold) >= NEARLY * max(count * abs(buys - sells), count**0.5 * (buys + sells))
+        else:
+            is_due = max(bought, sold) >= NEARLY * count * max(buys, sells)
+        if is_due:
+            keep = 0.5**0.1
+            self.expected = [keep * old + (1 - keep) * new for old, new in zip(self.expected, now, strict=True)]
+            self.expected[0] = min(max(self.expected[0], self.size / 4), self.size * 4)
+        return is_due
+
+
+NEARLY = 1 - 1e-9
+RULES: dict[str, Callable[[float], Rule]] = {
+    "volume": partial(Amount, 0),
+    "dollar": partial(Amount, 1),
+    "tick": partial(Amount, 2),
+    "renko": Renko,
+    "range": Range,
+    "volume_imbalance": partial(Gathered, 0, True),
+    "dollar_imbalance": partial(Gathered, 1, True),
+    "tick_imbalance": partial(Gathered, 2, True),
+    "volume_run": partial(Gathered, 0, False),
+    "dollar_run": partial(Gathered, 1, False),
+    "tick_run": partial(Gathered, 2, False),
+}
 
 
 def is_valid(event: Any) -> bool:
@@ -407,7 +523,7 @@ def end_of(events: np.ndarray, after_ns: int) -> int:
     return int(events["recv_ns"][-1]) + after_ns if events.size else DAY_NS
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(streams(), st.sampled_from(CLOCKS), st.sampled_from([0, 1, NS_PER_S, NS_PER_HOUR, 3 * NS_PER_DAY]))
 def test_the_kernel_equals_its_slow_twin(events: np.ndarray, clock: str, after_ns: int) -> None:
     now_ns = end_of(events, after_ns)

@@ -6,20 +6,27 @@ import pytest
 from core.errors import ConfigError
 from core.units import NS_PER_DAY, NS_PER_MS, NS_PER_S
 from research.clocks import Clock, decision_step_ns, is_decision, parse_clock
+from research.event_clocks import DOLLAR, DOLLAR_RUN, RANGE, RENKO, TICK, TICK_IMBALANCE, TIME, VOLUME
 
 
 @pytest.mark.parametrize(
-    ("name", "step_ns", "target_qty"),
+    ("name", "step_ns", "kind", "size"),
     [
-        ("time_100ms", 100 * NS_PER_MS, 0.0),
-        ("time_200ms", 200 * NS_PER_MS, 0.0),
-        ("time_1d", NS_PER_DAY, 0.0),
-        ("volume_10", 0, 10.0),
-        ("volume_0.5", 0, 0.5),
+        ("time_100ms", 100 * NS_PER_MS, TIME, 0.0),
+        ("time_200ms", 200 * NS_PER_MS, TIME, 0.0),
+        ("time_1d", NS_PER_DAY, TIME, 0.0),
+        ("volume_10", 0, VOLUME, 10.0),
+        ("volume_0.5", 0, VOLUME, 0.5),
+        ("dollar_1000000", 0, DOLLAR, 1e6),
+        ("tick_500", 0, TICK, 500.0),
+        ("renko_2.5", 0, RENKO, 2.5),
+        ("range_10", 0, RANGE, 10.0),
+        ("tick_imbalance_200", 0, TICK_IMBALANCE, 200.0),
+        ("dollar_run_50", 0, DOLLAR_RUN, 50.0),
     ],
 )
-def test_a_clock_is_read_from_its_name(name: str, step_ns: int, target_qty: float) -> None:
-    assert parse_clock(name) == Clock(name, step_ns, target_qty)
+def test_a_clock_is_read_from_its_name(name: str, step_ns: int, kind: int, size: float) -> None:
+    assert parse_clock(name) == Clock(name, step_ns, kind, size)
     assert parse_clock(name).is_time == name.startswith("time")
 
 
@@ -35,7 +42,8 @@ def test_a_clock_is_read_from_its_name(name: str, step_ns: int, target_qty: floa
         ("volume_nan", "above 0"),
         ("volume_inf", "above 0"),
         ("volume_", "float"),
-        ("tick_10", "a clock is"),
+        ("bogus_10", "a clock is"),
+        ("tick", "a clock is"),
         ("", "a clock is"),
     ],
 )

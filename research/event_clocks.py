@@ -1,0 +1,106 @@
+"""When a bar that is not measured in time is full. One rule per kind of clock, asked after each event.
+
+volume, dollar, tick          so much base quantity, quote notional, or so many trades
+renko                         the mid is a whole brick of so many bps beyond the last brick; a turn thus takes two
+range                         the mid's high is so many bps above its low, of the bar's open
+tick_imbalance, volume_…      |signed flow| reaches what a bar is expected to gather: E[T] |E[b v]| (Lopez de Prado,
+                              "Advances in Financial Machine Learning", 2018, section 2.3.2.1-2), b the taker's side
+tick_run, volume_run, …       the larger of bought and sold flow reaches E[T] max(E[b=1 flow], E[b=-1 flow]) (2.3.2.3)
+
+E[T], the trades in a bar, and the mean flows per trade are exponentially weighted over the bars before (half-life 10).
+Two departures from the book, where these bars are known to shrink to one trade or to grow without end: E[T] stays
+within a quarter and four times its first value, and an imbalance must also be more than chance gathers in that many
+trades, sqrt(E[T]) E|v|. The first bar has as many trades as the clock's size says.
+"""
+
+import math
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.kernels import njit
+
+TIME, VOLUME, DOLLAR, TICK, RENKO, RANGE = range(6)
+TICK_IMBALANCE, VOLUME_IMBALANCE, DOLLAR_IMBALANCE, TICK_RUN, VOLUME_RUN, DOLLAR_RUN = range(6, 12)
+KINDS: Final = {
+    "time": TIME, "volume": VOLUME, "dollar": DOLLAR, "tick": TICK, "renko": RENKO, "range": RANGE,
+    "tick_imbalance": TICK_IMBALANCE, "volume_imbalance": VOLUME_IMBALANCE, "dollar_imbalance": DOLLAR_IMBALANCE,
+    "tick_run": TICK_RUN, "volume_run": VOLUME_RUN, "dollar_run": DOLLAR_RUN,
+}  # fmt: skip
+
+MEMORY_SIZE: Final = 5
+_TRADES, _BOUGHT, _SOLD, _BRICK_LOW, _BRICK_HIGH = range(MEMORY_SIZE)
+_NEARLY: Final = 1.0 - 1e-9  # ten trades of 0.1 sum to a rounding error less than 1.0
+_KEEP: Final = 0.5**0.1
+_WIDEST: Final = 4.0
+_BPS: Final = 1e-4
+
+Floats = NDArray[np.float64]
+
+
+@njit(cache=True, nogil=True)
+def is_full(
+    kind: int, size: float, buy: tuple[float, float, float], sell: tuple[float, float, float],
+    mids: tuple[float, float, float, float], memory: Floats,
+) -> bool:  # fmt: skip
+    """Whether the open bar is full now.
+
+    `buy` and `sell`: what takers did in it, as quantity, notional and count; `mids`: open, high, low, last, 0 while
+    there is no book. `memory` (5,) is what outlives a bar; it changes when this says yes.
+    """
+    if kind <= TICK:
+        flow = kind - VOLUME
+        return bool(buy[flow] + sell[flow] >= size * _NEARLY)
+    if kind == RANGE:
+        return mids[0] > 0.0 and mids[1] - mids[2] >= size * _BPS * mids[0] * _NEARLY
+    if kind == RENKO:
+        return bool(_leaves_brick(size * _BPS, mids[3], memory))
+    if kind <= DOLLAR_IMBALANCE:
+        flow = (kind - TICK_IMBALANCE + 2) % 3
+        return bool(_gathers(True, size, buy[flow], sell[flow], buy[2] + sell[2], memory))
+    flow = (kind - TICK_RUN + 2) % 3
+    return bool(_gathers(False, size, buy[flow], sell[flow], buy[2] + sell[2], memory))
+
+
+@njit(cache=True, nogil=True)
+def _leaves_brick(step: float, mid: float, memory: Floats) -> bool:
+    """Bricks are equal in logarithms; a jump over several is one bar, and the last brick is where it ended."""
+    if mid <= 0.0:
+        return False
+    if memory[_BRICK_LOW] == 0.0:
+        memory[_BRICK_LOW] = memory[_BRICK_HIGH] = mid
+        return False
+    up = math.floor(math.log(mid / memory[_BRICK_HIGH]) / math.log1p(step) + 1e-9)
+    down = math.floor(math.log(memory[_BRICK_LOW] / mid) / math.log1p(step) + 1e-9)
+    if up >= 1.0:
+        memory[_BRICK_HIGH] *= (1.0 + step) ** up
+        memory[_BRICK_LOW] = memory[_BRICK_HIGH] / (1.0 + step)
+    elif down >= 1.0:
+        memory[_BRICK_LOW] /= (1.0 + step) ** down
+        memory[_BRICK_HIGH] = memory[_BRICK_LOW] * (1.0 + step)
+    return up >= 1.0 or down >= 1.0
+
+
+@njit(cache=True, nogil=True)
+def _gathers(signed: bool, size: float, bought: float, sold: float, trades: float, memory: Floats) -> bool:
+    """Whether imbalance or run reaches what is expected of a bar; if so the expectations learn from this bar."""
+    if trades == 0.0:
+        return False
+    if memory[_TRADES] == 0.0:
+        if trades < size:
+            return False
+        memory[_TRADES], memory[_BOUGHT], memory[_SOLD] = trades, bought / trades, sold / trades
+        return True
+    expected, buys, sells = memory[_TRADES], memory[_BOUGHT], memory[_SOLD]
+    if signed:
+        by_chance = math.sqrt(expected) * (buys + sells)
+        is_due = abs(bought - sold) >= max(expected * abs(buys - sells), by_chance) * _NEARLY
+    else:
+        is_due = max(bought, sold) >= expected * max(buys, sells) * _NEARLY
+    if is_due:
+        learnt = _KEEP * expected + (1.0 - _KEEP) * trades
+        memory[_TRADES] = min(max(learnt, size / _WIDEST), size * _WIDEST)
+        memory[_BOUGHT] = _KEEP * buys + (1.0 - _KEEP) * bought / trades
+        memory[_SOLD] = _KEEP * sells + (1.0 - _KEEP) * sold / trades
+    return bool(is_due)
