@@ -14,7 +14,6 @@ import platform
 import resource
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -64,7 +63,8 @@ def packing() -> Iterator[str]:
             table = TABLES[type(events[0])]
             rows = frame_of(table, events).height
             seconds = best_of(lambda table=table, events=events: frame_of(table, events))
-            yield f"{table.name:<14}{size:>6}{seconds / size * 1e9:>12,.0f} ns/event{seconds / rows * 1e9:>10,.0f} ns/row"
+            cost = f"{seconds / size * 1e9:>12,.0f} ns/event{seconds / rows * 1e9:>10,.0f} ns/row"
+            yield f"{table.name:<14}{size:>6}{cost}"
 
 
 def best_of(work: Callable[[], Any], repeats: int = 20) -> float:

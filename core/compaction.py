@@ -156,9 +156,9 @@ def _windows(table: Table, sources: Sequence[Path], read: list[str]) -> Iterator
     """The rows of all sources in order, one stretch of time after the other; `read` gets the digest of each."""
     time = pl.col(table.order[0])
     marks = [each for each in (_marks(path, table.order[0]) for path in sources) if each.times.size]
-    for from_ns, to_ns in pairwise(_cuts(marks) if marks else []):
+    for from_ns, to_ns in pairwise(_cuts(marks)) if marks else [(0, 0)]:
         inside = time.is_between(from_ns, to_ns, closed="left")
-        near = [each.path for each in marks if each.times[0] < to_ns and each.last >= from_ns]
+        near = [each.path for each in marks if each.times[0] < to_ns and each.last >= from_ns] or sources[:1]
         rows = pl.concat([scan(path).filter(inside) for path in near]).collect()
         rows = rows.sort(table.order, maintain_order=True)
         read.append(digest_of(rows))

@@ -28,6 +28,7 @@ _HASHES: Final = 2**64
 ENCODING: Final[dict[str, Any]] = {"compression": "zstd", "compression_level": 1}
 _GROWING_BYTES: Final = 16 * 2**20  # a shard that still grows is smaller than this
 _ATTEMPTS: Final = 20  # at reading a partition whose shards are being merged: each merge can spoil one attempt
+_MAGIC: Final = b"PAR1"
 _OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
 _SHARD: Final = re.compile(r"\d{20}-(\d{6})")
 _Answer = TypeVar("_Answer")
@@ -173,12 +174,23 @@ def shard_name(first_ns: int, number: int) -> str:
     return f"{first_ns:020d}-{number:06d}.parquet"
 
 
-def next_number(root: Path, part: Partition) -> int:
-    """The number of a partition's next shard: one that no shard of an earlier process has. Drafts it left go."""
+def take_over(root: Path, part: Partition) -> tuple[int, list[Path]]:
+    """Make a partition ready for shards of a new process: the number of its first, which none here has, and what was
+    set aside. Drafts are removed; a shard without an end, which is what a power cut leaves, gets the suffix `.torn`.
+    """
     for draft in (root / part.path).glob("*.part"):
         draft.unlink(missing_ok=True)
-    numbers = (_SHARD.match(path.name) for path in files(root, part))
-    return max((int(each[1]) for each in numbers if each), default=-1) + 1
+    paths = files(root, part)
+    torn = [path.replace(Path(f"{path}.torn")) for path in paths if not _has_end(path)]
+    numbers = (_SHARD.match(path.name) for path in paths)
+    return max((int(each[1]) for each in numbers if each), default=-1) + 1, torn
+
+
+def _has_end(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - len(_MAGIC)))
+        return file.read() == _MAGIC
 
 
 def seal_shard(path: Path, frame: pl.DataFrame, fsync: bool) -> None:
@@ -246,7 +258,7 @@ def _inode(folder: Path) -> int:
     """What tells a folder from one that was put in its place; 0 where there is none."""
     try:
         return os.stat(folder).st_ino
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0
 
 

@@ -96,11 +96,6 @@ class TableWriter:
 
     @property
     def is_behind(self) -> bool:
-        """Whether so much waits for the writer's thread that no more should be read; well before `add` has to block."""
-        return self._given - self._taken > _MOST_EVENTS // 2
-
-    @property
-    def is_behind(self) -> bool:
         """True while events come faster than they are packed: who reads sockets should let them wait in the kernel.
 
         A disk that refuses is no reason: rows are packed and wait in memory then.

@@ -20,7 +20,7 @@ import polars as pl
 from core.atomic import put_file
 from core.plain_parquet import PlainParquet
 from core.schema import GAPS, Table, check
-from core.store import Partition, next_number, seal_shard, shard_name, split_by_date
+from core.store import Partition, seal_shard, shard_name, split_by_date, take_over
 from ingest.events import Event, Gap
 from ingest.packing import frame_of, in_order
 
@@ -43,7 +43,7 @@ class _Growing:
     part: Partition
     table: Table
     folder: Path
-    number: int  # of the next shard
+    number: int | None = None  # of the next shard, once it is known
     fresh: list[pl.DataFrame] = field(default_factory=list)
     fresh_rows: int = 0
     loose: int = 0  # frames since they were last put together
@@ -138,7 +138,7 @@ class ShardWriter:
         growing = self._growing.get(part)
         if growing is None:
             self._finish_before(part)
-            growing = self._growing[part] = _Growing(part, table, self._root / part.path, next_number(self._root, part))
+            growing = self._growing[part] = _Growing(part, table, self._root / part.path)
         return growing
 
     def _finish_before(self, part: Partition) -> None:
@@ -162,8 +162,8 @@ class ShardWriter:
         try:
             with self._lock:
                 if not growing.name:
-                    growing.name, growing.began_s = shard_name(first_ns, growing.number), now_s
-                    growing.number += 1
+                    number = self._take_over(growing) if growing.number is None else growing.number
+                    growing.name, growing.number, growing.began_s = shard_name(first_ns, number), number + 1, now_s
                 if seal or self._is_long(growing, fresh, now_s):
                     self._seal(growing, fresh)
                 else:
@@ -172,6 +172,12 @@ class ShardWriter:
             self._refused(error, now_s)
             return
         self._wrote(growing, fresh)
+
+    def _take_over(self, growing: _Growing) -> int:
+        number, torn = take_over(self._root, growing.part)
+        for path in torn:
+            self._say(f"set aside, as it has no end (a power cut leaves such files): {path}")
+        return number
 
     def _is_long(self, growing: _Growing, fresh: pl.DataFrame, now_s: float) -> bool:
         is_old = now_s - growing.began_s >= SEAL_AFTER_S

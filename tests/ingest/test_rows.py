@@ -1,16 +1,23 @@
-"""Events to shards: nothing lost, in order, one partition per day, bounded in memory."""
+"""The table writer: nothing lost, in time, bounded in memory, and whole files only whatever ends it."""
 
+import random
+import threading
 import time
 from pathlib import Path
 
+import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.schema import BOOK_DELTAS, EVENTS, GAPS, MARK_PRICES, TOP_OF_BOOK, check
-from core.store import Partition, files, partitions, read
+from benchmarks.drill_kills import kill_once
+from core.compaction import staging_of
+from core.errors import StageError
+from core.schema import EVENTS, GAPS, TOP_OF_BOOK, Table, check
+from core.store import Partition, files, has_digest, partitions, read
 from core.units import NS_PER_DAY
-from ingest.events import BookUpdate, Gap, Mark, Quote
-from ingest.packing import frame_of
+from ingest import rows
+from ingest.events import Gap, Quote
 from ingest.rows import TableWriter
 
 
@@ -20,33 +27,6 @@ def quote(recv_ns: int, symbol: str = "BTCUSDT") -> Quote:
 
 def part(table: str = "top_of_book", date: str = "1970-01-01") -> Partition:
     return Partition(table, "binance_um", "BTCUSDT", date)
-
-
-def test_a_book_update_becomes_one_row_per_level_bids_first() -> None:
-    updates = [
-        BookUpdate("X", 1, 2, 3, [(9.0, 1.0), (8.0, 0.0)], [(10.0, 5.0)]),
-        BookUpdate("X", 4, 5, 6, [], []),
-        BookUpdate("X", 7, 8, 9, [], [(11.0, 6.0)], True),
-    ]
-    frame = frame_of(BOOK_DELTAS, updates)
-    check(BOOK_DELTAS, frame)
-    assert frame.rows() == [
-        (1, 2, 3, "bid", 9.0, 1.0, False, False),
-        (1, 2, 3, "bid", 8.0, 0.0, False, False),
-        (1, 2, 3, "ask", 10.0, 5.0, False, False),
-        (7, 8, 9, "ask", 11.0, 6.0, True, False),
-    ]
-
-
-def test_what_a_venue_did_not_say_is_null() -> None:
-    marks = [Mark("X", 1, 2, 3.0, None, None, None, None), Mark("X", 2, 3, 3.0, 4.0, 0.1, 5, 6.0)]
-    frame = frame_of(MARK_PRICES, marks)
-    check(MARK_PRICES, frame)
-    assert frame.rows() == [(1, 2, 3.0, None, None, None, None, False), (2, 3, 3.0, 4.0, 0.1, 5, 6.0, False)]
-
-
-def test_rows_received_out_of_order_are_put_in_order() -> None:
-    assert frame_of(TOP_OF_BOOK, [quote(7), quote(5), quote(6)])["recv_ns"].to_list() == [5, 6, 7]
 
 
 @settings(deadline=None, max_examples=30)
@@ -83,7 +63,7 @@ def test_full_buffers_are_written_without_being_asked(tmp_path: Path) -> None:
 
 def test_rows_are_on_disk_within_the_time_that_was_asked_for(tmp_path: Path) -> None:
     writer = TableWriter(tmp_path, 1000, durable_s=0.2)
-    for number in range(1, 21):
+    for number in range(1, 9):
         writer.add("binance_um", [quote(number), quote(number, f"X{number}USDT")])
         while writer.backlog:
             writer.tick()
@@ -120,3 +100,145 @@ def test_rows_are_never_on_disk_before_the_gap_that_was_told_before_them(tmp_pat
             f"{symbol} gaps",
             f"{symbol} top_of_book",
         ]
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.lists(st.tuples(st.floats(0.0, 0.3), st.lists(st.integers(0, 7), max_size=6)), max_size=40),
+    st.integers(2, 20),
+)
+def test_rows_older_than_asked_for_are_in_a_file_and_none_is_there_twice(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[float, list[int]]], flush_rows: int
+) -> None:
+    """The clock moves by steps; the writer is told of each, and nothing is asked of it but `add` and `tick`."""
+    root, now_s, added_s = tmp_path_factory.mktemp("ticks"), 0.0, []
+    writer = TableWriter(root, flush_rows, durable_s=1.0, read_clock_s=lambda: now_s)
+    for step_s, symbols in steps:
+        for _ in range(1 + int(step_s / 0.05)):
+            now_s += min(step_s, 0.05)
+            writer.tick()
+        writer.settle()
+        on_disk = [number for place in partitions(root, TOP_OF_BOOK) for number in _numbers(root, place)]
+        assert len(on_disk) == len(set(on_disk))
+        assert set(on_disk) >= {number for number, at_s in enumerate(added_s) if at_s <= now_s - 1.0}
+        for symbol in symbols:
+            writer.add("binance_um", [quote(len(added_s), f"X{symbol}")])
+            added_s.append(now_s)
+    writer.close()
+    for place in partitions(root, TOP_OF_BOOK):
+        assert len(files(root, place)) == 1
+    assert sorted(n for place in partitions(root, TOP_OF_BOOK) for n in _numbers(root, place)) == [*range(len(added_s))]
+
+
+def _numbers(root: Path, place: Partition) -> list[int]:
+    return [number for path in files(root, place) for number in pl.read_parquet(path)["update_id"].to_list()]
+
+
+def test_a_capture_that_ends_leaves_one_sorted_file_per_partition(tmp_path: Path) -> None:
+    writer = TableWriter(tmp_path, flush_rows=10)
+    for recv_ns in range(100, 0, -1):
+        writer.add("binance_um", [quote(recv_ns)])
+        writer.flush()
+    writer.close()
+    assert len(files(tmp_path, part())) == 1
+    assert has_digest(files(tmp_path, part())[0])
+    assert read(tmp_path, part())["recv_ns"].to_list() == list(range(1, 101))
+
+
+def test_shards_are_merged_while_capture_goes_on_and_a_reader_sees_each_row_once(tmp_path: Path) -> None:
+    written, ended = 0, threading.Event()
+
+    def observe(venue: str, table: Table, symbol: str, fresh: pl.DataFrame) -> None:
+        nonlocal written
+        written = int(fresh["update_id"][-1])
+
+    def write() -> None:
+        writer = TableWriter(tmp_path, flush_rows=20, durable_s=0.01, observe=observe)
+        for number in range(1, 4001):
+            writer.add("binance_um", [quote(number)])
+            writer.tick()
+            time.sleep(0.0003)
+        writer.flush()
+        ended.set()
+        writer.close()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    most_files = reads = 0
+    while not ended.is_set():
+        before = written
+        found = read(tmp_path, part())["update_id"].to_list()
+        assert found == list(range(1, len(found) + 1))
+        assert len(found) >= before
+        most_files = max(most_files, len(files(tmp_path, part())))
+        reads += 1
+    thread.join()
+    assert read(tmp_path, part()).height == 4000
+    assert most_files < 100
+    assert reads > 5
+
+
+def test_a_killed_writer_leaves_whole_files_no_row_twice_and_none_missing_that_was_written(tmp_path: Path) -> None:
+    """A hundred kills: benchmarks/drill_kills.py."""
+    rng = random.Random(7)
+    for life in range(10):
+        kill_once(tmp_path, life, rng.uniform(0.02, 0.5), durable_s=0.02)
+
+
+def test_a_new_writer_clears_away_what_a_killed_one_left(tmp_path: Path) -> None:
+    stale = staging_of(tmp_path) / "x" / "0.parquet"
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"half")
+    TableWriter(tmp_path).close()
+    assert not stale.exists()
+
+
+def test_partitions_that_a_killed_capture_left_in_pieces_are_merged_at_the_next_start(tmp_path: Path) -> None:
+    yesterday = time.time_ns() - NS_PER_DAY
+    for number in range(3):
+        writer = TableWriter(tmp_path, durable_s=0.01)
+        writer.add("binance_um", [quote(yesterday + number)])
+        writer.flush()  # and killed: never closed
+    place = partitions(tmp_path, TOP_OF_BOOK)[0]
+    TableWriter(tmp_path, durable_s=1.0)
+    while len(files(tmp_path, place)) > 1:
+        time.sleep(0.01)
+    assert read(tmp_path, place).height == 3
+
+
+def test_what_the_thread_died_of_surfaces(tmp_path: Path) -> None:
+    def observe(venue: str, table: Table, symbol: str, fresh: pl.DataFrame) -> None:
+        raise RuntimeError("a bug")
+
+    writer = TableWriter(tmp_path, observe=observe)
+    writer.add("binance_um", [quote(1)])
+    with pytest.raises(RuntimeError, match="a bug"):
+        writer.flush()
+    with pytest.raises(RuntimeError, match="a bug"):
+        writer.tick()
+
+
+def test_rows_that_no_disk_took_are_an_error_in_the_end(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    root.write_bytes(b"a file where the folder should be")
+    said: list[str] = []
+    writer = TableWriter(root, say=said.append)
+    writer.add("binance_um", [quote(1), quote(2)])
+    writer.flush()
+    assert writer.trouble
+    assert writer.backlog == 2
+    with pytest.raises(StageError, match="2 rows were received and are lost"):
+        writer.close()
+    assert len([text for text in said if "CANNOT WRITE" in text]) == 1
+
+
+def test_events_are_not_taken_faster_than_they_are_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "_MOST_EVENTS", 20_000)
+    writer = TableWriter(tmp_path)
+    most = 0
+    for start in range(0, 400_000, 1000):
+        writer.add("binance_um", [quote(start + k) for k in range(1000)])
+        most = max(most, writer._given - writer._taken)
+    assert most <= 20_000 + 2 * rows._HAND_OVER_EVENTS
+    writer.close()
+    assert read(tmp_path, part()).height == 400_000
