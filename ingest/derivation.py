@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from core.schema import GAPS, LIQUIDATIONS, MARK_PRICES, SIGNALS
-from core.store import Partition, partitions, read, read_between
+from core.store import Partition, date_of_ns, read, read_between
 from core.units import NS_PER_DAY, NS_PER_MINUTE
 from ingest.collectors import Target
 from ingest.derived_signals import (
@@ -21,7 +21,7 @@ from ingest.derived_signals import (
     velocity,
 )
 from ingest.poller import News
-from ingest.signals import ALL, asset_of, merge_signals, read_signal
+from ingest.signals import ALL, asset_of, days_of, merge_signals, read_signal
 
 _BEFORE_NS: Final = 10 * NS_PER_DAY
 """How far behind a new value the values lie that it is compared with: one settlement, with an outage between."""
@@ -33,7 +33,7 @@ def derive(root: Path, news: News, targets: Sequence[Target]) -> News:
     found: News = {}
     for (exchange, symbol), rows in news.items():
         asset = asset_of(symbol)
-        since_ns = _earliest(rows, f"funding_rate_{asset}")
+        since_ns = _earliest([rows]).get(f"funding_rate_{asset}")
         if since_ns is not None:
             rates = read_signal(root, f"funding_rate_{asset}", f"{exchange}:{symbol}", from_ns=since_ns - _BEFORE_NS)
             _merge(root, found, exchange, symbol, velocity(asset, rates))
@@ -48,16 +48,19 @@ def _totals(root: Path, news: News, targets: Sequence[Target], found: News) -> N
         for name in target.series:
             holders.setdefault(name, set()).add(f"{target.exchange}:{target.symbol}")
     assets = {asset_of(target.symbol) for target in targets}
+    since = _earliest(news.values())
     for asset in sorted(assets):
         over = {f"oi_{asset}": holders.get(f"oi_{asset}", set())}
-        _add_total(root, news, found, f"oi_total_{asset}", asset.upper(), over)
+        _add_total(root, since, found, f"oi_total_{asset}", asset.upper(), over)
     in_quote = {f"oi_usd_{asset}": holders.get(f"oi_usd_{asset}", set()) for asset in assets}
-    _add_total(root, news, found, "oi_total", "ALL", in_quote)
+    _add_total(root, since, found, "oi_total", "ALL", in_quote)
 
 
-def _add_total(root: Path, news: News, found: News, name: str, symbol: str, over: Mapping[str, set[str]]) -> None:
-    earliest = [_earliest(rows, part) for rows in news.values() for part in over]
-    since_ns = min((each for each in earliest if each is not None), default=None)
+def _add_total(
+    root: Path, since: Mapping[str, int], found: News, name: str, symbol: str, over: Mapping[str, set[str]]
+) -> None:
+    """A total over series and their instruments, if any of these has news; `since` is the time of the first."""
+    since_ns = min((since[part] for part in over if part in since), default=None)
     if since_ns is not None:
         parts = [
             read_signal(root, part, instrument, from_ns=since_ns - NS_PER_DAY)
@@ -67,9 +70,10 @@ def _add_total(root: Path, news: News, found: News, name: str, symbol: str, over
         _merge(root, found, ALL, symbol, total(name, parts))
 
 
-def _earliest(rows: pl.DataFrame, name: str) -> int | None:
-    mine = rows.filter(pl.col("name") == name)["time_ns"]
-    return None if mine.is_empty() else int(mine.to_numpy().min())
+def _earliest(news: Iterable[pl.DataFrame]) -> dict[str, int]:
+    """The earliest time by series."""
+    rows = pl.concat([_NONE, *news]).group_by("name").agg(pl.col("time_ns").min())
+    return dict(rows.iter_rows())
 
 
 def _merge(root: Path, found: News, exchange: str, symbol: str, rows: pl.DataFrame) -> None:
@@ -97,9 +101,7 @@ def derive_liquidations(root: Path, instruments: Iterable[str], lag_ns: int, now
 def _derive_hours(root: Path, found: News, exchange: str, symbol: str, lag_ns: int, now_ns: int) -> bool:
     """True if anything of this instrument's feed was captured."""
     asset, instrument = asset_of(symbol), f"{exchange}:{symbol}"
-    days = sorted(
-        {part.date for table in (LIQUIDATIONS, MARK_PRICES) for part in partitions(root, table, [instrument])}
-    )
+    days = sorted({part.date for table in (LIQUIDATIONS, MARK_PRICES) for part in days_of(root, table, instrument)})
     newest_ns = _newest(root, f"liq_coverage_{asset}_1h", instrument) if days else None
     for date in days:
         part = Partition(LIQUIDATIONS.name, exchange, symbol, date)
@@ -111,7 +113,7 @@ def _derive_hours(root: Path, found: News, exchange: str, symbol: str, lag_ns: i
 
 def _newest(root: Path, name: str, instrument: str) -> int | None:
     """The newest time of a series, found without reading what is older."""
-    for part in reversed(partitions(root, SIGNALS, [instrument])):
+    for part in reversed(days_of(root, SIGNALS, instrument)):
         times = read(root, part).filter(pl.col("name") == name)["time_ns"]
         if not times.is_empty():
             return int(times.to_numpy().max())
@@ -152,11 +154,7 @@ def _stored(root: Path, part: Partition, rows: pl.DataFrame) -> pl.DataFrame:
 def _signals_between(root: Path, instrument: str, from_ns: int, to_ns: int) -> pl.DataFrame:
     """All signals of an instrument with from_ns <= time_ns <= to_ns."""
     wanted = pl.col("time_ns").is_between(from_ns, to_ns)
-    days = [
-        part
-        for part in partitions(root, SIGNALS, [instrument])
-        if part.starts_ns <= to_ns and part.starts_ns + NS_PER_DAY > from_ns
-    ]
+    days = days_of(root, SIGNALS, instrument, date_of_ns(from_ns), date_of_ns(to_ns))
     return pl.concat([_NONE, *(read(root, part).filter(wanted) for part in days)])
 
 

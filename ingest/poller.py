@@ -31,6 +31,7 @@ OVERLAP: Final = 12  # intervals asked for again each time: venues revise the ne
 _FILLS_AT_ONCE: Final = 2  # histories: one after the other is as fast, and a crash loses less
 _AGAIN_S: Final = 60.0  # after a failure, where the next slot is further away
 _RECENT_DAYS: Final = 12  # 36 settlements of 8 h: enough to know a jump
+_MOST_WAITING: Final = 1_000_000  # rows, about 150 MB: while a disk is full, nothing more is asked then
 _FIRST_NS: Final = 1_230_940_800 * NS_PER_S  # 2009-01-03: a time before Bitcoin is one in the wrong unit
 
 
@@ -103,6 +104,7 @@ class Poller:
         """Ask for what a target has that is not stored, and keep it for `flush`. False where it could not be had."""
         slot, served = slot_of(target, self._now_ns()), self._served(target)
         try:
+            self._check_room()
             newest_ns = await self._gather(target, served)
         except NOT_ANSWERED as error:
             self._failed(target, error)
@@ -151,6 +153,11 @@ class Poller:
             wait_s = (slot_start_ns(target, slot_of(target, now_ns) + 1) - now_ns) / NS_PER_S
             again_s = max(_AGAIN_S, self.providers.breakers[target.collector.provider].wait_s)
             await asyncio.sleep(wait_s if has_worked else min(wait_s, again_s))
+
+    def _check_room(self) -> None:
+        waiting = sum(len(rows) for rows in self._pending.rows.values())
+        if waiting > _MOST_WAITING:
+            raise StageError(f"{waiting:,} rows wait to be stored: nothing more is asked until the disk takes them")
 
     async def _gather(self, target: Target, served: Progress) -> int:
         """Ask for all that is new; the newest time that came, 0 if nothing did."""

@@ -12,8 +12,8 @@ from typing import Final
 import filelock
 import polars as pl
 
-from core.schema import SIGNALS
-from core.store import Partition, date_of_ns, partitions, read, split_by_date, write
+from core.schema import SIGNALS, Table
+from core.store import Partition, date_of_ns, read, split_by_date, write
 
 SETTLEMENT: Final = "settlement"
 """The resolution of realised funding: one value per settlement, however far apart a venue sets them."""
@@ -61,6 +61,14 @@ def merge_signals(root: Path, exchange: str, symbol: str, rows: pl.DataFrame) ->
     return pl.concat(news)
 
 
+def days_of(root: Path, table: Table, instrument: str, first: str = "", last: str = "9999") -> list[Partition]:
+    """The partitions of one `venue:SYMBOL`, by date, without a look at those of others: there may be thousands."""
+    exchange, _, symbol = instrument.partition(":")
+    folder = (root / Partition(table.name, exchange, symbol, "x").path).parent
+    dates = sorted(path.name.removeprefix("date=") for path in folder.glob("date=*"))
+    return [Partition(table.name, exchange, symbol, date) for date in dates if first <= date <= last]
+
+
 def read_signal(
     root: Path, name: str, instrument: str, resolution: str = "", from_ns: int = 0, to_ns: int = 2**63 - 1
 ) -> pl.DataFrame:
@@ -71,16 +79,14 @@ def read_signal(
     wanted = (pl.col("name") == name) & pl.col("time_ns").is_between(from_ns, to_ns, closed="left")
     if resolution:
         wanted &= pl.col("resolution") == resolution
-    first, last = date_of_ns(from_ns), date_of_ns(to_ns - 1)
-    days = [part for part in partitions(root, SIGNALS, [instrument]) if first <= part.date <= last]
+    days = days_of(root, SIGNALS, instrument, date_of_ns(from_ns), date_of_ns(to_ns - 1))
     frames = [read(root, part).filter(wanted) for part in days]
     return pl.concat(frames) if frames else pl.DataFrame(schema=SIGNALS.columns)
 
 
 def read_newest(root: Path, exchange: str, symbol: str, from_ns: int) -> pl.DataFrame:
     """The latest version of every value of an instrument with time_ns >= from_ns, in order of time."""
-    first = date_of_ns(from_ns)
-    days = [part for part in partitions(root, SIGNALS, [f"{exchange}:{symbol}"]) if part.date >= first]
+    days = days_of(root, SIGNALS, f"{exchange}:{symbol}", date_of_ns(from_ns))
     rows = pl.concat([pl.DataFrame(schema=SIGNALS.columns), *(read(root, part) for part in days)])
     latest = rows.sort(SIGNALS.order).unique(_VERSION, keep="last", maintain_order=True)
     return latest.filter(pl.col("time_ns") >= from_ns)

@@ -263,6 +263,22 @@ def test_rows_that_could_not_be_stored_wait_and_are_stored_later(world: World, m
     assert not world.poller().is_due(world.targets[0])
 
 
+def test_while_nothing_can_be_stored_no_more_is_asked_than_memory_holds(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.poller._MOST_WAITING", 1_000)
+    poller = world.poller()
+    asyncio.run(poller.collect_due())
+    asked, world.now_ns = len(world.venue.asked), world.now_ns + SLOT_NS
+    asyncio.run(poller.collect_due())
+    assert len(world.venue.asked) == asked
+    assert "rows wait to be stored" in poller.tallies["binance_um_open_interest/BTCUSDT"].last_error
+    world.poll(poller)
+    poller.flush_last()
+    world.poll(poller)
+    assert world.stored("oi_btc").height == WHOLE + 1
+
+
 def test_a_damaged_note_of_progress_says_what_to_do(world: World) -> None:
     (world.root / "poll.json").write_text("{")
     with pytest.raises(StageError, match="delete it, the history is then asked for again"):
