@@ -161,7 +161,7 @@ LABELS: Final = Table(
 )
 SCORES: Final = Table(
     "scores",
-    "Out-of-sample scores per decision and horizon; fold -1 is the hold-out, 0.. the walk-forward blocks.",
+    "Out-of-sample scores per decision and horizon; fold -1 is the hold-out, 0 and up the walk-forward blocks.",
     {"decision_ns": I64, "fold": I64},
     order=("decision_ns",),
     key=("decision_ns",),
