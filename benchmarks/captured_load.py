@@ -23,11 +23,13 @@ import polars as pl
 from durability import Sampler
 from venue_server import HOST, Ledger, Load, server_main
 
-from core.store import scan
+from core.schema import BOOK_DELTAS, MARK_PRICES, TOP_OF_BOOK, TRADES
+from core.store import partitions, rows, scan
 
 ROOT = Path(__file__).resolve().parents[1]
 PLAIN, MEASURED = "ingest/capture.py", "benchmarks/measured_capture.py"
 CAPTURE_CORE, SERVER_CORE = 0, 1
+_COUNTED = (TOP_OF_BOOK, TRADES, MARK_PRICES)
 IDS = {"top_of_book": "update_id", "trades": "trade_id", "book_deltas": "update_id"}
 _PATIENCE_S = 30.0  # for rows to appear after the last frame was sent
 _POLL_S = 0.25
@@ -127,7 +129,7 @@ def _follow(process: Process, data: Path, pipe: Connection, sampler: Sampler | N
             next_minute_s += 60.0
             rss_mb.append(process.memory_mb("VmRSS"))
     ledger: Ledger = pipe.recv()
-    ended_s = _until_written(data, sum(rows for rows, _ in ledger.rows.values()))
+    ended_s = _until_written(data, _rows_of(ledger, books=False))
     cpu_s, peak_mb = process.cpu_s - began_cpu_s, process.memory_mb("VmHWM")
     durable_s = sampler.stop() if sampler else None
     code = process.stop()
@@ -138,7 +140,7 @@ def _follow(process: Process, data: Path, pipe: Connection, sampler: Sampler | N
         ledger=ledger,
         seconds=ended_s - ledger.first_ns / 1e9,
         cpu_s=cpu_s,
-        rows=sum(rows for rows, _ in ledger.rows.values()),
+        rows=_rows_of(ledger, books=True),
         files=len(list(data.glob("*/exchange=*/*/*/*.parquet"))),
         peak_rss_mb=peak_mb,
         rss_mb=rss_mb,
@@ -148,10 +150,14 @@ def _follow(process: Process, data: Path, pipe: Connection, sampler: Sampler | N
     )
 
 
-def _until_written(data: Path, rows: int) -> float:
+def _rows_of(ledger: Ledger, books: bool) -> int:
+    return sum(entry[0] for name, entry in ledger.rows.items() if books or BOOK_DELTAS.name not in name)
+
+
+def _until_written(data: Path, expected: int) -> float:
     """The time at which so many rows were in files, or at which none had been added for long."""
     seen, changed_s = 0, time.time()
-    while seen < rows and time.time() - changed_s < _PATIENCE_S:
+    while seen < expected and time.time() - changed_s < _PATIENCE_S:
         now = _rows_in_files(data)
         if now != seen:
             seen, changed_s = now, time.time()
@@ -160,11 +166,10 @@ def _until_written(data: Path, rows: int) -> float:
 
 
 def _rows_in_files(data: Path) -> int:
-    """Rows of the tables as they stand, snapshots of books left out; 0 where files were replaced while we read."""
-    frames = [_scan(data, table, "recv_ns") for table in (*IDS, "mark_prices")]
+    """Rows of the tables as they stand, books left out; 0 where a partition was swapped while we looked."""
     try:
-        return sum(frame.select(pl.len()).collect().item() for frame in frames if frame is not None)
-    except OSError:
+        return sum(rows(data, part) for table in _COUNTED for part in partitions(data, table))
+    except FileNotFoundError:
         return 0
 
 
@@ -185,16 +190,23 @@ def _faults(data: Path, ledger: Ledger) -> list[str]:
         frame = _scan(data, table, IDS.get(table, "recv_ns"))
         if frame is None:
             continue
-        for (symbol,), rows in frame.collect().group_by("symbol"):
-            ids = rows["id"].to_numpy().astype(np.uint64)
+        for (symbol,), group in frame.collect().group_by("symbol"):
+            ids = group["id"].to_numpy().astype(np.uint64)
             total = int(ids.sum(dtype=np.uint64)) if table in IDS else 0
-            found[f"{symbol} {table}"] = rows.height, total, rows["id"].n_unique()
+            found[f"{symbol} {table}"] = group.height, total, group["id"].n_unique()
     faults = []
     for name in sorted(found.keys() | ledger.rows.keys()):
         sent_rows, sent_ids = ledger.rows.get(name, [0, 0])
-        rows, ids, distinct = found.get(name, (0, 0, 0))
-        if (rows, ids) != (sent_rows, sent_ids % _WORD):
-            faults.append(f"{name}: {sent_rows:,} rows sent, {rows:,} written, {distinct:,} distinct ids")
-    if gaps := sorted(data.glob("gaps/*/*/*/*.parquet")):
-        faults.append(f"gaps: {pl.read_parquet(gaps, hive_partitioning=False).head(5).to_dicts()}")
-    return faults
+        written, ids, distinct = found.get(name, (0, 0, 0))
+        if (written, ids) != (sent_rows, sent_ids % _WORD):
+            faults.append(f"{name}: {sent_rows:,} rows sent, {written:,} written, {distinct:,} distinct ids")
+    return faults + _gaps(data, ledger)
+
+
+def _gaps(data: Path, ledger: Ledger) -> list[str]:
+    """Gaps in what was sent; when all is sent, the silence is the server's."""
+    paths = sorted(data.glob("gaps/*/*/*/*.parquet"))
+    if not paths:
+        return []
+    gaps = pl.read_parquet(paths, hive_partitioning=False).filter(pl.col("to_ns") < ledger.last_ns)
+    return [f"{gaps.height:,} gaps: {gaps.head(3).to_dicts()}"] if gaps.height else []

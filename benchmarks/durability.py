@@ -15,11 +15,15 @@ from pathlib import Path
 
 import polars as pl
 
-from core.store import scan
+from core.schema import BOOK_DELTAS, MARK_PRICES, TOP_OF_BOOK, TRADES
+from core.store import Partition, partitions, read_between
 
 LOOK_S = 0.2
 PARTITIONS = 12  # per look
-TABLES = ("top_of_book", "trades", "book_deltas", "mark_prices")
+RECENT_NS = 120 * 10**9
+TABLES = (TOP_OF_BOOK, TRADES, BOOK_DELTAS, MARK_PRICES)
+Look = tuple[str, int, int]
+"""A partition's folder, when it was looked at, and the latest receive time found."""
 
 
 class Sampler:
@@ -35,36 +39,32 @@ class Sampler:
     def stop(self) -> Callable[[Path], float]:
         """End the looking; what is returned gives, of the finished tables, the longest lag in seconds."""
         self._ours.send("stop")
-        looks: list[tuple[str, int, int]] = json.loads(self._ours.recv())
+        looks: list[Look] = json.loads(self._ours.recv())
         self._process.join()
         return lambda data: _longest_lag_s(data, looks)
 
 
 def _look(data: Path, core: int, pipe: Connection) -> None:
     os.sched_setaffinity(0, {core})
-    looks: list[tuple[str, int, int]] = []
+    looks: list[Look] = []
     while not pipe.poll(LOOK_S):
-        folders = [str(path) for table in TABLES for path in data.glob(f"{table}/exchange=*/symbol=*/date=*")]
-        for folder in random.sample(folders, min(PARTITIONS, len(folders))):
+        parts = _partitions(data)
+        for part in random.sample(parts, min(PARTITIONS, len(parts))):
             looked_ns = time.time_ns()
-            newest_ns = _newest_ns(Path(folder))
-            if newest_ns:
-                looks.append((str(Path(folder).relative_to(data)), looked_ns, newest_ns))
+            rows = read_between(data, part, ["recv_ns"], looked_ns - RECENT_NS, looked_ns + RECENT_NS)
+            if rows.height:
+                looks.append((str(part.path), looked_ns, int(rows["recv_ns"][-1])))
     pipe.send(json.dumps(looks))
 
 
-def _newest_ns(folder: Path) -> int:
-    """The latest receive time that a reader finds; 0 where there is none, or a file went away under its eyes."""
+def _partitions(data: Path) -> list[Partition]:
     try:
-        return max(
-            int(scan(path).select(pl.col("recv_ns").last()).collect().item())
-            for path in sorted(folder.glob("*.parquet"))[-2:]
-        )
-    except (OSError, ValueError):
-        return 0
+        return [part for table in TABLES for part in partitions(data, table)]
+    except FileNotFoundError:  # one was being swapped for its merged self
+        return []
 
 
-def _longest_lag_s(data: Path, looks: list[tuple[str, int, int]]) -> float:
+def _longest_lag_s(data: Path, looks: list[Look]) -> float:
     """Over all looks: how long ago the first row that was in no file yet had been received."""
     longest_ns = 0
     for folder in {folder for folder, _, _ in looks}:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 
 HOST = "127.0.0.1"
+PATHS = ("/public/stream", "/market/stream")
 SETTLE_S = 0.5  # after the last subscription, before the first frame
 CHUNK_FRAMES = 2_048
 TICK_S = 0.001
@@ -68,16 +69,21 @@ def server_main(load: Load, core: int, pipe: Connection) -> None:
     os.sched_setaffinity(0, {core})
     listener = socket.create_server((HOST, 0))
     pipe.send(listener.getsockname()[1])
-    done: queue.SimpleQueue[Ledger] = queue.SimpleQueue()
-    paths = ["/public/stream", "/market/stream"]
-    threading.Thread(target=_tell, args=(done, len(paths), pipe), daemon=True).start()
+    done: queue.SimpleQueue[tuple[int, Ledger]] = queue.SimpleQueue()
+    threading.Thread(target=_tell, args=(done, len(PATHS) * len(load.symbols), pipe), daemon=True).start()
+    served: set[str] = set()
     while True:
         connection, _ = listener.accept()
-        threading.Thread(target=_converse, args=(connection, load, paths, done), daemon=True).start()
+        threading.Thread(target=_converse, args=(connection, load, served, done), daemon=True).start()
 
 
-def _tell(done: "queue.SimpleQueue[Ledger]", paths: int, pipe: Connection) -> None:
-    ledgers = [done.get() for _ in range(paths)]
+def _tell(done: "queue.SimpleQueue[tuple[int, Ledger]]", symbols: int, pipe: Connection) -> None:
+    """Put the ledgers of all connections together, when all symbols of both paths have been sent."""
+    ledgers: list[Ledger] = []
+    while symbols > 0:
+        count, ledger = done.get()
+        symbols -= count
+        ledgers.append(ledger)
     whole = Ledger(
         sum(ledger.frames for ledger in ledgers),
         min(ledger.first_ns for ledger in ledgers),
@@ -88,8 +94,22 @@ def _tell(done: "queue.SimpleQueue[Ledger]", paths: int, pipe: Connection) -> No
     pipe.send(whole)
 
 
-def _converse(connection: socket.socket, load: Load, paths: list[str], done: "queue.SimpleQueue[Ledger]") -> None:
-    """One connection's life. Each path is sent once: whoever connects again gets nothing more, and rows are missing."""
+class Client:
+    """What is known of a client: the streams it asked for, and when it last asked."""
+
+    def __init__(self) -> None:
+        self.streams: set[str] = set()
+        self.asked_s = time.monotonic()
+
+    @property
+    def is_settled(self) -> bool:
+        return bool(self.streams) and time.monotonic() - self.asked_s > SETTLE_S
+
+
+def _converse(
+    connection: socket.socket, load: Load, served: set[str], done: "queue.SimpleQueue[tuple[int, Ledger]]"
+) -> None:
+    """One connection's life. Each symbol is sent once per path: who connects again gets nothing, and it shows."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     head = _read_head(connection)
     path = head.split(b" ", 2)[1].decode()
@@ -102,23 +122,26 @@ def _converse(connection: socket.socket, load: Load, paths: list[str], done: "qu
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
     )
-    lock, heard = threading.Lock(), [time.monotonic()]
+    lock, client = threading.Lock(), Client()
 
     def send(data: bytes) -> None:
         with lock:
             connection.sendall(data)
 
-    threading.Thread(target=_listen, args=(connection, send, heard), daemon=True).start()
-    if path in paths:
-        paths.remove(path)
-        ledger = Ledger()
-        while time.monotonic() - heard[0] < SETTLE_S:
-            time.sleep(0.05)
-        try:
-            _send_path(path, load, ledger, send)
-        except OSError as error:
-            ledger.broken.append(f"{path}: {error}")
-        done.put(ledger)
+    threading.Thread(target=_listen, args=(connection, send, client), daemon=True).start()
+    while not client.is_settled:
+        time.sleep(0.05)
+    asked = {stream.partition("@")[0].upper() for stream in client.streams}
+    symbols = tuple(symbol for symbol in load.symbols if symbol in asked and path + symbol not in served)
+    served.update(path + symbol for symbol in symbols)
+    ledger, own = Ledger(), replace(load, symbols=symbols, rate=load.rate * len(symbols) / len(load.symbols))
+    try:
+        if symbols:
+            _send_path(path, own, ledger, send)
+    except OSError as error:
+        ledger.broken.append(f"{path}: {error}")
+    if symbols:
+        done.put((len(symbols), ledger))
 
 
 def _read_head(connection: socket.socket) -> bytes:
@@ -147,8 +170,8 @@ def _answer_rest(connection: socket.socket, path: str) -> None:
     connection.close()
 
 
-def _listen(connection: socket.socket, send: Send, heard: list[float]) -> None:
-    """Acknowledge subscriptions, answer pings, and note when the client last spoke."""
+def _listen(connection: socket.socket, send: Send, client: Client) -> None:
+    """Acknowledge subscriptions and answer pings."""
     stream = connection.makefile("rb")
     while head := stream.read(2):
         opcode, length = head[0] & 0x0F, head[1] & 0x7F
@@ -162,8 +185,10 @@ def _listen(connection: socket.socket, send: Send, heard: list[float]) -> None:
             send(bytes((0x88, len(body))) + body)
             return
         elif opcode == 0x1:
-            heard[0] = time.monotonic()
-            send(message(json.dumps({"result": None, "id": json.loads(body).get("id")}).encode()))
+            request = json.loads(body)
+            client.streams.update(request.get("params", []))
+            client.asked_s = time.monotonic()
+            send(message(json.dumps({"result": None, "id": request.get("id")}).encode()))
 
 
 def message(body: bytes) -> bytes:
