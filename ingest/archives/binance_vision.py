@@ -24,26 +24,26 @@ _NO_CANDLES_OF_TRADES: Final = ("markPriceKlines", "indexPriceKlines", "premiumI
 
 _AGG_TRADES: Final = Layout(
     {
-        "agg_trade_id": I64, "price": F64, "quantity": F64, "first_trade_id": I64, "last_trade_id": I64,
+        "agg_trade_id": I64, "price": F64, "quantity": F64, "first_trade_id": None, "last_trade_id": None,
         "transact_time": I64, "is_buyer_maker": TEXT,
     },
     ("agg_trade_id", "price", "quantity", "transact_time", "is_buyer_maker"),
 )  # fmt: skip
 _TRADES: Final = Layout(
-    {"id": I64, "price": F64, "qty": F64, "quote_qty": F64, "time": I64, "is_buyer_maker": TEXT},
+    {"id": I64, "price": F64, "qty": F64, "quote_qty": None, "time": I64, "is_buyer_maker": TEXT},
     ("id", "price", "qty", "time", "is_buyer_maker"),
 )
 _BOOK_TICKER: Final = Layout(
     {
         "update_id": I64, "best_bid_price": F64, "best_bid_qty": F64, "best_ask_price": F64, "best_ask_qty": F64,
-        "transaction_time": I64, "event_time": I64,
+        "transaction_time": I64, "event_time": None,
     },
     ("update_id", "best_bid_price", "best_bid_qty", "best_ask_price", "best_ask_qty", "transaction_time"),
 )  # fmt: skip
 _KLINES: Final = Layout(
     {
         "open_time": I64, "open": F64, "high": F64, "low": F64, "close": F64, "volume": F64, "close_time": I64,
-        "quote_volume": F64, "count": I64, "taker_buy_volume": F64, "taker_buy_quote_volume": F64, "ignore": TEXT,
+        "quote_volume": F64, "count": I64, "taker_buy_volume": F64, "taker_buy_quote_volume": F64, "ignore": None,
     },
     ("open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume"),
     {"quote_asset_volume": "quote_volume", "trades": "count", "taker_buy_base": "taker_buy_volume",
@@ -51,7 +51,7 @@ _KLINES: Final = Layout(
 )  # fmt: skip
 _METRICS: Final = Layout(
     {
-        "create_time": TEXT, "symbol": TEXT, "sum_open_interest": F64, "sum_open_interest_value": F64,
+        "create_time": TEXT, "symbol": None, "sum_open_interest": F64, "sum_open_interest_value": F64,
         "count_toptrader_long_short_ratio": F64, "sum_toptrader_long_short_ratio": F64,
         "count_long_short_ratio": F64, "sum_taker_long_short_vol_ratio": F64,
     },
@@ -71,15 +71,15 @@ _COIN_M_METRIC_NAMES: Final = {
 }
 """Of COIN-M `sum_open_interest` counts contracts and its value is in the asset."""
 _FUNDING: Final = Layout(
-    {"calc_time": I64, "funding_interval_hours": F64, "last_funding_rate": F64}, ("calc_time", "last_funding_rate")
+    {"calc_time": I64, "funding_interval_hours": None, "last_funding_rate": F64}, ("calc_time", "last_funding_rate")
 )
 _BOOK_DEPTH: Final = Layout(
     {"timestamp": TEXT, "percentage": F64, "depth": F64, "notional": F64}, ("timestamp", "percentage")
 )
 _LIQUIDATIONS: Final = Layout(
     {
-        "time": I64, "side": TEXT, "order_type": TEXT, "time_in_force": TEXT, "original_quantity": F64, "price": F64,
-        "average_price": F64, "order_status": TEXT, "last_fill_quantity": F64, "accumulated_fill_quantity": F64,
+        "time": I64, "side": TEXT, "order_type": None, "time_in_force": None, "original_quantity": F64, "price": F64,
+        "average_price": F64, "order_status": None, "last_fill_quantity": None, "accumulated_fill_quantity": F64,
     },
     ("time", "side", "original_quantity", "price"),
 )  # fmt: skip

@@ -31,8 +31,8 @@ _TIME: Final = re.compile(rb'"(cts|ts)":\s*(\d{10,16})')
 
 _TRADING: Final = Layout(
     {
-        "timestamp": EXACT, "symbol": TEXT, "side": TEXT, "size": F64, "price": F64, "tickDirection": TEXT,
-        "trdMatchID": TEXT, "grossValue": F64, "homeNotional": F64, "foreignNotional": F64,
+        "timestamp": EXACT, "symbol": TEXT, "side": TEXT, "size": F64, "price": F64, "tickDirection": None,
+        "trdMatchID": TEXT, "grossValue": None, "homeNotional": None, "foreignNotional": None,
     },
     ("timestamp", "symbol", "side", "size", "price"),
 )  # fmt: skip

@@ -38,9 +38,12 @@ def _by_size(time: pl.Expr) -> pl.Expr:
 
 
 def chosen(column: str, meanings: dict[str, str], dtype: pl.DataType) -> pl.Expr:
-    """A text, whatever its case, by what it means; null where it means nothing."""
-    text = pl.col(column).str.strip_chars().str.to_lowercase()
-    return text.replace_strict(meanings, default=None, return_dtype=pl.String).cast(dtype)
+    """A text in lower case, in capitals or with one, by what it means; null where it means nothing."""
+    meant = pl.lit(None, dtype)
+    for text, meaning in meanings.items():
+        is_it = pl.col(column).is_in([text, text.capitalize(), text.upper()])
+        meant = pl.when(is_it).then(pl.lit(meaning, dtype)).otherwise(meant)
+    return meant
 
 
 def side_of_maker_flag(column: str) -> pl.Expr:

@@ -7,7 +7,7 @@ as null; rows with a null where a value is needed are looked up again as text, c
 import gzip
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,14 +27,18 @@ _NULLS: Final = ["", "None", "null", "NULL", "nan", "NaN", "NA"]
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns of a CSV in the order in which they stand where there is no header.
+    """The columns of a CSV in the order in which they stand where there is no header; None: not read.
 
     `needed` must hold a value in each row; `also` gives other spellings of names in headers.
     """
 
-    columns: dict[str, pl.DataType]
+    columns: Mapping[str, pl.DataType | None]
     needed: tuple[str, ...]
     also: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def read(self) -> dict[str, pl.DataType]:
+        return {name: dtype for name, dtype in self.columns.items() if dtype is not None}
 
     def name_of(self, heading: str) -> str:
         """The column that a heading means, or the heading itself."""
@@ -127,13 +131,13 @@ def _names(path: Path, layout: Layout, text: bytes) -> tuple[list[str], bytes]:
 
 
 def _sound_rows(text: bytes, names: list[str], layout: Layout, counts: Counts) -> pl.DataFrame:
-    schema = {name: layout.columns.get(name, pl.String()) for name in names}
     if not text.strip():
-        return pl.DataFrame(schema=layout.columns)
+        return pl.DataFrame(schema=layout.read)
     read = pl.read_csv(
         text,
         has_header=False,
-        schema=schema,
+        schema={name: layout.columns.get(name) or pl.String() for name in names},
+        columns=[place for place, name in enumerate(names) if name in layout.read],
         null_values=_NULLS,
         truncate_ragged_lines=True,
         ignore_errors=True,
@@ -142,8 +146,8 @@ def _sound_rows(text: bytes, names: list[str], layout: Layout, counts: Counts) -
         quote_char='"' if b'"' in text[:_LONGEST_LINE] else None,
         encoding="utf8-lossy",
     )
-    missing = [pl.lit(None, dtype).alias(name) for name, dtype in layout.columns.items() if name not in names]
-    frame = read.with_columns(missing).select(*layout.columns)
+    missing = [pl.lit(None, dtype).alias(name) for name, dtype in layout.read.items() if name not in names]
+    frame = read.with_columns(missing).select(*layout.read)
     counts.read += frame.height
     broken = frame.select(pl.any_horizontal(pl.col(layout.needed).is_null())).to_series()
     if not broken.any():

@@ -37,9 +37,9 @@ _TRADES: Final = Layout(
 )
 _FORCED_ORDERS: Final = Layout(
     {
-        "asset": TEXT, "side": TEXT, "order_type": TEXT, "time_in_force": TEXT, "original_quantity": F64, "price": F64,
-        "average_price": F64, "order_status": TEXT, "last_fill_quantity": F64, "accumulated_fill_quantity": F64,
-        "time": pl.Int64(), "usd": F64,
+        "asset": TEXT, "side": TEXT, "order_type": None, "time_in_force": None, "original_quantity": F64, "price": F64,
+        "average_price": F64, "order_status": None, "last_fill_quantity": None, "accumulated_fill_quantity": F64,
+        "time": pl.Int64(), "usd": None,
     },
     ("asset", "side", "original_quantity", "price", "time"),
 )  # fmt: skip

@@ -42,8 +42,8 @@ _ORDER: Final = layout({"id": TEXT, "side": TEXT, "price": F64, "amount": F64}, 
 _QUOTES: Final = layout({"ask_amount": F64, "ask_price": F64, "bid_price": F64, "bid_amount": F64})
 _DERIVATIVES: Final = layout(
     {
-        "funding_timestamp": I64, "funding_rate": F64, "predicted_funding_rate": F64, "open_interest": F64,
-        "last_price": F64, "index_price": F64, "mark_price": F64,
+        "funding_timestamp": I64, "funding_rate": F64, "predicted_funding_rate": None, "open_interest": F64,
+        "last_price": None, "index_price": F64, "mark_price": F64,
     },
 )  # fmt: skip
 _OPTIONS: Final = layout(

@@ -10,7 +10,7 @@ from core.units import NS_PER_US
 from ingest.archives.columns import chosen, rows_of, time_ns
 from ingest.archives.csv_rows import csv_pieces, read_rows
 from ingest.archives.formats import ArchiveFile, Counts, Piece
-from ingest.archives.tardis_rows import HEAD, clocks, layout, own_rows, top_piece
+from ingest.archives.tardis_rows import clocks, layout, own_rows, top_piece
 
 F64, TEXT = pl.Float64(), pl.String()
 BEFORE_SNAPSHOT: Final = "before the first snapshot"
@@ -106,7 +106,9 @@ def _long(frame: pl.DataFrame, depth: int) -> pl.DataFrame:
     sides = [
         frame.select(
             "row",
-            *HEAD,
+            "symbol",
+            "timestamp",
+            "local_timestamp",
             pl.lit(side).cast(BOOK_SIDE).alias("side"),
             *(
                 pl.concat_list(f"{side}s[{level}].{what}" for level in range(depth)).alias(what)

@@ -1,5 +1,6 @@
 """What all files of Tardis have in common: the first four columns, the clocks, symbols, best prices."""
 
+from collections.abc import Mapping
 from typing import Final
 
 import polars as pl
@@ -13,11 +14,16 @@ I64, F64, TEXT = pl.Int64(), pl.Float64(), pl.String()
 GROUPS: Final = ("SPOT", "FUTURES", "PERPETUALS", "OPTIONS")
 """Names of files that hold all instruments of a kind."""
 ONE_SIDED: Final = "one side of the book empty"
-HEAD: Final[dict[str, pl.DataType]] = {"exchange": TEXT, "symbol": TEXT, "timestamp": I64, "local_timestamp": I64}
+HEAD: Final[dict[str, pl.DataType | None]] = {
+    "exchange": None,
+    "symbol": TEXT,
+    "timestamp": I64,
+    "local_timestamp": I64,
+}
 TIMES: Final = ("timestamp", "local_timestamp")
 
 
-def layout(columns: dict[str, pl.DataType], *needed: str) -> Layout:
+def layout(columns: Mapping[str, pl.DataType | None], *needed: str) -> Layout:
     return Layout({**HEAD, **columns}, ("symbol", *TIMES, *needed))
 
 

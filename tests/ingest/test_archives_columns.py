@@ -40,7 +40,7 @@ def test_written_times_are_utc() -> None:
 
 
 def test_a_buyer_who_made_the_price_means_that_the_taker_sold() -> None:
-    frame = pl.DataFrame({"maker": ["true", "True", "FALSE", " false", "1", None]})
+    frame = pl.DataFrame({"maker": ["true", "True", "FALSE", "false", "1", None]})
     sides = frame.select(side_of_maker_flag("maker")).to_series().to_list()
     assert sides == ["sell", "sell", "buy", "buy", None, None]
 

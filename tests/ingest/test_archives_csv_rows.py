@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import StageError
@@ -15,7 +15,7 @@ from ingest.archives.formats import BROKEN, Counts
 from tests.ingest.archive_files import gzipped, plain, zipped
 
 LAYOUT = Layout(
-    {"id": pl.Int64(), "price": pl.Float64(), "side": pl.String(), "note": pl.String()},
+    {"id": pl.Int64(), "price": pl.Float64(), "side": pl.String(), "note": pl.String(), "unread": None},
     ("id", "price", "side"),
     {"px": "price"},
 )
@@ -24,7 +24,7 @@ LAYOUT = Layout(
 def read(path: Path) -> tuple[pl.DataFrame, Counts]:
     counts = Counts()
     frames = list(read_rows(path, LAYOUT, counts))
-    return pl.concat([pl.DataFrame(schema=LAYOUT.columns), *frames]), counts
+    return pl.concat([pl.DataFrame(schema=LAYOUT.read), *frames]), counts
 
 
 @pytest.mark.parametrize("pack", [plain, gzipped, zipped])
@@ -68,6 +68,11 @@ def test_bytes_that_are_no_text_and_stray_quotes_break_their_own_row_only(tmp_pa
     assert counts.dropped == {BROKEN: 1}
 
 
+def test_a_file_of_too_few_columns_has_broken_rows_alone(tmp_path: Path) -> None:
+    frame, counts = read(plain(tmp_path / "a.csv", "1,2\n3,4\n"))
+    assert (frame.height, counts.read, counts.dropped) == (0, 2, {BROKEN: 2})
+
+
 def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b"\xef\xbb\xbfid,price,side\n1,2,buy\n")
@@ -100,6 +105,7 @@ def test_a_zip_of_several_files_is_refused(tmp_path: Path) -> None:
         read(tmp_path / "a.zip")
 
 
+@settings(deadline=None, max_examples=80)
 @given(st.binary(max_size=300), st.integers(1, 40))
 def test_pieces_end_with_lines_and_are_the_file(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, size: int
@@ -130,6 +136,7 @@ def _fits(row: list[str]) -> bool:
         return False
 
 
+@settings(deadline=None, max_examples=80)
 @given(LINES)
 def test_as_many_rows_are_kept_as_a_reader_of_single_lines_keeps(
     tmp_path_factory: pytest.TempPathFactory, lines: list[list[str]]

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import StageError
@@ -153,6 +153,7 @@ def test_a_day_without_a_trade_is_imported_and_empty(tmp_path: Path) -> None:
     assert (entry.rows_read, entry.written) == (0, {})
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=60), st.integers(1, 30))
 def test_the_tables_do_not_depend_on_the_memory(
     tmp_path_factory: pytest.TempPathFactory, ids: list[int], most_rows: int
