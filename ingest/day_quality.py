@@ -65,7 +65,8 @@ def measure_day(root: Path, exchange: str, symbol: str, date: str) -> pl.DataFra
     calendars = [calendar_of(root, day.of(table)) for table in EVENTS]
     begin_ns, end_ns = day.starts_ns, day.starts_ns + NS_PER_DAY
     gaps = gaps_between(root, day.instrument, begin_ns, end_ns)
-    span = _span([each for each in calendars if each is not None], gaps, (begin_ns, end_ns))
+    present = [each for each in calendars if each is not None]
+    span = _span(present, gaps, (begin_ns, end_ns)) if present or gaps.height else (begin_ns, begin_ns)
     rows = []
     for table, calendar in zip(EVENTS, calendars, strict=True):
         missed = gaps.filter(pl.col("stream") == table.name)

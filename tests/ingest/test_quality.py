@@ -1,5 +1,7 @@
 """The quality stage on tables that hold known faults, and on what was recorded."""
 
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,9 @@ from core.units import NS_PER_S
 from ingest import capture, day_quality, quality
 from ingest.day_quality import measure_day
 from ingest.events import BookUpdate, Gap, Liquidation, Quote, Trade
-from ingest.quality_report import report
 from ingest.packing import frame_of
+from ingest.quality_report import report
+from ingest.rows import TableWriter
 
 START_NS = 1_767_592_800 * NS_PER_S
 DATE = "2026-01-05"
@@ -185,3 +188,32 @@ def test_the_recorded_books_agree_with_book_ticker_wherever_both_were_recorded(
     assert rows["book_deltas"]["skew_ms"] == pytest.approx(-1_270.6, abs=0.5)
     for row in rows.values():
         assert (row["coverage_frac"], row["gap_count"], row["duplicate_count"]) == (1.0, 0, 0)
+
+
+def test_a_day_is_measured_while_it_is_written(tmp_path: Path) -> None:
+    """Whole prefixes of what comes, never an error, and at the end all of it."""
+    writer = TableWriter(tmp_path, flush_rows=500, durable_s=0.05)
+    counts: list[int] = []
+    stop = threading.Event()
+
+    def measure() -> None:
+        while not stop.is_set():
+            if (tmp_path / "trades").exists():
+                rows = measure_day(tmp_path, "binance_um", "BTCUSDT", DATE)["rows"].to_list()
+                counts.extend(int(each) for each in rows)
+
+    reader = threading.Thread(target=measure)
+    reader.start()
+    try:
+        for first in range(0, 6_000, 100):
+            writer.add("binance_um", trades(range(first, first + 100), 0.01, first * 0.01))
+            writer.tick()
+            time.sleep(0.02)
+    finally:
+        stop.set()
+        reader.join()
+        writer.close()
+    assert counts == sorted(counts)
+    assert len(set(counts)) > 1
+    row = figures(tmp_path, "trades")
+    assert (row["rows"], row["duplicate_count"], row["coverage_frac"]) == (6_000, 0, 1.0)
