@@ -47,7 +47,7 @@ TOP_OF_BOOK: Final = Table(
 TRADES: Final = Table(
     "trades",
     "Public trades; taker_side is the aggressor. Binance aggTrade sums fills of one taker at one price. Quantities of "
-    "binance_cm and bybit_inverse are contracts, as their venues count them; trade_id is empty where a source has none.",
+    "binance_cm and bybit_inverse are contracts, as the venues count them; trade_id is empty where a source has none.",
     {
         "exch_ns": I64,
         "recv_ns": I64,
@@ -104,13 +104,13 @@ SIGNALS: Final = Table(
     key=("time_ns", "name", "resolution", "known_ns"),
 )
 _OPTION_FIGURES: Final = (
-    "bid_price ask_price bid_qty ask_qty bid_iv_pct ask_iv_pct mark_iv_pct mark_price underlying_index "
-    "underlying_price open_interest last_price delta gamma vega theta rho"
-).split()
+    "bid_price", "ask_price", "bid_qty", "ask_qty", "bid_iv_pct", "ask_iv_pct", "mark_iv_pct", "mark_price",
+    "underlying_index", "underlying_price", "open_interest", "last_price", "delta", "gamma", "vega", "theta", "rho",
+)  # fmt: skip
 OPTIONS: Final = Table(
     "options",
-    "Option tickers, one row per change of one instrument; `symbol` of the partition is the underlying asset. Prices as "
-    "the venue quotes them (Deribit's inverse options: in the asset), implied volatilities in per cent.",
+    "Option tickers, one row per change of one instrument; `symbol` of the partition is the underlying asset. Prices "
+    "as the venue quotes them (Deribit's inverse options: in the asset), implied volatilities in per cent.",
     {
         "exch_ns": I64, "recv_ns": I64, "instrument": TEXT, "option_type": OPTION_TYPE, "strike_price": F64,
         "expiry_ns": I64, **{name: TEXT if name == "underlying_index" else F64 for name in _OPTION_FIGURES},
