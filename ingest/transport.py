@@ -104,7 +104,7 @@ class Socket(WSListener):
         elif handshake.recv is None:
             self._end(Interrupted(f"closed by us: {handshake.sent.reason if handshake.sent else ''}"))
         else:
-            self._end(closing(handshake.recv.code.value, handshake.recv.reason, self.is_virtual))
+            self._end(closing(handshake.recv.code.value, handshake.recv.reason or "", self.is_virtual))
 
     def pause_writing(self) -> None:
         """What we send is small."""
