@@ -11,6 +11,8 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Final, Protocol
 
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
 from core.errors import StageError
 from ingest.circuit_breaker import CircuitBreaker
 from ingest.collectors import Answer, Busy, Refused, Target, read_answer
@@ -22,6 +24,8 @@ NOT_ANSWERED: Final = (StageError, Refused, Busy, ValueError)
 """What `Providers.ask` raises."""
 _AT_ONCE: Final = 8  # requests under way per pool: enough to fill a budget, few enough to queue nowhere else
 _PAGES: Final = 200  # of one window: a cursor that never ends is a venue's slip
+_ATTEMPTS: Final = 3
+_LONGEST_BACKOFF_S: Final = 5.0
 _STATUS: Final = re.compile(r'(?:"code":\s*|retCode )(-?\d+)')
 
 
@@ -61,8 +65,7 @@ class Providers:
             if not breaker.allows():
                 raise CircuitOpen(f"{provider} failed too often: it is left alone for {breaker.wait_s:.0f} s")
             try:
-                await self._within_budget(provider)
-                answer = read_answer(target, await self._rest.get(url))
+                answer = await self._insist(target, url)
             except (Stopped, asyncio.CancelledError):
                 breaker.abandoned()
                 raise
@@ -104,6 +107,20 @@ class Providers:
                 raise
             empty = 0 if n_rows else empty + 1 if to_ns == now_ns else 2
             to_ns = from_ns - target.unit_ns
+
+    async def _insist(self, target: Target, url: str) -> Answer:
+        """One request, and again what was no JSON or asked for it. The client does so for what HTTP and venues say."""
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type((Busy, ValueError)),
+            wait=wait_random_exponential(multiplier=0.5, max=_LONGEST_BACKOFF_S),
+            stop=stop_after_attempt(_ATTEMPTS),
+            reraise=True,
+        )
+        return await retrying(self._request, target, url)
+
+    async def _request(self, target: Target, url: str) -> Answer:
+        await self._within_budget(target.collector.provider)
+        return read_answer(target, await self._rest.get(url))
 
     async def _within_budget(self, provider: str) -> None:
         budget = self._budgets[provider]

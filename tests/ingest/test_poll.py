@@ -34,6 +34,7 @@ def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("ingest.signal_log.LOGS", tmp_path / "logs")
     monkeypatch.setattr("ingest.rest._ATTEMPTS", 2)
     monkeypatch.setattr("ingest.rest._LONGEST_BACKOFF_S", 0.01)
+    monkeypatch.setattr("ingest.providers._LONGEST_BACKOFF_S", 0.01)
     return tmp_path / "logs"
 
 

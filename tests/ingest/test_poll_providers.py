@@ -1,9 +1,11 @@
 """Providers: budgets over all collectors, circuits, and the walk back through a venue's history."""
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -117,6 +119,24 @@ def test_a_cursor_is_followed_while_pages_are_full() -> None:
     assert asyncio.run(scenario()) == [200, 200, 1]
 
 
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.providers._LONGEST_BACKOFF_S", 0.0)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_page_in_place_of_json_and_a_busy_provider_are_asked_again() -> None:
+    rest = Quiet(b"<html>", b'{"code":-1,"msg":"later"}', b"[]")
+    target = msgspec.structs.replace(INTEREST.provider, busy=(-1,))
+
+    async def scenario() -> int:
+        providers, _ = providers_of(rest)
+        return (await providers.ask(dataclasses.replace(INTEREST, provider=target), "x")).n_rows
+
+    assert asyncio.run(scenario()) == 0
+    assert rest.asked == 3
+
+
 BUSY = RestError("GET x was refused with HTTP 503: down", 503, is_transient=True)
 NO = RestError('GET x was refused with HTTP 400: {"code":-1121,"msg":"Invalid symbol."}', 400)
 
@@ -147,13 +167,14 @@ def test_a_provider_that_is_down_is_left_alone_and_then_probed() -> None:
     assert rest.asked == 8
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_refusal_and_a_stop_are_no_failures_and_a_page_in_place_of_json_is() -> None:
     seen, told = outcomes_of(Quiet(*[NO] * 9), {"s": 0.0}, [0.0] * 9)
     assert (set(seen), told) == ({"RestError"}, [])
     stopped = [Stopped("binance futures", 900.0, "HTTP 418")] * 9
     seen, told = outcomes_of(Quiet(*stopped), {"s": 0.0}, [0.0] * 9)
     assert (set(seen), told) == ({"Stopped"}, [])
-    seen, told = outcomes_of(Quiet(*[b"<html>"] * 9), {"s": 0.0}, [0.0] * 9)
+    seen, told = outcomes_of(Quiet(*[b"<html>"] * 27), {"s": 0.0}, [0.0] * 9)
     assert (seen[-1], told) == ("CircuitOpen", ["circuit_open binance_um"])
 
 
