@@ -113,9 +113,7 @@ def _binance_samples(venue: str) -> list[Any]:
     wrapped = [{"stream": f"btcusdt@{stream}", "data": payload} for stream, payload in payloads.items()]
     array = {"stream": "!markPrice@arr@1s", "data": [payloads["markPrice@1s"]] * 2}
     others = [{"result": None, "id": 1}, {"error": {"code": 2, "msg": "Invalid request"}, "id": 2}]
-    bare = [
-        payload for stream, payload in payloads.items() if stream != "depth5@100ms"
-    ]  # which needs its stream's name
+    bare = [payload for stream, payload in payloads.items() if stream != "depth5@100ms"]
     return [*wrapped, *bare, array, array["data"], *others]
 
 
