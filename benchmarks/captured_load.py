@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 from durability import Sampler
-from venue_server import HOST, Ledger, Load, server_main
+from venue_frames import Ledger
+from venue_server import HOST, Load, server_main
 
 from core.schema import BOOK_DELTAS, MARK_PRICES, TOP_OF_BOOK, TRADES
 from core.store import partitions, rows, scan

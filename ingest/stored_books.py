@@ -11,8 +11,9 @@ from core.store import Partition, partitions, read, read_between
 from core.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MINUTE
 from ingest.book_rebuild import COLUMNS, Rebuilder
 
-_CLOCK_SET: Final = "clock set"
-"""How the reason of a gap begins that broke no book: the local clock was set."""
+_BREAKS_NO_BOOK: Final = r"clock set|frame did not decode"
+"""Reasons of gaps that need no new book: the clock was set; a frame was lost, of whichever stream. Where a book missed
+that one, its next change does not follow on, which leaves a gap of its own."""
 
 
 def gaps_between(root: Path, instrument: str, from_ns: int, to_ns: int) -> pl.DataFrame:
@@ -34,7 +35,7 @@ def rebuilder_at(root: Path, part: Partition, at_ns: int) -> Rebuilder:
     """
     end_ns = part.starts_ns + NS_PER_DAY
     gaps = gaps_between(root, part.instrument, 0, end_ns).filter(
-        (pl.col("stream") == BOOK_DELTAS.name) & ~pl.col("reason").str.starts_with(_CLOCK_SET)
+        (pl.col("stream") == BOOK_DELTAS.name) & ~pl.col("reason").str.contains(_BREAKS_NO_BOOK)
     )
     book = Rebuilder(gaps.select("from_ns", "to_ns").rows(), holds_back(part.exchange))
     earlier = [each for each in partitions(root, BOOK_DELTAS, [part.instrument]) if each.starts_ns < at_ns]

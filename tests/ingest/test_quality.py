@@ -128,6 +128,21 @@ def test_the_rebuilt_book_is_compared_with_the_venues_best_prices(tmp_path: Path
     assert row["agreement_frac"] == pytest.approx(48 / 49)
 
 
+@pytest.mark.parametrize(
+    ("reason", "compared"),
+    [("clock set by +2000 ms", 49), ("3 more: a frame did not decode: x", 49), ("update 9-9 does not follow 7", 20)],
+)
+def test_a_book_is_unknown_from_a_gap_to_the_next_snapshot_unless_the_gap_broke_no_book(
+    tmp_path: Path, reason: str, compared: int
+) -> None:
+    updates, tops = book_and_tops("binance_um", wrong=-1)
+    put(tmp_path, BOOK_DELTAS, updates)
+    put(tmp_path, TOP_OF_BOOK, tops)
+    put(tmp_path, GAPS, [Gap("BTCUSDT", "book_deltas", at(20), at(30), reason, False)])
+    row = figures(tmp_path, "book_deltas")
+    assert (row["compared_count"], row["agreement_frac"]) == (compared, 1.0)
+
+
 def test_a_book_is_carried_over_midnight(tmp_path: Path) -> None:
     updates, tops = book_and_tops("binance_um", wrong=-1)
     yesterday = Partition(BOOK_DELTAS.name, "binance_um", "BTCUSDT", "2026-01-04")
