@@ -53,8 +53,7 @@ class _Import:
 
     def is_new(self, job: Job) -> bool:
         """Whether the job has anything to bring; what it would bring again is counted as kept."""
-        entry = self.manifest.entries.get(job.file.key)
-        is_kept = is_imported(self.cfg.root, entry, job, self.cfg.backfill.latency_ms)
+        is_kept = is_imported(self.manifest, job, self.cfg.backfill.latency_ms)
         self.result.kept += is_kept
         return not is_kept
 

@@ -1,7 +1,6 @@
 """One archive file into the event tables: read, convert, sort, write aside, commit."""
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -27,23 +26,19 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def is_imported(root: Path, entry: Entry | None, job: Job, latency_ms: float) -> bool:
+def is_imported(manifest: Manifest, job: Job, latency_ms: float) -> bool:
     """Whether the tables hold what the job would bring. What the file holds is compared only if it is at hand."""
+    entry = manifest.entries.get(job.file.key)
     if entry is None or entry.state != "done":
         return False
     made = entry.version, entry.latency_ms, entry.tables, entry.only
-    if made != (FORMAT_VERSION, latency_ms, job.days_by_table, list(job.file.only)) or not _is_there(root, entry):
+    if made != (FORMAT_VERSION, latency_ms, job.days_by_table, list(job.file.only)) or manifest.deleted(entry):
         return False
     path = job.file.path
     if not path.exists():
         return bool(job.file.url)
     facts = path.stat()
     return (facts.st_size, facts.st_mtime_ns) == (entry.size, entry.mtime_ns) or sha256_of(path) == entry.sha256
-
-
-def _is_there(root: Path, entry: Entry) -> bool:
-    """Compaction may have put shards together, so that a partition with any file in it is taken to be whole."""
-    return all((root / name).exists() or any((root / name).parent.glob("*.parquet")) for name in entry.shards)
 
 
 @dataclass
@@ -159,10 +154,10 @@ def import_file(
     file, counts, facts = job.file, Counts(), job.file.path.stat()
     writer = _Writer(root, manifest, job, number, counts, most_rows)
     before = manifest.entries.get(file.key)
-    if before and not all((root / name).exists() for name in before.shards) and _any_left(root, before.shards):
+    if before and (merged := manifest.merged(before)):
         raise StageError(
-            f"{file.path} differs from what was imported, whose rows were compacted since: import into another "
-            f"--data-dir, or delete {', '.join(sorted({str(Path(name).parent) for name in before.shards}))[:300]}"
+            f"{file.path} differs from what was imported, whose rows were merged with others since: import into "
+            f"another --data-dir, or delete {', '.join(sorted({str(Path(name).parent) for name in merged}))[:300]}"
         )
     for pieces in job.dataset.pieces(file, round(latency_ms * NS_PER_MS), counts):
         for piece in pieces:
@@ -205,7 +200,3 @@ def import_file(
 
 def _days_inside(from_ns: int, to_ns: int) -> range:
     return range(from_ns // NS_PER_DAY, to_ns // NS_PER_DAY + 1)
-
-
-def _any_left(root: Path, names: Iterable[str]) -> bool:
-    return any(any((root / name).parent.glob("*.parquet")) for name in names)

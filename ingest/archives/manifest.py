@@ -18,6 +18,9 @@ from core.store import write_atomic
 FORMAT_VERSION: Final = 1
 """Raised when rows are made differently from the same file, so that they are made again."""
 FOLDER: Final = "backfill"
+NO_FILE: Final = 0
+"""The number in the names of shards that belong to no one file; files are counted from 1."""
+OF_NO_FILE: Final = f"-{NO_FILE:06d}.parquet"
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -63,6 +66,23 @@ class Manifest:
         self._root = root
         self._folder = root / FOLDER / "imported"
         self.entries = {entry.key: entry for entry in map(_read, sorted(self._folder.rglob("*.json")))}
+
+    def deleted(self, entry: Entry) -> list[str]:
+        """Shards of an entry that are gone, rows and all."""
+        return [name for name in self._missing(entry) if not self._has_strangers(name)]
+
+    def merged(self, entry: Entry) -> list[str]:
+        """Shards of an entry that are gone and whose partition has files of no entry: compaction made those of them."""
+        return [name for name in self._missing(entry) if self._has_strangers(name)]
+
+    def _missing(self, entry: Entry) -> list[str]:
+        return [name for name in entry.shards if not (self._root / name).exists()]
+
+    def _has_strangers(self, name: str) -> bool:
+        known = {shard for entry in self.entries.values() for shard in entry.shards}
+        found = (self._root / name).parent.glob("*.parquet")
+        own = (path for path in found if not path.name.endswith(OF_NO_FILE))
+        return any(str(path.relative_to(self._root)) not in known for path in own)
 
     def staging(self, key: str) -> Path:
         """Where the shards of a file are written before they are moved into the tables."""

@@ -117,8 +117,9 @@ def test_a_month_beside_one_of_its_days_makes_no_hole(tmp_path: Path) -> None:
     text = agg_trades(range(1, 311), DAY_MS - 28 * DAY, DAY // 10)
     zipped(folder / "BTCUSDT-aggTrades-2024-03.zip", text)
     zipped(folder / "BTCUSDT-aggTrades-2024-03-29.zip", agg_trades(range(281, 291), DAY_MS, DAY // 10))
+    zipped(folder / "BTCUSDT-aggTrades-2024-04-01.zip", agg_trades(range(311, 321), DAY_MS + 3 * DAY, DAY // 10))
     from_folder(tmp_path / "tables", folder)
-    assert rows(tmp_path / "tables", TRADES, BTC)["trade_id"].to_list() == [str(number) for number in range(1, 311)]
+    assert rows(tmp_path / "tables", TRADES, BTC)["trade_id"].to_list() == [str(number) for number in range(1, 321)]
     assert not rows(tmp_path / "tables", GAPS, BTC).height
 
 
