@@ -38,7 +38,8 @@ from ingest.venues import Plan
 from ingest.watchdog import Pulse, Silence
 
 _TICK_S: Final = 0.1
-_MOST_DOUBLINGS: Final = 6  # of the wait before a reconnect, 0.05 to 0.5 s: up to half a minute
+_WAIT_S = 0.05, 0.5  # before a reconnect, at random
+_MOST_DOUBLINGS: Final = 6  # of that, while connections bring nothing: up to half a minute
 _MOST_NAMED: Final = 3  # silent streams in one line
 _ROTATION_RETRY_S: Final = 30.0
 _ROTATION_JITTER: Final = 0.03  # connections that were opened together are not replaced together
@@ -224,7 +225,7 @@ class Feed:
         reception.tell(self.decoder.interrupted(lost_ns))
         await self._drop_sockets()
         self._fruitless = 0 if lost_ns > began_ns else self._fruitless + 1
-        await asyncio.sleep(random.uniform(0.05, 0.5) * 2 ** min(self._fruitless, _MOST_DOUBLINGS))
+        await asyncio.sleep(random.uniform(*_WAIT_S) * 2 ** min(self._fruitless, _MOST_DOUBLINGS))
         self.counts.reconnects += 1
         lost = dict.fromkeys(self.plan.feeds, lost_ns)
         self._socket = await self._connect(not options.virtual, lambda: reception.lost(lost, f"connection lost: {why}"))

@@ -1,6 +1,8 @@
 """Feeds over real sockets: a small server on loopback that speaks the virtual clock, or plainly, and misbehaves."""
 
 import asyncio
+from contextlib import suppress
+from typing import ClassVar
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
@@ -10,8 +12,21 @@ from core.errors import StageError
 from core.servers import local_hosts
 from ingest.events import BookUpdate, Gap, Quote, Trade
 from ingest.feeds import Step, make_feeds, merged, opened
+from ingest.rate_limit import RateLimiter
+from ingest.rest import RestClient
 from ingest.transport import VIRTUAL_CLOCK
-from tests.ingest.feed_server import SNAPSHOT, depth, public_feed, quote, read, server, trade
+from tests.ingest.feed_server import (
+    SNAPSHOT,
+    depth,
+    market_feed,
+    public_feed,
+    quote,
+    read,
+    reading,
+    server,
+    trade,
+    venue,
+)
 
 
 def test_virtual_times_are_taken_from_the_server_to_the_end_of_the_stream() -> None:
@@ -179,5 +194,143 @@ def test_connections_are_merged_by_time_and_the_time_goes_on_without_events() ->
         times = [step.now_ns for step in steps]
         assert times == sorted(times)
         assert times[-1] == 9001
+
+    asyncio.run(scenario())
+
+
+class SilentTunnel:
+    """Passes a connection on to a server until `cut`: from then on both sides hear nothing, and nothing is closed."""
+
+    def __init__(self, port: int) -> None:
+        self.is_cut = False
+        self._port = port
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        onward_reader, onward_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writers += [writer, onward_writer]
+        number = len(self._writers)
+        await asyncio.gather(self._pass(reader, onward_writer, number), self._pass(onward_reader, writer, number))
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                if not (self.is_cut and number == 2):  # the first connection
+                    writer.write(data)
+        writer.close()
+
+
+def test_a_half_open_connection_is_noticed_and_made_again_and_the_gap_begins_with_its_last_frame() -> None:
+    async def scenario() -> None:
+        async with venue() as found:
+            tunnel = SilentTunnel(int(found.hosts.binance_um_ws.rsplit(":")[-1]))
+            async with await asyncio.start_server(tunnel.accept, "127.0.0.1", 0) as through:
+                hosts = local_hosts(f"127.0.0.1:{through.sockets[0].getsockname()[1]}")
+                feed = public_feed(hosts, False, silence_s=0.6)
+                async with reading(feed) as events:
+                    while not found.sockets:
+                        await asyncio.sleep(0.01)
+                    await asyncio.sleep(1.0)  # quiet, but pings are answered
+                    assert feed.counts.reconnects == 0
+                    await found.push(quote(1))
+                    await events.reached(1, Quote)
+                    tunnel.is_cut = True
+                    await events.reached(1, Gap)
+                    await found.push(quote(2))
+                    await events.reached(2, Quote)
+        first, gap, second = events
+        assert gap.reason == "connection lost: no frame and no pong for 0.6 s"
+        assert first.recv_ns == gap.from_ns < gap.to_ns < second.recv_ns
+        assert feed.counts.reconnects == 1
+
+    asyncio.run(scenario())
+
+
+def test_streams_that_are_acknowledged_and_never_come_are_told_with_the_likely_cause() -> None:
+    """As on the wrong category: the venue acknowledges and is silent."""
+
+    async def scenario() -> None:
+        said: list[str] = []
+        async with venue() as found:
+            feed = public_feed(found.hosts, False, patience_s=0.2, overlap_s=0.2, say=said.append)
+            async with reading(feed) as events:
+                await events.reached(2, Gap)
+        first, second = events[:2]
+        assert (first.symbol, first.stream, first.mended) == ("BTCUSDT", "top_of_book", False)
+        assert "wrong path or category" in first.reason
+        assert first.to_ns <= second.from_ns < second.to_ns  # patience doubles
+        assert second.to_ns - second.from_ns > 1.5 * (first.to_ns - first.from_ns)
+        assert any("wrong path or category" in text for text in said)
+
+    asyncio.run(scenario())
+
+
+def test_while_writing_is_behind_nothing_is_read_and_afterwards_everything_is() -> None:
+    async def scenario() -> None:
+        behind = [False]
+        async with venue() as found:
+            feed = public_feed(found.hosts, False, silence_s=0.5, patience_s=0.5, behind=lambda: behind[0])
+            async with reading(feed) as events:
+                while not found.sockets:
+                    await asyncio.sleep(0.01)
+                behind[0] = True
+                await asyncio.sleep(0.3)
+                await found.push(*(quote(number) for number in range(1, 1_001)))
+                await asyncio.sleep(1.0)  # longer than any patience: what is not read cannot be heard
+                assert list(events) == []
+                behind[0] = False
+                await events.reached(1_000)
+        assert [event.update_id for event in events.of(Quote)] == list(range(1, 1_001))
+        assert (feed.counts.paused, feed.counts.reconnects, feed.counts.rotations) == (1, 0, 0)
+
+    asyncio.run(scenario())
+
+
+def test_each_attempt_to_connect_counts_against_the_venues_limit() -> None:
+    class Counting(RateLimiter):
+        asked: ClassVar[list[str]] = []
+
+        async def acquire(self, url: str, patience_s: float = 0.0) -> None:
+            self.asked.append(url)
+
+    async def scenario() -> None:
+        async with venue() as found:
+            feed = public_feed(found.hosts, False, rotate_after_s=0.1, overlap_s=0.1, rest=RestClient(Counting()))
+            async with reading(feed):
+                while feed.counts.rotations < 2:
+                    await asyncio.sleep(0.01)
+            assert len(Counting.asked) == found.visits >= 3
+            assert set(Counting.asked) == {feed.plan.url}
+
+    asyncio.run(scenario())
+
+
+def test_a_hundred_lost_connections_leave_a_gap_each_and_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every trade is there or in a gap, and once."""
+    monkeypatch.setattr("ingest.feed._WAIT_S", (0.0, 0.02))
+
+    async def scenario() -> None:
+        async with venue(rest=lambda path: (400, b"{}")) as found:
+            feed = market_feed(found.hosts)
+            async with reading(feed) as events:
+                number = 0
+                for _ in range(100):
+                    while not found.sockets:
+                        await asyncio.sleep(0.005)
+                    for _ in range(3):
+                        number += 1
+                        await found.push(trade(number))
+                    await events.reached(1)
+                    while not any(event.trade_id == str(number) for event in events.of(Trade)[-3:]):
+                        await asyncio.sleep(0.001)
+                    number += 2  # while nobody listens
+                    found.sockets[0].transport.abort()
+                    while found.sockets:
+                        await asyncio.sleep(0.001)
+            numbers = [int(event.trade_id) for event in events.of(Trade)]
+        assert len(numbers) == len(set(numbers)) == 300
+        holes = {gap.reason.split(" missed")[0] for gap in events.of(Gap) if gap.stream == "trades"}
+        assert len(holes) >= 99
+        assert feed.counts.reconnects >= 99
 
     asyncio.run(scenario())

@@ -1,0 +1,145 @@
+"""From message to events: gaps of what did not decode, of a clock that was set, and no structure that grows."""
+
+import itertools
+import time
+from collections import deque
+
+import pytest
+
+from core.config import Capture, Hosts
+from core.units import NS_PER_S
+from ingest.events import Event, Gap, Quote
+from ingest.plans import plans
+from ingest.receive_clock import ReceiveClock
+from ingest.reception import Reception
+from tests.ingest.feed_server import quote, trade
+
+
+class Delivered(list[Event]):
+    def take(self, recv_ns: int, events: list[Event]) -> None:
+        self.extend(events)
+
+
+def reception(table: str = "public") -> tuple[Reception, Delivered]:
+    """The USD-M connection for two symbols, and what it delivers."""
+    symbols = ["binance_um:BTCUSDT", "binance_um:ETHUSDT"]
+    plan = next(plan for plan in plans(symbols, Capture(depth="off"), Hosts()) if table in plan.url)
+    found, delivered = Reception(plan, plan.url, ReceiveClock()), Delivered()
+    found.release_to(delivered.take)
+    return found, delivered
+
+
+def test_what_came_before_anyone_read_is_kept_in_order() -> None:
+    found, _ = reception()
+    late = Delivered()
+    found.deliver = found._hold
+    for number in range(1, 4):
+        found.take_now(quote(number).encode())
+    found.release_to(late.take)
+    found.take_now(quote(4).encode())
+    assert [event.update_id for event in late if isinstance(event, Quote)] == [1, 2, 3, 4]
+
+
+def test_a_bad_frame_is_a_gap_of_its_stream_and_counted() -> None:
+    found, delivered = reception()
+    found.take_now(quote(1).encode())
+    found.take_now(quote(2).encode()[:-20])
+    (first, gap) = delivered
+    assert isinstance(first, Quote)
+    assert isinstance(gap, Gap)
+    assert (gap.symbol, gap.stream, gap.mended) == ("BTCUSDT", "top_of_book", False)
+    assert gap.from_ns == first.recv_ns < gap.to_ns
+    assert (found.counts.frames, found.counts.undecoded) == (2, 1)
+
+
+def test_a_frame_of_which_nothing_can_be_read_is_a_gap_of_all_streams_since_the_frame_before() -> None:
+    found, delivered = reception()
+    found.take_now(quote(1).encode())
+    found.take_now(b"\xff\x00garbage")
+    gaps = [event for event in delivered if isinstance(event, Gap)]
+    assert {(gap.symbol, gap.stream) for gap in gaps} == set(found.plan.feeds)
+    assert all(gap.from_ns == delivered[0].recv_ns for gap in gaps)  # type: ignore[union-attr]
+
+
+def test_a_storm_of_bad_frames_leaves_a_handful_of_gaps_and_samples() -> None:
+    found, delivered = reception()
+    found.take_now(quote(1).encode())
+    for number in range(10_000):
+        found.take_now(quote(number + 2).encode()[:-20])
+    found.take_now(quote(20_000).encode())
+    found.finish()
+    gaps = [event for event in delivered if isinstance(event, Gap)]
+    assert len(gaps) == 2
+    assert "9999 more" in gaps[1].reason
+    assert found.counts.undecoded == 10_000
+    assert len(found.counts.samples) == 20
+
+
+def test_where_no_frame_comes_the_clock_settles_a_broken_stretch(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, delivered = reception()
+    found.take_now(quote(1).encode())
+    for number in (2, 3):
+        found.take_now(quote(number).encode()[:-20])
+    found.settle()
+    assert len(delivered) == 2
+    ahead_ns = time.time_ns() + 2 * NS_PER_S
+    monkeypatch.setattr(found, "present_ns", lambda: ahead_ns)
+    found.settle()
+    assert isinstance(delivered[2], Gap)
+    assert delivered[2].to_ns == ahead_ns
+    assert found.now_ns < ahead_ns  # no message came
+
+
+@pytest.mark.parametrize("step_s", [2, -2])
+def test_a_clock_that_is_set_is_a_gap_of_every_stream_and_times_go_on_rising(
+    monkeypatch: pytest.MonkeyPatch, step_s: int
+) -> None:
+    found, delivered = reception()
+    now_ns, read_wall = [0], time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: read_wall() + now_ns[0])
+    found.take_now(quote(1).encode())
+    now_ns[0] = step_s * NS_PER_S
+    for number in range(2, 200):
+        found.take_now(quote(number).encode())
+        time.sleep(1e-4)
+    gaps = [event for event in delivered if isinstance(event, Gap)]
+    quotes = [event for event in delivered if isinstance(event, Quote)]
+    assert {(gap.symbol, gap.stream) for gap in gaps} == set(found.plan.feeds)
+    assert {gap.reason for gap in gaps} <= {f"clock set by {step_s * 1_000 + extra:+d} ms" for extra in (-1, 0, 1)}
+    assert all(gap.from_ns == quotes[0].recv_ns < gap.to_ns <= quotes[1].recv_ns for gap in gaps)
+    times = [event.recv_ns for event in quotes]
+    passed_ns = times[-1] - times[1]
+    assert all(before < after for before, after in itertools.pairwise(times))
+    assert passed_ns > 198 * 1e5 * 0.9  # not frozen, at a nanosecond a frame
+
+
+def test_nothing_grows_with_the_frames_that_came() -> None:
+    found, _ = reception()
+    found.release_to(lambda recv_ns, events: None)
+    sizes = []
+    for number in range(1, 30_001):
+        found.take_now(quote(number).encode())
+        found.take_now(quote(number, "ETHUSDT").encode()[: -1 if number % 10 else -20])
+        if number % 10_000 == 0:
+            sizes.append(measure(found))
+    assert 20 < sizes[0] == sizes[1] == sizes[2]
+
+
+def measure(thing: object, seen: set[int] | None = None) -> int:
+    """Elements in all containers that hang on an object."""
+    seen = set() if seen is None else seen
+    if id(thing) in seen or isinstance(thing, type | str | bytes):
+        return 0
+    seen.add(id(thing))
+    if isinstance(thing, dict):
+        return len(thing) + sum(measure(value, seen) for value in thing.values())
+    if isinstance(thing, list | set | tuple | deque):
+        return len(thing) + sum(measure(value, seen) for value in thing)
+    slots = [getattr(thing, name, None) for name in getattr(type(thing), "__slots__", ())]
+    return sum(measure(value, seen) for value in [*slots, *getattr(thing, "__dict__", {}).values()])
+
+
+def test_trades_are_heard_by_symbol_and_kind() -> None:
+    found, delivered = reception("market")
+    found.take_now(trade(1).encode())
+    assert list(found.heard_ns) == [("BTCUSDT", type(delivered[0]))]

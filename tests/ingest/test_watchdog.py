@@ -1,0 +1,72 @@
+"""Silence is noticed stream by stream, patience grows, and a connection that answers no ping is dead."""
+
+import pytest
+
+from core.units import NS_PER_S
+from ingest.events import Quote, Trade
+from ingest.transport import Interrupted
+from ingest.watchdog import Pulse, Silence
+
+QUOTES, TRADES = ("BTCUSDT", "top_of_book"), ("BTCUSDT", "trades")
+
+
+def names(silent: list) -> list[tuple[str, float]]:
+    return [(stream.table, stream.patience_s) for stream in silent]
+
+
+def test_a_silent_stream_is_noticed_and_gets_twice_the_patience_each_time() -> None:
+    heard_ns = {("BTCUSDT", Quote): 9 * NS_PER_S, ("BTCUSDT", Trade): 0}
+    silence = Silence({QUOTES: 10.0, TRADES: 10.0}, heard_ns)
+    assert silence.overdue(10 * NS_PER_S) == []
+    (trades,) = silence.overdue(10 * NS_PER_S + 1)
+    assert trades[:4] == ("BTCUSDT", "trades", 0, 10.0)
+    assert silence.overdue(20 * NS_PER_S) == []  # all start afresh
+    heard_ns["BTCUSDT", Quote] = 30 * NS_PER_S
+    assert silence.overdue(30 * NS_PER_S) == []
+    assert names(silence.overdue(31 * NS_PER_S)) == [("trades", 20.0)]
+
+
+def test_patience_does_not_grow_for_ever() -> None:
+    silence, now_ns = Silence({QUOTES: 10.0}, {}), 0
+    for _ in range(20):
+        now_ns += 3_601 * NS_PER_S
+        last = silence.overdue(now_ns)
+    assert names(last) == [("top_of_book", 3_600.0)]
+
+
+def test_a_stream_that_never_came_is_told_with_the_likely_cause() -> None:
+    silence = Silence({QUOTES: 10.0, TRADES: 10.0}, {("BTCUSDT", Trade): 1})
+    silence.restart(NS_PER_S)
+    quotes, trades = silence.overdue(12 * NS_PER_S)
+    assert (quotes.never, trades.never) == (True, False)
+    assert str(quotes).startswith("top_of_book of BTCUSDT silent for 10 s though acknowledged: asked for on the wrong")
+    assert str(trades) == "trades of BTCUSDT silent for 10 s"
+    assert quotes.since_ns == NS_PER_S
+
+
+class Line:
+    """A socket as far as a pulse is concerned."""
+
+    def __init__(self) -> None:
+        self.arrivals, self.pings = 0, 0
+
+    def ping(self) -> None:
+        self.pings += 1
+
+
+def test_a_quiet_connection_is_asked_once_and_dead_if_it_does_not_answer() -> None:
+    line = Line()
+    pulse = Pulse(line, 10.0, 0.0)  # type: ignore[arg-type]
+    pulse.feel(5.0)
+    assert line.pings == 0
+    pulse.feel(5.1)
+    pulse.feel(9.9)
+    assert line.pings == 1
+    line.arrivals += 1  # the pong
+    pulse.feel(10.1)
+    pulse.feel(15.0)
+    assert line.pings == 1
+    pulse.feel(15.2)
+    assert line.pings == 2
+    with pytest.raises(Interrupted, match="no frame and no pong for 10 s"):
+        pulse.feel(20.2)
