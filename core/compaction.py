@@ -28,8 +28,8 @@ from core.atomic import CANNOT, exchange, sync
 from core.schema import Table
 from core.store import (
     DIGEST,
-    ENCODING,
     INPUTS,
+    LASTING,
     Partition,
     digest_of,
     file_digest,
@@ -107,7 +107,7 @@ def merge(root: Path, part: Partition, sources: Sequence[Path]) -> Staged:
     try:
         schema = pl.read_parquet_schema(sources[0])
         rows = register_io_source(lambda *_: _windows(table_of(part), sources, read), schema=schema, is_pure=True)
-        rows.sink_parquet(merged, **ENCODING, metadata={DIGEST: digest, INPUTS: ""}, maintain_order=True)
+        rows.sink_parquet(merged, **LASTING, metadata={DIGEST: digest, INPUTS: ""}, maintain_order=True)
         if sum_of_digests(read) != digest:
             raise OSError(errno.EIO, "the merge does not hold the rows of its shards", str(merged))
         sync(merged)

@@ -56,6 +56,7 @@ class Compactor:
         self._gives_up = False
         for part in parts:
             self.compact(part, whole=True)
+        clear_staging(self._root)
 
     def compact(self, part: Partition, whole: bool) -> None:
         """Merge now. What the disk refuses is told once; the shards stay as they are."""
