@@ -32,7 +32,7 @@ def is_imported(manifest: Manifest, job: Job, latency_ms: float) -> bool:
     if entry is None or entry.state != "done":
         return False
     made = entry.version, entry.latency_ms, entry.tables, entry.only
-    if made != (FORMAT_VERSION, latency_ms, job.days_by_table, list(job.file.only)) or manifest.deleted(entry):
+    if made != (FORMAT_VERSION, latency_ms, job.days_by_table, list(job.file.only)) or manifest.has_lost(entry):
         return False
     path = job.file.path
     if not path.exists():

@@ -13,7 +13,8 @@ from typing import Final, Literal
 import msgspec
 
 from core.errors import StageError
-from core.store import write_atomic
+from core.schema import SIGNALS
+from core.store import Partition, files, write_atomic
 
 FORMAT_VERSION: Final = 1
 """Raised when rows are made differently from the same file, so that they are made again."""
@@ -67,9 +68,14 @@ class Manifest:
         self._folder = root / FOLDER / "imported"
         self.entries = {entry.key: entry for entry in map(_read, sorted(self._folder.rglob("*.json")))}
 
-    def deleted(self, entry: Entry) -> list[str]:
-        """Shards of an entry that are gone, rows and all."""
-        return [name for name in self._missing(entry) if not self._has_strangers(name)]
+    def has_lost(self, entry: Entry) -> bool:
+        """Whether rows of an entry were deleted: a shard, or all the days of its signals."""
+        if any(not self._has_strangers(name) for name in self._missing(entry)):
+            return True
+        if not entry.written.get(SIGNALS.name):
+            return False
+        parts = [Partition(SIGNALS.name, entry.venue, entry.symbol, day) for day in entry.tables[SIGNALS.name]]
+        return not any(files(self._root, part) for part in parts)
 
     def merged(self, entry: Entry) -> list[str]:
         """Shards of an entry that are gone and whose partition has files of no entry: compaction made those of them."""

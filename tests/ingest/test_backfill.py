@@ -1,5 +1,6 @@
 """The backfill stage as a user runs it: from folders, and from a local server that plays the archives."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -194,6 +195,17 @@ def test_events_of_another_source_are_never_mixed_with(tmp_path: Path, source: s
         with pytest.raises(StageError, match="cannot be made again"):
             from_folder(root, tmp_path / "archive")
         assert rows(root, TRADES, BTC).height == 8
+    else:
+        assert "removed the sim market" in from_folder(root, tmp_path / "archive")
+        assert rows(root, TRADES, BTC).height == 16
+
+
+def test_signals_that_were_deleted_are_imported_again(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "data/futures/um" / "BTCUSDT-fundingRate-2024-03.zip", f"{DAY_MS},8,0.0001\n")
+    for _ in range(2):
+        from_folder(tmp_path / "tables", path)
+        assert rows(tmp_path / "tables", SIGNALS, BTC).height == 1
+        shutil.rmtree(tmp_path / "tables" / "signals")
 
 
 def test_signals_may_join_what_was_captured_live(tmp_path: Path) -> None:
