@@ -52,8 +52,7 @@ class Stage:
 
     def note(self, text: str) -> None:
         """Print a line to the terminal alone: a capture that runs for months must not gather them for a report."""
-        tag = f" | {SIMULATED}" if self._record.simulated else ""
-        self._record.console.print(f"{text}{tag}", markup=False)
+        self._record.console.print(text, markup=False)
 
     @property
     def console(self) -> Console:

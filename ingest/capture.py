@@ -31,6 +31,7 @@ from core.run_record import Stage
 from core.schema import BOOK_DELTAS, EVENTS, GAPS, TOP_OF_BOOK, Table
 from core.servers import simulate_directly
 from core.store import hash_of, partitions
+from ingest.capture_log import CaptureLog
 from ingest.capture_report import data_of, data_on_disk, report, tell_counts
 from ingest.feed import Feed
 from ingest.feeds import rare_collections
@@ -51,7 +52,7 @@ def run(cfg: Config, stage: Stage) -> None:
         raise StageError("--source archive: archives are read by the stage `backfill`, not by `capture`")
     origin = Origin(cfg.source, identity_of(cfg), simulated=cfg.simulated)
     if cfg.source == "live":
-        _report_live(stage, _live(cfg, origin, stage))
+        _live(cfg, origin, stage)
     else:
         if not is_captured(cfg, origin):
             (cfg.root / "stages" / "capture.json").unlink(missing_ok=True)
@@ -80,9 +81,14 @@ def _repeatable(cfg: Config, origin: Origin, stage: Stage) -> None:
         asyncio.run(capture_to_the_end(cfg, stage, begin))
 
 
-def _live(cfg: Config, origin: Origin, stage: Stage) -> Monitor:
-    """Capture live. Stages may work on what is captured meanwhile, so only taking the data directory over is alone."""
-    with _told(stage) as feeds:
+def _live(cfg: Config, origin: Origin, stage: Stage) -> None:
+    """Capture live, and report what that added, whichever way it ends.
+
+    Stages may work on what is captured meanwhile, so only taking the data directory over is done alone.
+    """
+    log = CaptureLog()
+    monitor = Monitor(log)
+    with _told(stage, monitor) as feeds:
 
         def begin(found: Sequence[Feed]) -> None:
             feeds.extend(found)
@@ -93,12 +99,12 @@ def _live(cfg: Config, origin: Origin, stage: Stage) -> Monitor:
                 simulated = any(is_local(feed.url) for feed in found)
                 _begin(cfg, msgspec.structs.replace(origin, simulated=simulated), stage, found)
 
-        return asyncio.run(capture_live(cfg, stage, begin))
+        asyncio.run(capture_live(cfg, stage, begin, log, monitor))
 
 
 @contextmanager
-def _told(stage: Stage) -> Iterator[list[Feed]]:
-    """Takes the feeds that are read inside, and tells what they saw, whichever way it ends."""
+def _told(stage: Stage, monitor: Monitor | None = None) -> Iterator[list[Feed]]:
+    """Takes the feeds that are read inside, and tells what they and the monitor saw, whichever way it ends."""
     feeds: list[Feed] = []
     began_s = time.perf_counter()
     try:
@@ -109,6 +115,8 @@ def _told(stage: Stage) -> Iterator[list[Feed]]:
     finally:
         if feeds:
             tell_counts(feeds, time.perf_counter() - began_s, stage)
+        if feeds and monitor is not None:
+            report(stage, *data_of(monitor.streams()))
 
 
 @contextmanager
@@ -133,10 +141,6 @@ def _begin(cfg: Config, origin: Origin, stage: Stage, feeds: Sequence[Feed]) -> 
     if cfg.capture.keep_raw:
         for number, feed in enumerate(feeds):
             feed.keep_raw(RawWriter(raw_path(cfg, origin, feed.venue, number)))
-
-
-def _report_live(stage: Stage, monitor: Monitor) -> None:
-    report(stage, *data_of(monitor.streams()))
 
 
 def _report_repeatable(cfg: Config, stage: Stage) -> None:

@@ -76,6 +76,13 @@ class VenueClock(NamedTuple):
     half_round_trip_ns: int
     problem: str = ""
 
+    def facts(self) -> dict[str, Any]:
+        """For the log."""
+        if self.problem:
+            return {"venue": self.venue, "problem": self.problem}
+        offset_ms, half_ms = self.offset_ns / NS_PER_MS, self.half_round_trip_ns / NS_PER_MS
+        return {"venue": self.venue, "offset_ms": round(offset_ms, 3), "half_round_trip_ms": round(half_ms, 3)}
+
     @property
     def is_off(self) -> bool:
         """Whether the clocks differ by more than is tolerable, whatever the way of the answer took."""
@@ -145,8 +152,11 @@ class Clocks(NamedTuple):
 
     def facts(self) -> dict[str, Any]:
         """For the log."""
-        kernel = self.kernel._asdict() if self.kernel else None
-        return {"kernel": kernel, "venues": [venue._asdict() for venue in self.venues]}
+        return {
+            "synchronised": self.kernel and self.kernel.synchronised,
+            "estimated_error_ms": self.kernel and self.kernel.estimated_error_ns / NS_PER_MS,
+            "venues": [venue.facts() for venue in self.venues],
+        }
 
 
 async def check_clocks(venues: Iterable[str], hosts: Hosts) -> Clocks:

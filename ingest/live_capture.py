@@ -5,6 +5,7 @@ written and sealed before `capture_live` returns.
 """
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -51,7 +52,8 @@ class Session:
     @property
     def head(self) -> str:
         """How lines of the status begin."""
-        return f"capture {span(time.monotonic() - self.began_s)} into {self.config.data_dir}"
+        head = f"capture {span(time.monotonic() - self.began_s)} into {self.config.data_dir}"
+        return f"{head} | {SIMULATED}" if self.stage.simulated else head
 
     def sink(self, feed: Feed, recv_ns: int, events: Sequence[Event]) -> None:
         """Take what a feed received; where an earlier capture left off, the gap comes first."""
@@ -61,14 +63,13 @@ class Session:
             self.writer.add(feed.venue, events)
 
 
-async def capture_live(config: Config, stage: Stage, begin: Callable[[Sequence[Feed]], None]) -> Monitor:
-    """Capture until told to end. `begin` is called when the feeds are known and before anything is written.
-
-    Returns the statistics of all that was captured.
-    """
+async def capture_live(
+    config: Config, stage: Stage, begin: Callable[[Sequence[Feed]], None], log: CaptureLog, monitor: Monitor
+) -> None:
+    """Capture until told to end. `begin` is called when the feeds are known and before anything is written."""
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    session = await _session(config, stage, begin)
+    session = await _session(config, stage, begin, log, monitor)
     metrics = CaptureMetrics(session.monitor, lambda: session.trouble, lambda: session.clocks)
     show = partial(_show, session)
     try:
@@ -79,13 +80,11 @@ async def capture_live(config: Config, stage: Stage, begin: Callable[[Sequence[F
         session.writer.close(merge=not stopped.is_set())
         log_samples(session.feeds)
         _sum_up(session, "stop")
-    return session.monitor
 
 
-async def _session(config: Config, stage: Stage, begin: Callable[[Sequence[Feed]], None]) -> Session:
-    log = CaptureLog()
-    monitor = Monitor(log)
-
+async def _session(
+    config: Config, stage: Stage, begin: Callable[[Sequence[Feed]], None], log: CaptureLog, monitor: Monitor
+) -> Session:
     def say(text: str) -> None:
         """A line for the terminal and the log, not for the report: over months there are many."""
         stage.note(text)
@@ -181,9 +180,20 @@ def _sum_up(session: Session, event: str) -> None:
         streams=[status.facts() for status in monitor.streams(grouping)],
         connections=[connection._asdict() for connection in monitor.connections()],
         trouble=session.trouble,
+        backlog_rows=session.writer.backlog,
+        resident_mb=_resident_mb(),
     )
     if not session.stage.console.is_terminal and event == "summary":
         session.stage.note(status_line(monitor, session.head, session.trouble))
+
+
+def _resident_mb() -> float | None:
+    """Memory of this process; None where there is no /proc."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return None
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
 
 
 async def _check(session: Session) -> None:
@@ -200,5 +210,4 @@ async def _check(session: Session) -> None:
 
 def _show(session: Session, height: int) -> Group:
     """What the terminal shows."""
-    head = f"{session.head} | {SIMULATED}" if session.stage.simulated else session.head
-    return status_table(session.monitor, head, session.trouble, height)
+    return status_table(session.monitor, session.head, session.trouble, height)

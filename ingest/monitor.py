@@ -77,12 +77,8 @@ class StreamStatus(NamedTuple):
 
     def facts(self) -> dict[str, Any]:
         """For the log: what is known."""
-        facts: dict[str, Any] = {
-            "rows": self.rows,
-            "rows_per_s": round(self.rows_per_s, 2),
-            "gaps": self.gaps,
-            "age_s": self.age_s,
-        }
+        facts: dict[str, Any] = {"rows": self.rows, "rows_per_s": round(self.rows_per_s, 2), "gaps": self.gaps}
+        facts["age_s"] = None if self.age_s is None else round(self.age_s, 2)
         for name, values in (("latency_ms", self.latency_ms), ("excess_ms", self.excess_ms)):
             facts[name] = values and [round(value, 3) for value in values]
         return self.key._asdict() | facts

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -101,6 +101,7 @@ def served(metrics: CaptureMetrics, port: int) -> Iterator[None]:
         return
     registry = CollectorRegistry()
     registry.register(metrics)
+    ProcessCollector(registry=registry)  # memory, processor time, open files
     try:
         server, thread = start_http_server(port, _LOOPBACK, registry)
     except OSError as error:

@@ -103,7 +103,11 @@ def test_the_kernel_is_asked_here() -> None:
 
 
 def test_lines_warn_of_what_should_worry() -> None:
-    off, fine, mute = VenueClock("a", 80 * MS, 5 * MS), VenueClock("b", -80 * MS, 40 * MS), VenueClock("c", 0, 0, "gone")
+    off, fine, mute = (
+        VenueClock("a", 80 * MS, 5 * MS),
+        VenueClock("b", -80 * MS, 40 * MS),
+        VenueClock("c", 0, 0, "gone"),
+    )
     lines = Clocks(KernelClock(False, 2 * S, 3 * S, 0), [off, fine, mute]).lines()
     assert [line.startswith("WARNING") for line in lines] == [True, True, False, False]
     assert lines[1] == "WARNING clock of a: 80.0 ms ± 5.0 ms ahead of ours"
@@ -120,4 +124,4 @@ def test_a_check_is_of_both() -> None:
     with venue(skewed(0)) as hosts:
         clocks = asyncio.run(check_clocks(["bybit"], hosts))
     assert [clock.venue for clock in clocks.venues] == ["bybit"]
-    assert clocks.facts()["venues"][0]["venue"] == "bybit"
+    assert abs(clocks.facts()["venues"][0]["offset_ms"]) < 5_000

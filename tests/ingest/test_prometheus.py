@@ -61,6 +61,7 @@ def test_a_scrape_holds_what_the_monitor_knows(tmp_path: Path) -> None:
     assert found["capture_latency_seconds", "0.99", "trades", "bybit"] == pytest.approx(0.020)
     assert found["capture_excess_latency_seconds", "0.5", "trades", "bybit"] == 0
     assert found["capture_write_trouble",] == 0
+    assert found["process_resident_memory_bytes",] > 0
 
 
 def test_trouble_and_clocks_can_be_alerted_on(tmp_path: Path) -> None:
