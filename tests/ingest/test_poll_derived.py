@@ -65,6 +65,11 @@ def test_a_total_is_there_where_every_part_is_and_known_with_the_last_of_them() 
     assert total("oi_total_btc", []).is_empty()
 
 
+def test_a_total_is_not_known_before_its_mark() -> None:
+    sampled = signal_rows([held("oi_usd_btc", minute, 1.0, minute) for minute in (4.8, 9.8)])
+    assert values(total("oi_total", [sampled]))[0][3] == pytest.approx(5 / 60)
+
+
 def test_a_part_that_stopped_leaves_no_total_instead_of_a_fall() -> None:
     one = signal_rows([held("oi_btc", 5 * step, 10.0, 5 * step + 0.5) for step in range(8)])
     two = signal_rows([held("oi_btc", minute, 1.0, minute + 0.5) for minute in (0, 30, 35)])

@@ -103,6 +103,15 @@ def test_a_revised_value_is_a_new_row_and_the_old_one_stays_readable(world: Worl
     assert as_of(versions, first_known_ns)["value"].to_list() == [open_interest(time_ms)]
 
 
+def test_a_value_that_is_revised_an_hour_later_is_seen_too(world: World) -> None:
+    world.poll()
+    time_ms = world.now_ns // NS_PER_MS // 300_000 * 300_000 - 11 * 300_000
+    world.venue.revisions[time_ms] = 5.0
+    world.now_ns += SLOT_NS
+    world.poll()
+    assert world.stored("oi_btc").filter(pl.col("time_ns") == time_ms * NS_PER_MS)["value"].to_list()[1:] == [5.0]
+
+
 def test_nothing_is_due_twice_in_a_slot_and_each_target_has_its_own(tmp_path: Path) -> None:
     world = World(tmp_path, only=("binance_um_open_interest", "binance_um_funding", "binance_um_premium"))
     poller = world.poll()

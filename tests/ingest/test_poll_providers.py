@@ -68,11 +68,10 @@ def walked(venue: SlowVenue, target: Target, floor_ns: int, now_ns: int = NOW_NS
     ["binance_um_open_interest/BTCUSDT", "bybit_open_interest/BTCUSDT", "bybit_ls_ratio_global/BTCUSDT"],
 )
 def test_the_walk_back_brings_every_value_once(key: str) -> None:
-    venue = SlowVenue(lambda: NOW_NS // NS_PER_MS)
-    days = 29.9
-    times = walked(venue, target_of(key), NOW_NS - int(days * NS_PER_DAY))
-    assert len(times) == len(set(times)) == int(days * 288) + 1
-    assert (max(times), min(times)) == (NOW_NS // NS_PER_MS, NOW_NS // NS_PER_MS - int(days * 288) * 300_000)
+    now_ms = NOW_NS // NS_PER_MS + 40_000  # windows then begin and end between values
+    floor_ms = now_ms - int(29.9 * NS_PER_DAY) // NS_PER_MS
+    times = walked(SlowVenue(lambda: now_ms), target_of(key), floor_ms * NS_PER_MS, now_ms * NS_PER_MS)
+    assert sorted(times) == list(range(-(-floor_ms // 300_000) * 300_000, now_ms + 1, 300_000))
 
 
 @pytest.mark.parametrize("key", ["binance_um_funding/BTCUSDT", "bybit_funding/BTCUSDT"])
