@@ -63,8 +63,8 @@ async def follow(
     cfg: Config, where: Hosts, runner: Runner, journal: Journal, witness: Witness | None, names: Sequence[str]
 ) -> None:
     """Run to the end of the stream, or for `live.duration_s` on a venue."""
-    mine = await make_feeds(cfg, where, names)
-    theirs = await make_feeds(cfg, where, names) if witness is not None else []
+    mine = await make_feeds(cfg, where, names, refill=False)
+    theirs = await make_feeds(cfg, where, names, refill=False) if witness is not None else []
     duration_s = cfg.live.duration_s if cfg.source == "live" else None
     async with opened([*mine, *theirs]):
         watching = asyncio.create_task(_watch(theirs, witness))

@@ -299,7 +299,7 @@ def test_each_attempt_to_connect_counts_against_the_venues_limit() -> None:
             async with reading(feed):
                 while feed.counts.rotations < 2:
                     await asyncio.sleep(0.01)
-            assert len(Counting.asked) == found.visits >= 3
+            assert 3 <= found.visits <= len(Counting.asked) <= found.visits + 1  # one may be on its way
             assert set(Counting.asked) == {feed.plan.url}
 
     asyncio.run(scenario())
