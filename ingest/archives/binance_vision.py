@@ -243,6 +243,7 @@ DEFAULT: Final = {
     "binance_cm": ("aggTrades", "bookTicker", "metrics", "fundingRate"),
 }
 _MONTHLY_ONLY: Final = ("fundingRate",)
+_MARKET: Final = re.compile(r"(?:^|/)(?:(spot)/(?:daily|monthly)|futures/(um|cm))(?:/|$)")
 _INTERVAL: Final = r"\d+(?:s|m|h|d|w|mo)"
 _NAME: Final = re.compile(
     r"(?P<symbol>\w+)-(?P<dataset>aggTrades|trades|bookTicker|metrics|fundingRate|bookDepth|liquidationSnapshot"
@@ -258,12 +259,13 @@ def recognise(name: str, folders: tuple[str, ...]) -> tuple[str, str, str, str, 
     match = _NAME.fullmatch(name)
     if match is None or set(folders) & set(_NO_CANDLES_OF_TRADES):
         return None
-    market = next((folder for folder in reversed(folders) if folder in VENUES), "")
+    market = _MARKET.search("/".join(folders))
     dataset, interval = match["dataset"], ""
     if re.fullmatch(_INTERVAL, dataset):
         dataset, interval = "klines", dataset
     try:
-        return VENUES.get(market, ""), match["symbol"], dataset, interval, days_of(match["when"])
+        venue = VENUES[market[1] or market[2]] if market else ""
+        return venue, match["symbol"], dataset, interval, days_of(match["when"])
     except ValueError:
         return None
 

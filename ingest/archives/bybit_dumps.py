@@ -126,6 +126,7 @@ DEFAULT: Final = {
     "bybit_spot": ("spot", "orderbook"),
 }
 _DAY: Final = r"\d{4}-\d\d-\d\d"
+_CATEGORY: Final = re.compile(r"(?:^|/)orderbook/(linear|spot|inverse)(?:/|$)")
 _BOOK_NAME: Final = re.compile(rf"(?P<when>{_DAY})_(?P<symbol>[\w-]+)_ob\d+\.data(?:\.zip|\.gz)?")
 _SPOT_NAME: Final = re.compile(rf"(?P<symbol>[\w-]+?)(?:_(?P<day>{_DAY})|-(?P<month>\d{{4}}-\d\d))\.csv(?:\.gz)?")
 _TRADING_NAME: Final = re.compile(rf"(?P<symbol>[\w-]+?)(?P<when>{_DAY})\.csv(?:\.gz)?")
@@ -134,10 +135,10 @@ _INVERSE: Final = re.compile(r"\w+USD([FGHJKMNQUVXZ]\d\d)?")
 
 def recognise(name: str, folders: tuple[str, ...]) -> tuple[str, str, str, str, tuple[str, ...]] | None:
     """(venue or "", symbol, data set, "", days) of a file name in its folders, or None if it is not ours."""
-    category = next((folder for folder in reversed(folders) if folder in VENUES), "")
+    category = _CATEGORY.search("/".join(folders))
     try:
         if match := _BOOK_NAME.fullmatch(name):
-            venue = VENUES.get(category) or _derivatives(match["symbol"], or_spot=True)
+            venue = VENUES[category[1]] if category else _derivatives(match["symbol"], or_spot=True)
             return venue, match["symbol"], "orderbook", "", days_of(match["when"])
         if match := _SPOT_NAME.fullmatch(name):
             return VENUES["spot"], match["symbol"], "spot", "", days_of(match["day"] or match["month"])

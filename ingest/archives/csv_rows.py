@@ -72,27 +72,30 @@ def read_rows(path: Path, layout: Layout, counts: Counts) -> Iterator[pl.DataFra
 
 
 def whole_lines(path: Path, piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
-    """The content of a plain, .gz or .zip file in pieces that end with a line.
-
-    Raises StageError where it cannot be unpacked, its checksums included.
-    """
+    """The content of a plain, .gz or .zip file in pieces that end with a line. Raises StageError as `unpacked`."""
     rest = b""
-    try:
-        with unpacked(path) as stream:
-            while piece := stream.read(piece_bytes):
-                end = piece.rfind(b"\n") + 1
-                if end:
-                    yield rest + piece[:end]
-                rest = piece[end:] if end else rest + piece
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise StageError(f"{path} cannot be unpacked ({error}): delete it and get it again") from error
+    with unpacked(path) as stream:
+        while piece := stream.read(piece_bytes):
+            end = piece.rfind(b"\n") + 1
+            if end:
+                yield rest + piece[:end]
+            rest = piece[end:] if end else rest + piece
     if rest:
         yield rest
 
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[IO[bytes]]:
-    """A stream of the file's content; of a zip, that of its one member."""
+    """A stream of the file's content; of a zip, that of its one member. Raises StageError where it is damaged."""
+    try:
+        with _opened(path) as stream:
+            yield stream
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise StageError(f"{path} cannot be unpacked ({error}): delete it and get it again") from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
             members = [name for name in archive.namelist() if not name.endswith("/")]

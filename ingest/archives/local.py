@@ -22,6 +22,8 @@ BY_NAME: Final[dict[Provider, Recognise]] = {
     "bybit": bybit_dumps.recognise,
 }
 _SUFFIXES: Final = (".csv", ".gz", ".zip", ".data")
+_DEEPEST: Final = 5
+"""Folders above the given path that may belong to it: Tardis' exchange, data set, year, month and day."""
 _UNFINISHED: Final = (".part", ".CHECKSUM")
 
 
@@ -64,12 +66,12 @@ def _recognise(path: Path, root: Path, provider: str, symbols: tuple[str, ...]) 
             venue, symbol, dataset = recorded.recognise(path, symbols)
             return _dated(ArchiveFile(path, "recorded", dataset, venue, symbol, (), bounded=False))
         return _by_name(path, root, provider, symbols)
-    except (StageError, OSError, EOFError) as error:
+    except StageError as error:
         return str(error)
 
 
 def _by_name(path: Path, root: Path, provider: str, symbols: tuple[str, ...]) -> ArchiveFile | str:
-    folders = (*root.absolute().parts[-3:], *path.relative_to(root).parts[:-1])
+    folders = (*root.absolute().parts[-_DEEPEST:], *path.relative_to(root).parts[:-1])
     for name, recognise in BY_NAME.items():
         found = recognise(path.name, folders) if provider in ("", name) else None
         if found is None:

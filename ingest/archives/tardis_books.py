@@ -9,7 +9,7 @@ from core.schema import BOOK_DELTAS, BOOK_SIDE, GAPS
 from core.units import NS_PER_US
 from ingest.archives.columns import chosen, rows_of, time_ns
 from ingest.archives.csv_rows import csv_pieces, read_rows
-from ingest.archives.formats import ArchiveFile, Counts, Piece
+from ingest.archives.formats import BROKEN, ArchiveFile, Counts, Piece
 from ingest.archives.tardis_rows import clocks, layout, own_rows, top_piece
 
 F64, TEXT = pl.Float64(), pl.String()
@@ -33,6 +33,7 @@ def incremental(file: ArchiveFile, latency_ns: int, counts: Counts) -> Iterator[
             chosen("is_snapshot", {"true": "true", "false": "false"}, TEXT).eq("true").alias("is_snapshot"),
             time_ns("local_timestamp").alias("recv_ns"),
         )
+        marked = counts.keep(marked, pl.col("recv_ns").is_not_null() & pl.col("is_snapshot").is_not_null(), BROKEN)
         if not last_ns:
             started = pl.col("is_snapshot").cast(pl.Int8).cum_max() == 1
             marked = counts.keep(marked, started, BEFORE_SNAPSHOT)

@@ -77,6 +77,8 @@ def test_derivative_tickers_keep_what_is_unknown_null_and_count_one_side(
 def test_a_book_begins_with_its_snapshot_and_starts_over_with_the_next(tmp_path: Path) -> None:
     lines = [
         f"{at(0, 1)},false,bid,100,1",  # before any snapshot
+        f"{at(0, 1)},maybe,bid,100,1",
+        f"{T_US},12345,true,bid,100,1",
         f"{at(0, 2)},true,bid,100,1",
         f"{at(0, 2)},true,ask,101,2",
         f"{at(0, 3)},true,ask,102,3",  # the same snapshot, in a second message: it adds
@@ -99,7 +101,7 @@ def test_a_book_begins_with_its_snapshot_and_starts_over_with_the_next(tmp_path:
     ]
     gaps = tables["gaps"].select("stream", "from_ns", "to_ns", "mended").rows()
     assert gaps == [("book_deltas", ns(4), ns(9), True)]
-    assert counts.dropped == {BEFORE_SNAPSHOT: 1}
+    assert counts.dropped == {BEFORE_SNAPSHOT: 1, BROKEN: 2}
 
 
 def test_a_book_reads_the_same_however_the_file_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

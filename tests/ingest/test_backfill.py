@@ -132,6 +132,12 @@ def test_a_flat_name_of_an_unknown_market_asks_for_it(tmp_path: Path) -> None:
     assert "binance:BTCUSDT aggTrades: 1 files" in said
 
 
+@pytest.mark.parametrize("below", ["", "BTCUSDT-aggTrades-2024-03-29.zip"])
+def test_a_folder_may_be_given_from_anywhere_inside(tmp_path: Path, below: str) -> None:
+    path = agg_day(tmp_path / "um" / "spot", 0, range(1, 9))
+    assert f"{BTC} aggTrades: 1 files" in from_folder(tmp_path / "tables", path.parent / below)
+
+
 def test_trades_alone_are_said_to_make_no_bars(tmp_path: Path) -> None:
     agg_day(tmp_path / "archive", 0, range(1, 9))
     assert "trades without best prices on 2024-03-29: no bars" in from_folder(tmp_path / "data", tmp_path / "archive")
