@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from core.schema import GAPS, Table
 from core.units import NS_PER_MS, NS_PER_S
@@ -26,6 +27,7 @@ _RATE_OVER_S: Final = 10
 _WINDOW_S: Final = 60.0
 _MOST_LOGGED: Final = 20  # gaps of one write that the log names; the table `gaps` has all
 QUANTILES: Final = (0.5, 0.99)
+Flags = NDArray[np.bool_]
 _NEWS: Final = {"reconnects": "reconnect", "rotations": "rotation", "refilled": "refill", "pauses": "pause"}
 
 
@@ -241,5 +243,6 @@ def _latencies_ns(rows: pl.DataFrame) -> Ints:
     latencies_ns: Ints = rows["recv_ns"].to_numpy() - rows["exch_ns"].to_numpy()
     assumed = [rows[name] for name in ("recv_assumed", "exch_assumed") if name in rows.columns]
     if any(flags.any() for flags in assumed):
-        return latencies_ns[~np.logical_or.reduce([flags.to_numpy() for flags in assumed])]
+        certain: Flags = ~np.logical_or.reduce([flags.to_numpy() for flags in assumed])
+        latencies_ns = latencies_ns[certain]
     return latencies_ns
