@@ -24,6 +24,7 @@ START_NS = 1_790_000_100 * NS_PER_S + 40 * NS_PER_S  # 20 s after a slot of five
 SLOT_NS = 5 * NS_PER_MINUTE
 BINANCE = ("binance_um:BTCUSDT",)
 WHOLE = int(29.9 * 288) + 1  # five-minute values in what Binance keeps, both ends included
+THREE_DAYS = 3 * 288
 ONLY_INTEREST = ("binance_um_open_interest",)
 
 
@@ -57,10 +58,11 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    return World(tmp_path, only=ONLY_INTEREST)
+    return World(tmp_path, only=ONLY_INTEREST, history_days=3.0)
 
 
-def test_the_first_poll_brings_30_days_and_every_value_is_the_venues(world: World) -> None:
+def test_the_first_poll_brings_30_days_and_every_value_is_the_venues(tmp_path: Path) -> None:
+    world = World(tmp_path, only=ONLY_INTEREST)
     world.poll()
     rows = world.stored("oi_btc")
     assert rows.height == WHOLE
@@ -158,14 +160,15 @@ def test_settled_funding_of_both_venues_is_there_with_its_whole_history(tmp_path
         assert set(rows["known_ns"] - rows["time_ns"]) == {60 * NS_PER_S}
 
 
-def test_a_fill_that_was_cut_off_is_asked_for_again_and_leaves_no_hole(world: World) -> None:
-    world.venue.get, whole = cut_after(world.venue, 5), world.venue.get  # type: ignore[method-assign]
+def test_a_fill_that_was_cut_off_is_asked_for_again_and_leaves_no_hole(tmp_path: Path) -> None:
+    world = World(tmp_path, only=ONLY_INTEREST, history_days=10.0)
+    world.venue.get, whole = cut_after(world.venue, 3), world.venue.get  # type: ignore[method-assign]
     poller = world.poll()
     assert poller.tallies["binance_um_open_interest/BTCUSDT"].errors == 1
-    assert world.stored("oi_btc").height == 5 * 499  # windows are cut off the grid
+    assert world.stored("oi_btc").height == 3 * 499  # windows are cut off the grid
     world.venue.get = whole  # type: ignore[method-assign]
     world.poll()
-    assert world.stored("oi_btc").height == WHOLE
+    assert world.stored("oi_btc").height == 10 * 288
 
 
 def cut_after(venue: SlowVenue, count: int) -> Any:
@@ -189,7 +192,7 @@ def test_what_was_missed_in_an_outage_is_filled_and_known_only_now(world: World)
 
 
 def test_one_target_that_is_refused_costs_the_others_nothing(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    world = World(tmp_path, history_days=3.0)
     whole = world.venue.get
 
     async def get(url: str) -> bytes:
@@ -203,7 +206,7 @@ def test_one_target_that_is_refused_costs_the_others_nothing(tmp_path: Path) -> 
     assert [key for key, has_worked in worked.items() if not has_worked] == ["binance_um_ls_ratio_top/BTCUSDT"]
     assert world.kinds() == ["refused"]
     assert poller.is_due(next(one for one in world.targets if one.name == "binance_um_ls_ratio_top"))
-    assert world.stored("ls_ratio_global_btc").height == WHOLE
+    assert world.stored("ls_ratio_global_btc").height == THREE_DAYS
 
 
 def test_stale_series_are_told_once_and_again_when_they_go_on(world: World) -> None:
@@ -268,7 +271,7 @@ def test_rows_that_could_not_be_stored_wait_and_are_stored_later(world: World, m
         await poller.flush()
 
     asyncio.run(scenario())
-    assert world.stored("oi_btc").height == WHOLE
+    assert world.stored("oi_btc").height == THREE_DAYS
     assert not world.poller().is_due(world.targets[0])
 
 
@@ -285,7 +288,7 @@ def test_while_nothing_can_be_stored_no_more_is_asked_than_memory_holds(
     world.poll(poller)
     poller.flush_last()
     world.poll(poller)
-    assert world.stored("oi_btc").height == WHOLE + 1
+    assert world.stored("oi_btc").height == THREE_DAYS + 1
 
 
 def test_a_damaged_note_of_progress_says_what_to_do(world: World) -> None:
