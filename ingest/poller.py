@@ -166,7 +166,8 @@ class Poller:
             return self._take(target, await self.providers.ask(target, target.url()))
         kept_ns = now_ns - int(past.days * NS_PER_DAY)
         if served.through_ns:
-            floor_ns = max(kept_ns, served.through_ns - OVERLAP * target.interval_ns)
+            through_ns = min(served.through_ns, now_ns)  # a venue's stamp may lie ahead
+            floor_ns = max(kept_ns, through_ns - OVERLAP * target.interval_ns)
             return await self._take_history(target, floor_ns, is_fill=False)
         async with self._fills[pool_name(target)]:
             floor_ns = max(kept_ns, now_ns - int(self._settings.history_days * NS_PER_DAY))

@@ -5,7 +5,7 @@ usual change: 1.4826 times the median absolute deviation, which a few bad values
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import pairwise
 from statistics import fmean, median
 from typing import Final, Literal
@@ -18,7 +18,6 @@ from core.units import NS_PER_S
 Kind = Literal[
     "range", "jump", "stale", "fresh", "unreadable", "refused", "unreachable", "circuit_open", "circuit_closed"
 ]
-ANOMALIES: Final = ("range", "jump")
 _KEPT: Final = 288  # a day of five-minute values
 _LEAST: Final = 30  # changes that a spread can be judged by
 _SIGMAS_PER_MAD: Final = 1.4826
@@ -81,12 +80,6 @@ def out_of_range(series: Series, value: float) -> str:
 def is_stale(newest_ns: int, now_ns: int, interval_ns: int, slack_ns: int, intervals: float) -> bool:
     """Whether a series that gives a value each `interval_ns`, published up to `slack_ns` late, has missed some."""
     return now_ns - newest_ns > intervals * interval_ns + slack_ns
-
-
-def summary(events: Sequence[SignalEvent]) -> dict[str, int]:
-    """How many of each kind."""
-    kinds = sorted({event.kind for event in events})
-    return {kind: sum(event.kind == kind for event in events) for kind in kinds}
 
 
 def age_text(age_ns: int) -> str:

@@ -88,7 +88,8 @@ series = [{ name = "stablecoin_supply_usdt", fields = [{ path = "totalCirculatin
 ```
 
 A value is the number at `path`, divided by the one at `per`, times `scale`, plus `plus`; of several fields the first
-that the row has. `history` says how the past is asked for, in windows.
+that the row has. `history` says how the past is asked for, in windows. How far each collector is stored is noted in
+`data/poll.json`: without that file the history is asked for again, and what is stored stays.
 
 ## Events
 

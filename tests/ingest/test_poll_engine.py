@@ -134,6 +134,28 @@ def test_a_clock_that_was_a_day_ahead_does_not_silence_a_target_for_a_day(world:
     assert world.poller().is_due(world.targets[0])
 
 
+def test_a_stamp_that_lies_ahead_does_not_end_the_series(world: World) -> None:
+    world.venue.now_ms = lambda: (world.now_ns + 20 * NS_PER_HOUR) // NS_PER_MS
+    world.venue.get, whole = ahead(world.venue), world.venue.get  # type: ignore[method-assign]
+    world.poll()
+    world.venue.get = whole  # type: ignore[method-assign]
+    world.venue.now_ms = lambda: world.now_ns // NS_PER_MS
+    before = world.stored("oi_btc").filter(pl.col("time_ns") <= world.now_ns).height
+    world.now_ns += SLOT_NS
+    world.poll()
+    assert world.stored("oi_btc").filter(pl.col("time_ns") <= world.now_ns).height > before
+
+
+def ahead(venue: SlowVenue) -> Any:
+    """A venue that ignores the end that it is asked for."""
+    whole = venue.get
+
+    async def get(url: str) -> bytes:
+        return await whole(url.replace("endTime=", "ignored="))
+
+    return get
+
+
 @given(st.integers(0, 2**60))
 def test_slots_follow_the_clock(now_ns: int) -> None:
     [target] = targets(declared(Poll(only=ONLY_INTEREST)), BINANCE, Hosts())
