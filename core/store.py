@@ -223,7 +223,7 @@ def rows(root: Path, part: Partition) -> int:
 
 def _file_rows(path: Path) -> int:
     digest = footer(path).get(DIGEST)
-    return int(digest.split("-")[0] if digest else scan(path).select(pl.len()).collect().item())
+    return rows_of(digest) if digest else int(scan(path).select(pl.len()).collect().item())
 
 
 def hash_of(*values: object) -> str:
@@ -315,10 +315,10 @@ def write_file(target: Path, frame: pl.DataFrame, metadata: Mapping[str, str], f
     try:
         put_file(target, lambda draft: frame.write_parquet(draft, **ENCODING, metadata=dict(metadata)), fsync)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise _os_error(error, target) or error from None
+        raise os_error_of(error, target) or error from None
 
 
-def _os_error(error: BaseException, path: Path) -> OSError | None:
+def os_error_of(error: BaseException, path: Path) -> OSError | None:
     """Polars tells of a full disk in a ComputeError, whose text holds the number."""
     number = _OS_ERROR.search(str(error)) if isinstance(error, pl.exceptions.PolarsError | OSError) else None
     return OSError(int(number[1]), os.strerror(int(number[1])), str(path)) if number else None
@@ -328,6 +328,11 @@ def digest_of(frame: pl.DataFrame) -> str:
     """Rows, the sum of their hashes and a hash of the columns: sums of shards add up to the sum of the whole."""
     total = int(frame.hash_rows(seed=0).sum()) if frame.height else 0
     return f"{frame.height}-{total % _HASHES:016x}-{hash_of(frame.columns)}"
+
+
+def rows_of(digest: str) -> int:
+    """The number of rows that a digest is of."""
+    return int(digest.split("-")[0])
 
 
 def file_digest(path: Path) -> str:

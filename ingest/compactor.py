@@ -11,8 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-import polars as pl
-
 from core.compaction import CannotExchangeError, clear_staging, merge, put_in_place, small_neighbours
 from core.errors import StageError
 from core.schema import EVENTS, GAPS
@@ -67,7 +65,7 @@ class Compactor:
             sources = paths if whole else small_neighbours(paths)
             if len(sources) > 1 or (sources and not has_digest(sources[0])):
                 put_in_place(self._root, merge(self._root, part, sources), self._lock)
-        except (OSError, StageError, pl.exceptions.PolarsError) as error:
+        except (OSError, StageError) as error:
             self._tell(error)
 
     def _work(self) -> None:

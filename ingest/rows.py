@@ -36,9 +36,10 @@ class _Stream:
     kind: type
     table: Table
     events: list[Event] = field(default_factory=list)
+    is_due: bool = False  # events that are to be written wait for the writer's thread
 
 
-_Job: TypeAlias = tuple[str, Table, list[Event], bool] | threading.Event | None
+_Job: TypeAlias = tuple[_Stream, list[Event], bool] | threading.Event | None
 
 
 class TableWriter:
@@ -136,7 +137,9 @@ class TableWriter:
         self._swept_s = now_s if due >= count else self._swept_s + due / count * self._sweep_s
         for _ in range(min(due, count)):
             self._next = (self._next + 1) % count
-            self._hand_over(self._streams[self._next], write=True)
+            stream = self._streams[self._next]
+            if not stream.is_due:  # a thread that is late writes more rows at a time instead of more often
+                self._hand_over(stream, write=True)
 
     def flush(self) -> None:
         """Return when all that was given is on disk, or the disk has refused it."""
@@ -197,7 +200,8 @@ class TableWriter:
             self._hand_over(gaps, write=True)
         events, stream.events = stream.events, []
         self._append[stream.venue, stream.kind, events[0].symbol] = stream.events.append
-        self._jobs.put((stream.venue, stream.table, events, write))
+        stream.is_due |= write
+        self._jobs.put((stream, events, write))
 
     def _check(self) -> None:
         if self._failure is not None:
@@ -210,8 +214,10 @@ class TableWriter:
                 if isinstance(job, threading.Event):
                     job.set()
                     continue
-                self._shards.take(*job)
-                self._taken += len(job[2])
+                stream, events, write = job
+                self._shards.take(stream.venue, stream.table, events, write)
+                stream.is_due &= not write
+                self._taken += len(events)
                 self._shards.retry()
         except BaseException as error:
             self._failure = error
