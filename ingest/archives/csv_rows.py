@@ -146,7 +146,7 @@ def _sound_rows(text: bytes, names: list[str], layout: Layout, counts: Counts) -
         ignore_errors=True,
         missing_columns="insert",
         extra_columns="ignore",
-        quote_char='"' if b'"' in text[:_LONGEST_LINE] else None,
+        quote_char=None,  # no archive quotes, and a stray quote would swallow the lines that follow
         encoding="utf8-lossy",
     )
     missing = [pl.lit(None, dtype).alias(name) for name, dtype in layout.read.items() if name not in names]
@@ -162,9 +162,6 @@ def _sound_rows(text: bytes, names: list[str], layout: Layout, counts: Counts) -
 def _count_broken(text: bytes, broken: pl.Series, counts: Counts) -> None:
     """Broken rows as they stand in the file. A blank line is a row to Polars; to us it is none."""
     lines = text.removesuffix(b"\n").split(b"\n")
-    if len(lines) != broken.len():  # quoted line ends: which line a row came from is not known
-        counts.drop(BROKEN, int(broken.sum()), [])
-        return
     rows = [lines[at] for at in broken.arg_true().to_list()]
     real = [row.strip().decode(errors="replace") for row in rows if row.strip()]
     counts.read -= len(rows) - len(real)

@@ -43,7 +43,7 @@ def distinct_in_order(rows: Sequence[Row]) -> list[Row]:
     return [row for row in sorted(rows) if not (row[1] in met or met.add(row[1]))]  # type: ignore[func-returns-value]
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=50)
 @given(ROWS, st.integers(1, 9))
 def test_in_memory_the_shard_is_the_rows_sorted_each_once(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Row], batch: int
@@ -54,7 +54,7 @@ def test_in_memory_the_shard_is_the_rows_sorted_each_once(
     assert spool.counts.dropped[DUPLICATE] == len(rows) - len({number for _, number in rows})
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.integers(0, 400), max_size=80), st.integers(1, 9), st.integers(1, 20))
 def test_put_down_in_runs_the_shards_are_the_same_rows_in_order(
     tmp_path_factory: pytest.TempPathFactory, minutes: list[int], batch: int, most_rows: int
@@ -97,7 +97,7 @@ def test_tables_without_unique_columns_keep_equal_rows(tmp_path: Path) -> None:
     assert pl.concat(spool.shards())["recv_ns"].to_list() == [1, 2, 2]
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=50)
 @given(st.sets(st.integers(1, 200), min_size=1), st.integers(1, 9), st.sampled_from([5, 40, 1_000]), st.randoms())
 def test_every_id_that_is_missing_lies_in_one_hole(
     tmp_path_factory: pytest.TempPathFactory, ids: set[int], batch: int, most_rows: int, random: object
