@@ -85,11 +85,14 @@ class BinanceStreams:
         w = decode(frame).data
         if w.st and self._is_foreign(w.st):
             return []
-        exch_ns = epoch_ns(w.T)
-        told = self._take_trade(AGG_TRADE, w.s, w.a, exch_ns, recv_ns)
-        if told is None:
-            return []
-        return [*told, Trade(w.s, exch_ns, recv_ns, str(w.a), w.p, w.q, "sell" if w.m else "buy")]
+        exch_ns, number, stream = epoch_ns(w.T), w.a, self._trades.get(w.s)
+        trade = Trade(w.s, exch_ns, recv_ns, str(number), w.p, w.q, "sell" if w.m else "buy")
+        if stream is not None and number == stream.next_id and stream.stream == AGG_TRADE:
+            stream.follow(number, exch_ns, recv_ns)
+            self._clock.heard(exch_ns, recv_ns)
+            return [trade]
+        told = self._take_trade(AGG_TRADE, w.s, number, exch_ns, recv_ns)
+        return [] if told is None else [*told, trade]
 
     def raw_trade(self, decode: Callable[[bytes], Wrapped[wire.RawTrade]], frame: bytes, recv_ns: int) -> list[Event]:
         """Insurance fund and ADL trades never stood in the book: they are counted, and their ids too."""

@@ -26,34 +26,37 @@ class TradeStream:
     def __init__(self, symbol: str, stream: str) -> None:
         self.symbol = symbol
         self.stream = stream
-        self._progress: Progress | None = None
+        self.next_id = -1
+        """The id that follows on, once there was one."""
+        self._progress = Progress(-1, 0, 0)
         self._holes: list[_Hole] = []
 
     @property
     def last_ns(self) -> int:
         """Receipt of the last trade in order; 0 before the first."""
-        return self._progress.recv_ns if self._progress else 0
+        return self._progress.recv_ns
+
+    def follow(self, number: int, exch_ns: int, recv_ns: int) -> None:
+        """Move on to a trade: to the one with `next_id`, of which there is nothing else to tell, or to another."""
+        progress = self._progress
+        progress.last_id, progress.exch_ns, progress.recv_ns = number, exch_ns, recv_ns
+        self.next_id = number + 1
 
     def take(self, number: int, exch_ns: int, recv_ns: int, missed: list[TradeHole] | None) -> list[Gap] | None:
         """What is to be told before a trade: a gap or nothing; None for a trade that was there before.
 
         Holes go to `missed`, if that is given and they can be refilled: then they are told by who refills them.
         """
-        progress = self._progress
-        if progress is None:
-            self._progress = Progress(number, exch_ns, recv_ns)
-            return []
-        if number == progress.last_id + 1:
-            progress.move(number, exch_ns, recv_ns)
-            return []
-        if number > progress.last_id:
-            return self._jump(progress, number, exch_ns, recv_ns, missed)
-        if progress.is_repeat(number, exch_ns, recv_ns):
-            return None if self.fill(number) is None else []
-        self._holes.clear()
-        gap = self._gap(progress, recv_ns, f"{self.stream} {progress.last_id} is followed by {number}: counted anew")
-        progress.move(number, exch_ns, recv_ns)
-        return [gap]
+        progress, told = self._progress, list[Gap]()
+        if self.next_id >= 0 and number < self.next_id:
+            if progress.is_repeat(number, exch_ns, recv_ns):
+                return None if self.fill(number) is None else told
+            self._holes.clear()
+            told = [self._gap(recv_ns, f"{self.stream} {progress.last_id} is followed by {number}: counted anew")]
+        elif self.next_id >= 0 and number > self.next_id:
+            told = self._jump(number, recv_ns, missed)
+        self.follow(number, exch_ns, recv_ns)
+        return told
 
     def fill(self, number: int) -> tuple[int, int] | None:
         """(from_ns, to_ns) of the hole that an id, late or refilled, belongs to, less that id; None if it was there."""
@@ -66,20 +69,16 @@ class TradeStream:
 
     def is_beyond(self, number: int) -> bool:
         """Whether the stream itself has still to bring this trade."""
-        return self._progress is None or number > self._progress.last_id
+        return number >= self.next_id
 
-    def _jump(
-        self, progress: Progress, number: int, exch_ns: int, recv_ns: int, missed: list[TradeHole] | None
-    ) -> list[Gap]:
+    def _jump(self, number: int, recv_ns: int, missed: list[TradeHole] | None) -> list[Gap]:
         """Ids were left out: note which, the oldest of too many holes being forgotten."""
-        hole = _Hole(progress.last_id + 1, number - 1, progress.recv_ns, recv_ns)
+        hole = _Hole(self.next_id, number - 1, self.last_ns, recv_ns)
         self._holes = [*self._holes[1 - _MOST_HOLES :], hole]
-        told = self._gap(progress, recv_ns, f"{self.stream} {progress.last_id} is followed by {number}")
-        progress.move(number, exch_ns, recv_ns)
         if missed is None or hole.last_id - hole.first_id >= _MOST_REFILLED:
-            return [told]
+            return [self._gap(recv_ns, f"{self.stream} {self.next_id - 1} is followed by {number}")]
         missed.append(TradeHole(self.symbol, *hole))
         return []
 
-    def _gap(self, progress: Progress, recv_ns: int, reason: str) -> Gap:
-        return Gap(self.symbol, TRADES.name, progress.recv_ns, recv_ns, reason, False)
+    def _gap(self, recv_ns: int, reason: str) -> Gap:
+        return Gap(self.symbol, TRADES.name, self.last_ns, recv_ns, reason, False)

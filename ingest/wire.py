@@ -128,7 +128,7 @@ class VenueClock:
     WINDOW_NS: Final = 60 * NS_PER_S
     QUANTILE: Final = 0.01
     _REFRESH_NS: Final = NS_PER_S  # sorting 60 s of samples at each message would cost more than decoding it
-    _SAMPLE_NS: Final = NS_PER_MS  # the first of a burst has waited least
+    _SAMPLE_NS: Final = 10 * NS_PER_MS  # the first of a burst has waited least
     _FEW: Final = 64
 
     def __init__(self) -> None:
