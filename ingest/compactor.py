@@ -20,7 +20,10 @@ _LOOK_BACK_DAYS: Final = 3  # for what a capture that was killed left unmerged; 
 
 
 class Compactor:
-    """Merges shards of partitions as they are named to it. `tail_of` gives the one that may be written again."""
+    """Merges shards of partitions as they are named to it. `tail_of` gives the one that may be written again.
+
+    `failure` is the bug that ended the thread, if one did.
+    """
 
     def __init__(
         self,
@@ -37,6 +40,7 @@ class Compactor:
         self._thread = threading.Thread(target=self._work, name="compactor", daemon=True)
         self._said = ""
         self._gives_up = False
+        self.failure: BaseException | None = None
 
     def start(self) -> None:
         clear_staging(self._root)
@@ -69,13 +73,15 @@ class Compactor:
             self._tell(error)
 
     def _work(self) -> None:
-        for part in _left_behind(self._root):
-            if self._gives_up:
-                break
-            self.compact(part, whole=True)
-        while (job := self._jobs.get()) is not None:
-            if not self._gives_up:
-                self.compact(*job)
+        try:
+            for part in _left_behind(self._root):
+                if not self._gives_up:
+                    self.compact(part, whole=True)
+            while (job := self._jobs.get()) is not None:
+                if not self._gives_up:
+                    self.compact(*job)
+        except BaseException as error:
+            self.failure = error
 
     def _tell(self, error: Exception) -> None:
         kind = f"{type(error).__name__} {getattr(error, 'errno', '')}"

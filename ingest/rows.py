@@ -204,8 +204,9 @@ class TableWriter:
         self._jobs.put((stream, events, write))
 
     def _check(self) -> None:
-        if self._failure is not None:
-            raise self._failure
+        failure = self._failure or self._compactor.failure
+        if failure is not None:
+            raise failure
 
     def _work(self) -> None:
         """What the thread does until it is told to end, or until a bug ends it."""

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -96,9 +96,12 @@ class ShardWriter:
         self._sealed = sealed
         self._read_clock_s = read_clock_s
         self._growing: dict[Partition, _Growing] = {}
+        self._days: dict[tuple[str, str, str], list[_Growing]] = {}  # the same, by table, exchange and symbol
         self._tail_rows = 0
         self._since_s = 0.0  # of the trouble
         self._retry_s = 0.0
+        self._tries = 0
+        self._told = ""
 
     def take(self, venue: str, table: Table, events: Sequence[Event], write: bool) -> None:
         """Pack events of one kind and symbol; write them if asked to, or if they are many."""
@@ -116,16 +119,15 @@ class ShardWriter:
     def retry(self) -> None:
         """Where the disk has refused: try again, if it is time."""
         if self.trouble and self._read_clock_s() >= self._retry_s:
-            for growing in list(self._growing.values()):
-                if growing.fresh:
-                    self._write(growing)
-                    return
+            waiting = [growing for growing in self._growing.values() if growing.fresh]
+            self._tries += 1
+            if waiting:  # another one each time: it may be a single folder that cannot be written to
+                self._write(waiting[self._tries % len(waiting)], probe=True)
 
     def seal_all(self) -> list[Partition]:
         """Write everything; the partitions that rows came to. No rows may follow."""
-        self._retry_s = 0.0
         for growing in list(self._growing.values()):
-            self._write(growing, seal=True)
+            self._write(growing, seal=True, probe=True)
             self._let_go(growing)
         return list(self._growing)
 
@@ -137,24 +139,30 @@ class ShardWriter:
     def _of(self, part: Partition, table: Table) -> _Growing:
         growing = self._growing.get(part)
         if growing is None:
-            self._finish_before(part)
+            days = self._days.setdefault((part.table, part.exchange, part.symbol), [])
+            days[:] = [*(day for day in days if day.part.date > part.date or not self._finish(day))]
             growing = self._growing[part] = _Growing(part, table, self._root / part.path)
+            days.append(growing)
         return growing
 
-    def _finish_before(self, part: Partition) -> None:
-        """A new day of a stream begins: the days before it get no more rows, but for late ones."""
-        for growing in list(self._growing.values()):
-            if replace(growing.part, date=part.date) == part and growing.part.date < part.date:
-                self._write(growing, seal=True)
-                if not growing.fresh:
-                    self._let_go(growing)
-                    del self._growing[growing.part]
-                    self._sealed(growing.part, True)
+    def _finish(self, growing: _Growing) -> bool:
+        """A new day of a stream has begun: the one before gets no more rows, but for late ones. False if it has to
+        wait for the disk."""
+        self._write(growing, seal=True)
+        if growing.fresh:
+            return False
+        self._let_go(growing)
+        del self._growing[growing.part]
+        self._sealed(growing.part, True)
+        return True
 
-    def _write(self, growing: _Growing, seal: bool = False) -> None:
-        """Put the rows that are in no file into the tail. Where the disk refuses they stay, and it is told."""
+    def _write(self, growing: _Growing, seal: bool = False, probe: bool = False) -> None:
+        """Put the rows that are in no file into the tail. Where the disk refuses they stay, and it is told.
+
+        While it refuses, nothing is tried but by a `probe`.
+        """
         now_s = self._read_clock_s()
-        if not growing.fresh or (self.trouble and now_s < self._retry_s):
+        if not growing.fresh or (self.trouble and not probe):
             self._tidy(growing)
             return
         fresh = in_order(growing.table, _joined(growing.fresh))
@@ -228,16 +236,17 @@ class ShardWriter:
 
     def _refused(self, error: OSError, now_s: float) -> None:
         """Tell of a disk that refuses, once per reason."""
-        why = f"{error.strerror or error} ({error.filename or self._root})"
-        if not self.trouble:
-            self._since_s = now_s
-        if (error.strerror or str(error)) not in self.trouble:
-            self._say(
-                f"CANNOT WRITE: {why}. Rows wait in memory, up to {self._settings.waiting_rows:,}, and are tried again "
-                f"each second: make room, or make {self._root} writable"
-            )
-        self.trouble = why
+        reason = error.strerror or str(error)
+        self.trouble = f"{reason} ({error.filename or self._root})"
         self._retry_s = now_s + _RETRY_S
+        if not self._told:
+            self._since_s = now_s
+        if reason != self._told:
+            self._told = reason
+            self._say(
+                f"CANNOT WRITE: {self.trouble}. Rows wait in memory, up to {self._settings.waiting_rows:,}, and are "
+                f"tried again each second: make room, or make {self._root} writable"
+            )
 
     def _yielded(self) -> None:
         """The disk takes rows again: all that waited, and what was dropped as gaps."""
@@ -247,6 +256,7 @@ class ShardWriter:
                 self._confess(growing, why)
             self._write(growing)
         if not self.trouble:
+            self._told = ""
             self._say(
                 f"writing again after {self._read_clock_s() - self._since_s:.0f} s; "
                 f"{self.dropped:,} rows were dropped in all" + (", see `gaps`" if self.dropped else "")

@@ -285,6 +285,27 @@ def test_each_new_reason_is_told(small_disk: Path) -> None:
     assert bench.on_disk() == [1, 2]
 
 
+def test_a_single_folder_that_cannot_be_written_to_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    blocked = tmp_path / "top_of_book" / f"exchange={VENUE}" / "symbol=BTCUSDT"
+    blocked.parent.mkdir(parents=True)
+    blocked.write_bytes(b"a file where the folder should be")
+    for second in range(10):
+        bench.now_s = second
+        bench.take([second])
+        bench.take([second], symbol="ETHUSDT")
+        bench.writer.retry()
+    assert len(bench.on_disk("ETHUSDT")) >= 8
+    assert bench.writer.trouble
+    assert len(bench.said) == 1
+    blocked.unlink()
+    for _ in range(2):
+        bench.now_s += 1.0
+        bench.writer.retry()
+    assert bench.on_disk() == bench.on_disk("ETHUSDT") == list(range(10))
+    assert bench.writer.trouble == ""
+
+
 def test_where_the_folder_is_removed_the_rows_that_are_known_come_back(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.take([1, 2])
