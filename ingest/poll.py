@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
@@ -49,6 +50,7 @@ from ingest.venues import is_local
 READS: tuple[Table, ...] = (LIQUIDATIONS, MARK_PRICES, GAPS)
 WRITES: tuple[Table, ...] = (SIGNALS,)
 _FLUSH_S: Final = 2.0  # what a crash costs; a history of many symbols comes in over minutes
+_TELL_S: Final = 60.0
 ENDLESS: Final = "forever"
 ONCE: Final = "once"
 
@@ -63,7 +65,7 @@ def run(cfg: Config, stage: Stage) -> None:
     _refuse_another_market(cfg)
     with hosts(cfg) as where:
         chosen = targets(what, symbols, where)
-        for name in cfg.poll.collectors.keys() & what.collectors.keys() - {target.name for target in chosen}:
+        for name in sorted(cfg.poll.collectors.keys() & what.collectors.keys() - {one.name for one in chosen}):
             stage.say(f"collector {name}: no symbol of its exchange is in `symbols`, and it names none of its own")
         if not chosen:
             raise StageError(f"nothing to poll for {', '.join(symbols)}: no collector is declared for these venues")
@@ -147,6 +149,7 @@ class _Keeper:
         self._lag_ns = int(cfg.poll.assumed_lag_s * NS_PER_S)
         self._underived: list[News] = []
         self._hour = -1
+        self._told, self._told_s = 0, time.monotonic()
         self._trouble = ""
 
     async def tend(self) -> None:
@@ -158,10 +161,20 @@ class _Keeper:
                 self._underived.append(await self._poller.flush())
                 await asyncio.to_thread(self._derive)
                 self._trouble = ""
+                self._tell_progress()
             except (OSError, StageError) as error:
                 if not self._trouble:
                     self._say(f"cannot store signals: {error}; they wait in memory")
                 self._trouble = str(error)
+
+    def _tell_progress(self) -> None:
+        """A line a minute at most, and only where something is new."""
+        total = sum(self._poller.news.values())
+        if total > self._told and time.monotonic() >= self._told_s + _TELL_S:
+            failed = sum(tally.errors for tally in self._poller.tallies.values())
+            now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+            self._say(f"{now}  {total - self._told:,} new rows, {total:,} in all, {failed:,} requests failed")
+            self._told, self._told_s = total, time.monotonic()
 
     def finish(self) -> None:
         """Store the rest. Raises what the disk says."""
