@@ -11,6 +11,7 @@ import polars as pl
 
 from core.schema import BOOK_DELTAS, EVENTS, GAPS, QUALITY, TOP_OF_BOOK, TRADES, Table
 from core.store import Partition, date_of_ns, read_between
+from core.store import rows as stored_rows
 from core.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MINUTE, NS_PER_S
 from ingest.book_rebuild import COLUMNS, PRICES, Rebuilder, agreement, best_frame
 from ingest.stored_books import gaps_between, holds_back, rebuilder_at
@@ -20,6 +21,7 @@ from ingest.stream_quality import (
     SILENCE_INTERVALS,
     SILENCE_S,
     SILENT_BY_NATURE,
+    SLICE_ROWS,
     Interval,
     Ints,
     StreamTally,
@@ -78,10 +80,12 @@ def measure_day(root: Path, exchange: str, symbol: str, date: str) -> pl.DataFra
 
 
 def calendar_of(root: Path, part: Partition) -> Calendar | None:
-    """Rows per minute of a partition, read an hour at a time; None where it has none."""
+    """Rows per minute of a partition, read an hour at a time if they are many; None where it has none."""
+    begin_ns, end_ns = part.starts_ns, part.starts_ns + NS_PER_DAY
+    step_ns = NS_PER_HOUR if stored_rows(root, part) > SLICE_ROWS else NS_PER_DAY
     pieces, times_ns = [], []
-    for hour_ns in range(part.starts_ns, part.starts_ns + NS_PER_DAY, NS_PER_HOUR):
-        recv_ns = read_between(root, part, ["recv_ns"], hour_ns, hour_ns + NS_PER_HOUR)["recv_ns"].to_numpy()
+    for from_ns in range(begin_ns, end_ns, step_ns):
+        recv_ns = read_between(root, part, ["recv_ns"], from_ns, from_ns + step_ns)["recv_ns"].to_numpy()
         if recv_ns.size:
             times_ns += [int(recv_ns[0]), int(recv_ns[-1])]
             pieces.append(np.unique(recv_ns // NS_PER_MINUTE, return_counts=True))
@@ -106,7 +110,7 @@ def _measure_stream(
     rows = calendar.rows if calendar else 0
     limit_s = max(SILENCE_S, SILENCE_INTERVALS * span_s / max(rows, 1))
     tally = StreamTally(table.name, round(limit_s * NS_PER_S), span[0])
-    book = _BookCheck(root, part, span[0]) if table is BOOK_DELTAS else None
+    book = _BookCheck(root, part) if table is BOOK_DELTAS else None
     for windows in calendar.slices() if calendar else ():
         frame = read_between(root, part, _columns(table), windows[0][0], windows[-1][1])
         tally.add(frame, windows)
@@ -180,9 +184,9 @@ class _BookCheck:
     the last of both at one engine time are compared, which within a millisecond of many changes may differ.
     """
 
-    def __init__(self, root: Path, part: Partition, begin_ns: int) -> None:
+    def __init__(self, root: Path, part: Partition) -> None:
         self._root, self._tops = root, part.of(TOP_OF_BOOK)
-        self._book: Rebuilder = rebuilder_at(root, part, begin_ns)
+        self._book: Rebuilder = rebuilder_at(root, part, part.starts_ns)
         self._key = "update_id" if holds_back(part.exchange) else "exch_ns"
         self._compared = self._agreed = self._crossed = 0
 
