@@ -37,6 +37,7 @@ class Exchange:
         self._latency_ns = latency_ns
         self._records: dict[tuple[str, str], Record] = {}
         self._formatted: dict[tuple[str, str, bool], Frames] = {}
+        self._down_until_ns: dict[str, int] = {}
         self._end_ns = 0
         if not self._next_chunk():
             raise ValueError("a market must have at least one chunk")
@@ -80,6 +81,10 @@ class Exchange:
         book = record.book_before(now_ns) if old else wire.book_at(record.tape, now_ns)
         return book._replace(update_id=book.update_id - record.depth_shift)
 
+    def go_down(self, venue: str, until_ns: int) -> None:
+        """The venue publishes no books until then."""
+        self._down_until_ns[venue] = until_ns
+
     def restart(self, venue: str, now_ns: int) -> None:
         """The venue numbers its books anew, from 1. Who listens is to be told by `opening`."""
         for record in self.records(venue):
@@ -94,12 +99,15 @@ class Exchange:
         tape = record.tape
         if topic.kind == "depth":
             book = _book_before_next(tape, now_ns)
-            book = book._replace(update_id=book.update_id - record.depth_shift)
+            sent_ns = max(book.exch_ns, now_ns - self._latency_ns)
+            book = book._replace(exch_ns=sent_ns, update_id=book.update_id - record.depth_shift)
             return wire.bybit_snapshot(tape.instrument, book, topic.levels)
         if topic.kind == "marks" and (mark := record.last_mark(now_ns)).size:
-            return wire.bybit_ticker_snapshot(tape.instrument, mark)
+            return wire.bybit_ticker_snapshot(tape.instrument, mark, now_ns)
         if topic.kind == "quotes" and (quote := record.last_quote(now_ns)).size:
             quote["update_id"] -= record.quote_shift
+            if quote["update_id"][0] == 1:  # after a restart: the best prices as they stand now
+                quote["exch_ns"] = now_ns - self._latency_ns
             return wire.bybit_quotes(tape._replace(quotes=quote))[0]
         return None
 
@@ -122,6 +130,8 @@ class Exchange:
         if key not in self._formatted:
             self._formatted[key] = self._format(session, topic)
         stamps, texts = self._formatted[key]
+        if topic.kind in ("quotes", "depth"):
+            from_ns = max(from_ns, min(until_ns, self._down_until_ns.get(session.venue, 0)))
         first, last = np.searchsorted(stamps, (from_ns, until_ns)).tolist()
         return stamps[first:last], texts[first:last]
 

@@ -46,8 +46,9 @@ from backtest.market.sessions import BYBIT, MOST_STREAMS, Session, answer, hangs
 from backtest.market.simulate import Market, market_chunks
 from backtest.market.tape import Tape
 from core.config import DEFAULT_SYMBOLS, ROOT, Config
-from core.units import NS_PER_MS
+from core.units import NS_PER_MS, NS_PER_S
 
+_OUTAGE_S: Final = 1.5  # of the books, when the venue restarts
 _WALL_CHUNK_MINUTES: Final = 1 / 60  # a second: made and formatted in the pauses between two steps
 
 
@@ -82,9 +83,13 @@ def at_wall_clock(exchange: Exchange, config: Config, ledger: Ledger) -> tuple[P
     """The pump of a market that began at the present, and who spoils what it sends."""
 
     def restart(now_ns: int) -> None:
-        exchange.restart(BYBIT, now_ns)
+        exchange.go_down(BYBIT, now_ns + int(_OUTAGE_S * NS_PER_S))
+        asyncio.get_running_loop().call_later(_OUTAGE_S, come_back)
+
+    def come_back() -> None:
+        exchange.restart(BYBIT, pump.now_ns)
         for outlet in pump.outlets:
-            _open_topics(exchange, outlet, now_ns)
+            _open_topics(exchange, outlet, pump.now_ns)
 
     injector = FaultInjector(config.faults, config.seed, ledger, restart)
     clock = WallClock(anchor_ns=exchange.start_ns, wall_ns=exchange.start_ns)

@@ -169,11 +169,11 @@ class FaultInjector:
         outlet.stopped = True
         outlet.connection.transport.pause_reading()
 
-    def restart(self, outlet: Outlet, pump: Pump) -> None:
-        """The venue comes back with its books renumbered."""
+    def restart(self, now_ns: int) -> None:
+        """The venue publishes no books for a moment, and comes back with books that are numbered anew."""
         if self._restart is not None:
-            self.ledger.write("restart", at_ns=pump.now_ns)
-            self._restart(pump.now_ns)
+            self.ledger.write("restart", at_ns=now_ns)
+            self._restart(now_ns)
 
     def _tell_of(self, outlet: Outlet, fault: str, **more: Any) -> None:
         request = outlet.connection.request
@@ -210,7 +210,7 @@ class FaultInjector:
             "shutdown": (faults.shutdown_every_s, self.shutdown),
             "silence": (faults.silence_every_s, lambda outlet: self.silence(outlet, faults.silence_s)),
             "half_open": (faults.half_open_every_s, self.half_open),
-            "restart": (faults.restart_every_s, lambda outlet: self.restart(outlet, pump)),
+            "restart": (faults.restart_every_s, lambda outlet: self.restart(pump.now_ns)),
         }
         return {name: act for name, act in acts.items() if act[0] > 0}
 

@@ -52,6 +52,8 @@ class _Stream(NamedTuple):
     columns: tuple[str, ...]
     whole: tuple[str, ...] = ()
     """What tells a row from its double, if it is more than `columns`."""
+    state: tuple[str, ...] = ()
+    """What a subscription begins with is the last published state under a new time: no row of its own frame."""
 
 
 def _plain(*columns: str) -> Callable[[Tape, Rows], list[Key]]:
@@ -77,7 +79,7 @@ _STREAMS: Final = (
         BOOK_DELTAS, _plain("exch_ns"), lambda tape: tape.depth, ("exch_ns",), ("exch_ns", "update_id", "side", "price")
     ),
     _Stream(LIQUIDATIONS, _liquidation_keys, lambda tape: tape.liquidations, ("exch_ns", "liquidated", "price", "qty")),
-    _Stream(MARK_PRICES, _plain("exch_ns"), lambda tape: tape.marks, ("exch_ns",)),
+    _Stream(MARK_PRICES, _plain("exch_ns"), lambda tape: tape.marks, ("exch_ns",), state=("mark_price", "index_price")),
 )
 
 
@@ -123,13 +125,33 @@ def _account(root: Path, tapes: list[Tape], stream: _Stream) -> Account:
     account = Account(of.venue, of.symbol, table.name, gaps=gaps.height)
     if table is BOOK_DELTAS:
         found = found.filter(~pl.col("is_snapshot"))
-    doubles = found.height - found.n_unique(list(stream.whole or stream.columns))
+    doubles = _doubles(found, stream, gaps)
     received = {row[:-2]: row[-2:] for row in found.select(*stream.columns, "recv_ns", "recv_assumed").iter_rows()}
     published = [key for tape in tapes for key in stream.keys(tape, stream.rows(tape))]
-    known = set(published)
-    extra = sum(key not in known for key in received)
+    extra = _extra(found, stream, set(published), tapes)
     account = account._replace(doubled=doubles, extra=extra, captured=len(received))
     return _with_holes(account, published, received, gaps)
+
+
+def _doubles(found: pl.DataFrame, stream: _Stream, gaps: pl.DataFrame) -> int:
+    """Rows that stand twice, but for a state that a new process was told again: it cannot know that we had it."""
+    again = found.sort("recv_ns").filter(pl.struct(stream.whole or stream.columns).is_duplicated())
+    stops = gaps.filter(pl.col("reason").str.contains("not running")).select("from_ns", "to_ns").rows()
+    last_ns: dict[Key, int] = {}
+    doubles = 0
+    for *key, recv_ns in again.select(*(stream.whole or stream.columns), "recv_ns").iter_rows():
+        before_ns, last_ns[tuple(key)] = last_ns.get(tuple(key)), recv_ns
+        told_again = before_ns and any(before_ns <= from_ns and to_ns <= recv_ns for from_ns, to_ns in stops)
+        doubles += before_ns is not None and not told_again
+    return doubles
+
+
+def _extra(found: pl.DataFrame, stream: _Stream, published: set[Key], tapes: list[Tape]) -> int:
+    """The rows that no frame explains."""
+    states = {key for tape in tapes if stream.state for key in _plain(*stream.state)(tape, stream.rows(tape))}
+    columns = (*stream.columns, *stream.state)
+    rows = {(row[: len(stream.columns)], row[len(stream.columns) :]) for row in found.select(columns).iter_rows()}
+    return sum(key not in published and state not in states for key, state in rows)
 
 
 def _with_holes(

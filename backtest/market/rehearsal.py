@@ -3,12 +3,13 @@ what it is told at once, and remembers all that it published.
 
 with rehearsed(config) as venue:
     ...  # capture from venue.hosts
-    venue.do(venue.reset_one)
+    venue.do(lambda: venue.hit_one(venue.injector.reset))
 """
 
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -55,56 +56,65 @@ class Rehearsal:
         """The connections of clients that have subscribed and are not under a fault."""
         return [outlet for outlet in self.pump.outlets if outlet.listening and outlet.is_open and not outlet.stopped]
 
-    def hit_one(self, act: Callable[[Outlet], None]) -> bool:
+    def hit_one(self, act: Callable[[Outlet], None]) -> None:
         """Do something to one connection, if there is one. For the venue's thread."""
         able = self.connections()
         if able:
             act(able[int(self._random.integers(len(able)))])
-        return bool(able)
+
+    @contextmanager
+    def acting(self, act: Callable[[], None] | None, every_s: float, first_s: float = 1.0) -> Iterator[None]:
+        """Do something in the venue's thread again and again while the context is open."""
+        over = threading.Event()
+
+        def work(act: Callable[[], None]) -> None:
+            wait_s = first_s
+            while not over.wait(wait_s):
+                self.do(act)
+                wait_s = every_s
+
+        thread = threading.Thread(target=work, args=(act,)) if act else None
+        if thread:
+            thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            if thread:
+                thread.join()
 
 
 @contextmanager
 def rehearsed(config: Config) -> Iterator[Rehearsal]:
     """A venue with the configured faults, for as long as the context is open."""
-    ready: threading.Event = threading.Event()
-    started: list[Rehearsal] = []
-    failed: list[BaseException] = []
+    started: Future[tuple[Rehearsal, asyncio.Event]] = Future()
+    thread = threading.Thread(target=lambda: asyncio.run(_serve(config, started)), daemon=True)
+    thread.start()
+    venue, stop = started.result()
+    try:
+        yield venue
+    finally:
+        venue.do(stop.set)
+        thread.join(10)
 
-    async def serve() -> None:
-        loop = asyncio.get_running_loop()
-        stop = asyncio.Event()
-        tapes: list[list[Tape]] = []
+
+async def _serve(config: Config, started: "Future[tuple[Rehearsal, asyncio.Event]]") -> None:
+    """The life of a venue's thread: from what it hands over to who started it, to the event that ends it."""
+    stop = asyncio.Event()
+    tapes: list[list[Tape]] = []
+    try:
         exchange = Exchange(_kept(wall_chunks(config), tapes), latency_ns(config))
         pump, injector = at_wall_clock(exchange, config, Ledger())
         async with running(pump, *service(exchange, pump, injector)) as (address, _):
-            random = np.random.default_rng(config.seed)
-            started.append(Rehearsal(local_hosts(address), pump, injector, tapes, loop, random))
-            stops.append(lambda: loop.call_soon_threadsafe(stop.set))
             timed = asyncio.create_task(injector.run(pump))
-            ready.set()
+            loop, random = asyncio.get_running_loop(), np.random.default_rng(config.seed)
+            started.set_result((Rehearsal(local_hosts(address), pump, injector, tapes, loop, random), stop))
             await stop.wait()
             timed.cancel()
-
-    def run() -> None:
-        try:
-            asyncio.run(serve())
-        except BaseException as error:
-            failed.append(error)
-        finally:
-            ready.set()
-
-    stops: list[Callable[[], object]] = []
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    ready.wait()
-    try:
-        if failed:
-            raise failed[0]
-        yield started[0]
-    finally:
-        for stop in stops:
-            stop()
-        thread.join(10)
+    except BaseException as error:
+        if started.done():
+            raise
+        started.set_exception(error)
 
 
 def _kept(chunks: Iterator[list[Tape]], kept: list[list[Tape]]) -> Iterator[list[Tape]]:

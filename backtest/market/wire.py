@@ -191,19 +191,19 @@ def bybit_marks(tape: Tape, before: Rows) -> list[str]:
     `before` is the last row of the tape before this one, of shape (1,); where it is empty, the first is a snapshot.
     """
     rows = np.concatenate((before, tape.marks))
-    fields = ticker_fields(tape.instrument, rows)
+    fields, sent = ticker_fields(tape.instrument, rows), _ms(rows).tolist()
     texts = (
-        [_bybit_ticker(tape.instrument.symbol, "snapshot", fields[0], rows[0])] if not before.size and rows.size else []
+        [_bybit_ticker(tape.instrument.symbol, "snapshot", fields[0], sent[0])] if not before.size and rows.size else []
     )
     for place in range(1, rows.size):
         changed = {key: text for key, text in fields[place].items() if text != fields[place - 1][key]}
-        texts.append(_bybit_ticker(tape.instrument.symbol, "delta", changed, rows[place]))
+        texts.append(_bybit_ticker(tape.instrument.symbol, "delta", changed, sent[place]))
     return texts
 
 
-def bybit_ticker_snapshot(instrument: Instrument, row: Rows) -> str:
-    """The first message of `tickers.<s>` for who subscribes later: all fields of one row, of shape (1,)."""
-    return _bybit_ticker(instrument.symbol, "snapshot", ticker_fields(instrument, row)[0], row[0])
+def bybit_ticker_snapshot(instrument: Instrument, row: Rows, now_ns: int) -> str:
+    """The first message of `tickers.<s>` for who subscribes now: all fields of one row, of shape (1,)."""
+    return _bybit_ticker(instrument.symbol, "snapshot", ticker_fields(instrument, row)[0], now_ns // NS_PER_MS)
 
 
 def bybit_liquidations(tape: Tape) -> list[str]:
@@ -342,7 +342,6 @@ def ticker_fields(instrument: Instrument, rows: Rows) -> list[dict[str, str]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*texts, strict=True)]
 
 
-def _bybit_ticker(symbol: str, kind: str, fields: dict[str, str], row: Rows) -> str:
+def _bybit_ticker(symbol: str, kind: str, fields: dict[str, str], sent_ms: int) -> str:
     body = ",".join(f'"{key}":"{text}"' for key, text in {"symbol": symbol, **fields}.items())
-    time = int(row["exch_ns"]) // NS_PER_MS
-    return _TICKER % (symbol, kind, body, time, time)
+    return _TICKER % (symbol, kind, body, sent_ms, sent_ms)

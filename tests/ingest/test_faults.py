@@ -10,10 +10,8 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,9 +29,8 @@ from ingest import capture
 
 SYMBOLS = [f"{venue}:S{number}USDT" for venue in ("binance_um", "bybit") for number in range(4)]
 KINDS = ("quotes", "trades", "depth", "marks", "liquidations")
-SILENCE_S = 1.0
 
-Act = Callable[[Rehearsal], object]
+Act = Callable[[Rehearsal], None]
 
 
 class Run(NamedTuple):
@@ -48,45 +45,27 @@ class Run(NamedTuple):
         return [row for row in self.ledger if row["fault"] in faults]
 
 
-def captured(folder: Path, seconds: float, act: Act | None = None, every_s: float = 1.0, **faults: Any) -> Run:
+def captured(
+    folder: Path, seconds: float, act: Act | None = None, every_s: float = 1.0, silence_s: float = 1.0, **faults: Any
+) -> Run:
     """A capture of some seconds from a venue with these faults, on which `act` is done again and again."""
     with rehearsed(Config(symbols=tuple(SYMBOLS), faults=Faults(**faults))) as venue:
-        config = config_for(venue, folder, seconds)
+        config = config_for(venue, folder, seconds, silence_s)
         record = RunRecord(config, Console(quiet=True))
-        with acting(venue, act, every_s), record.stage("capture") as stage:
+        with venue.acting(act and (lambda: act(venue)), every_s), record.stage("capture") as stage:
             capture.run(config, stage)
         return Run(accounts(folder, venue.tapes), gaps_of(folder), record.report()["capture"], venue.ledger.rows)
 
 
-def config_for(venue: Rehearsal, folder: Path, seconds: float) -> Config:
-    pairs = [f"symbols={','.join(SYMBOLS)}", f"capture.duration_s={seconds}", f"capture.silence_s={SILENCE_S}"]
+def config_for(venue: Rehearsal, folder: Path, seconds: float, silence_s: float = 1.0) -> Config:
+    pairs = [f"symbols={','.join(SYMBOLS)}", f"capture.duration_s={seconds}", f"capture.silence_s={silence_s}"]
     pairs += [f"capture.hosts.{name}={getattr(venue.hosts, name)}" for name in venue.hosts.__struct_fields__]
     return load(pairs=pairs, options={"source": "live", "data_dir": str(folder)})
 
 
-@contextmanager
-def acting(venue: Rehearsal, act: Act | None, every_s: float) -> Iterator[None]:
-    """Do something in the venue's thread again and again, from a second on."""
-    over = threading.Event()
-
-    def work() -> None:
-        wait_s = 1.0
-        while act is not None and not over.wait(wait_s):
-            venue.do(lambda: act(venue))
-            wait_s = every_s
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
 def gaps_of(folder: Path) -> pl.DataFrame:
     frames = [read(folder, part).with_columns(symbol=pl.lit(part.instrument)) for part in partitions(folder, GAPS)]
-    return pl.concat(frames) if frames else pl.DataFrame(schema=GAPS.columns)
+    return pl.concat(frames) if frames else pl.DataFrame(schema=GAPS.columns | {"symbol": pl.String})
 
 
 def assert_honest(run: Run) -> None:
@@ -147,11 +126,9 @@ def test_lost_connections_are_made_again_and_what_was_missed_is_told(tmp_path: P
 
 @pytest.mark.parametrize("how", ["silence", "half_open"])
 def test_a_connection_that_is_open_and_dead_is_replaced(tmp_path: Path, how: str) -> None:
-    def act(venue: Rehearsal) -> object:
+    def act(venue: Rehearsal) -> None:
         injector = venue.injector
-        return venue.hit_one(
-            (lambda outlet: injector.silence(outlet, 30.0)) if how == "silence" else injector.half_open
-        )
+        venue.hit_one((lambda outlet: injector.silence(outlet, 30.0)) if how == "silence" else injector.half_open)
 
     run = captured(tmp_path, 6.0, act, 30.0)
     assert_honest(run)
@@ -160,23 +137,23 @@ def test_a_connection_that_is_open_and_dead_is_replaced(tmp_path: Path, how: str
 
 
 def test_a_stream_that_is_acknowledged_and_never_comes_is_told(tmp_path: Path) -> None:
-    run = captured(tmp_path, 5.0, mute=("trades",))
+    run = captured(tmp_path, 5.0, silence_s=0.5, mute=("trades",))
     told = run.gaps.filter(pl.col("stream") == "trades")
     assert set(told["symbol"]) == set(SYMBOLS)
     assert [each for each in run.accounts if each.doubled or each.extra] == []
 
 
 def test_a_restart_of_the_venue_starts_its_books_anew(tmp_path: Path) -> None:
-    run = captured(tmp_path, 4.0, lambda venue: venue.injector.restart(venue.pump.outlets[0], venue.pump), 1.0)
+    run = captured(tmp_path, 4.0, lambda venue: venue.injector.restart(venue.pump.now_ns), 1.0)
     assert_honest(run)
     assert len(run.of("restart")) >= 2
     assert sum(each.lost for each in run.accounts) == 0
 
 
 def test_old_snapshots_are_not_built_upon(tmp_path: Path) -> None:
-    def act(venue: Rehearsal) -> object:
+    def act(venue: Rehearsal) -> None:
         venue.injector.stale_books(6)
-        return venue.hit_one(venue.injector.reset)
+        venue.hit_one(venue.injector.reset)
 
     run = captured(tmp_path, 6.0, act, 2.0, stale_s=2.0)
     assert_honest(run)
