@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -197,8 +198,13 @@ def _has_end(path: Path) -> bool:
 
 
 def seal_shard(path: Path, frame: pl.DataFrame, fsync: bool) -> None:
-    """Write or replace a shard that nothing will be added to. Raises OSError where the disk refuses."""
-    write_file(path, frame, {DIGEST: digest_of(frame)}, fsync)
+    """Write or replace a shard that nothing will be added to. Raises OSError where the disk refuses.
+
+    It is encoded in memory: a disk that is full by the time of the footer is a mere "transport error" to Polars.
+    """
+    content = BytesIO()
+    frame.write_parquet(content, **ENCODING, metadata={DIGEST: digest_of(frame)})
+    put_file(path, lambda draft: draft.write_bytes(content.getbuffer()), fsync)
 
 
 def built_from(root: Path, part: Partition) -> str:

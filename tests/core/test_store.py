@@ -1,5 +1,6 @@
 """The store: what is written is read back, whole or not at all, and staleness follows the rows."""
 
+import errno
 from pathlib import Path
 
 import polars as pl
@@ -104,3 +105,14 @@ def test_rows_are_split_at_midnight() -> None:
     frame = trades([0, NS_PER_DAY - 1, NS_PER_DAY, 3 * NS_PER_DAY])
     days = [(date, rows.height) for date, rows in store.split_by_date(frame, "recv_ns")]
     assert days == [("2026-01-05", 2), ("2026-01-06", 1), ("2026-01-08", 1)]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+@pytest.mark.parametrize("columns", [1, 40, 200])
+def test_a_disk_that_is_full_is_told_by_its_number_however_late_it_shows(tmp_path: Path, columns: int) -> None:
+    wide = pl.DataFrame({f"column_{number}": [1.0, 2.0] for number in range(columns)})  # 40: full within the footer
+    (tmp_path / "a.parquet.part").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as raised:
+        store.seal_shard(tmp_path / "a.parquet", wide, fsync=False)
+    assert raised.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
