@@ -38,7 +38,7 @@ def throughput(seconds: float = 60.0) -> Iterator[str]:
 
 
 def mix(frames: float = 2_000_000) -> Iterator[str]:
-    yield capture_mix(int(frames))
+    yield from capture_mix(int(frames)).split("\n")
 
 
 def soak(minutes: float = 30.0) -> Iterator[str]:

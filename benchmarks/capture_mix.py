@@ -28,6 +28,9 @@ from ingest.transport import VIRTUAL_CLOCK
 
 START_NS = 1_767_592_800 * NS_PER_S
 SHARE = {"/public/stream": 8 / 24, "/market/stream": 4 / 24, "/v5/public/linear": 12 / 24}
+ROWS_PER_SECOND = {"/public/stream": 2 * (6 + 2 * 10), "/market/stream": 2 * (3 + 1)}
+ROWS_PER_SECOND["/v5/public/linear"] = 2 * (6 + 3 + 2 * 10 + 1)
+SNAPSHOT_ROWS = 2 * 2  # of the REST answers that the two USD-M books start from
 WRITE_BUFFER_BYTES = 1 << 20
 
 
@@ -106,7 +109,10 @@ def packed(text: str) -> bytes:
 
 
 async def blast(socket: ServerConnection, frames: int, path: str) -> int:
-    """Write frames with their times, and a watermark each 100 virtual ms, as the simulated exchange does."""
+    """Write frames with their times, and a watermark each 100 virtual ms, as the simulated exchange does.
+
+    Returns the seconds of market that were sent.
+    """
     written, second, make = 0, 0, MAKERS[path]
     while written < frames:
         second += 1
@@ -120,7 +126,7 @@ async def blast(socket: ServerConnection, frames: int, path: str) -> int:
         if socket.transport.get_write_buffer_size() > WRITE_BUFFER_BYTES:
             await socket.drain()
             await asyncio.sleep(0)
-    return written
+    return second
 
 
 async def serve_frames(frames: int, ready: Connection) -> None:
@@ -140,7 +146,8 @@ async def serve_frames(frames: int, ready: Connection) -> None:
                 break
             ack = '{"success":true,"op":"subscribe"}' if '"op"' in text else '{"result":null,"id":1}'
             await socket.send(f"{START_NS} {ack}")
-        await blast(socket, int(frames * SHARE[socket.request.path]), socket.request.path)
+        path = socket.request.path
+        ready.send(ROWS_PER_SECOND[path] * await blast(socket, int(frames * SHARE[path]), path))
         await socket.close(1000, "end of stream")
 
     async with serve(
@@ -175,7 +182,7 @@ async def capture(port: int, folder: Path) -> tuple[int, int, float, float]:
     with rare_collections():
         async with opened(feeds):
             await asyncio.gather(*(feed.run(sink) for feed in feeds))
-        writer.flush()
+        writer.close(merge=False)
     seconds, cpu_seconds = time.perf_counter() - began_s, time.process_time() - began_cpu_s
     assert not any(feed.counts.undecoded for feed in feeds)
     return sum(feed.counts.frames for feed in feeds), sum(writer.rows.values()), seconds, cpu_seconds
@@ -189,11 +196,13 @@ def capture_mix(frames: int) -> str:
     try:
         with tempfile.TemporaryDirectory() as folder:
             seen, rows, seconds, cpu_seconds = asyncio.run(capture(ours.recv(), Path(folder)))
+            missing = sum(ours.recv() for _ in SHARE) + SNAPSHOT_ROWS - rows
     finally:
         server.terminate()
         server.join()
     rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return (
         f"{seen:,} frames, {rows:,} rows in {seconds:.2f} s wall, {cpu_seconds:.2f} s CPU; peak RSS {rss_mb:.0f} MB\n"
-        f"{seen / seconds:,.0f} frames/s wall, {seen / cpu_seconds:,.0f} frames per CPU second"
+        f"{seen / seconds:,.0f} frames/s wall, {seen / cpu_seconds:,.0f} frames per CPU second\n"
+        + (f"FAULTS: {missing:,} rows missing" if missing else "lost 0, doubled 0")
     )
