@@ -45,7 +45,10 @@ def run_stages(
         if isinstance(error, Busy) and not record.stages:
             raise  # nor did anything here
         record.fail(str(error) or type(error).__name__)
-        _finish(record, after)
+        try:
+            _finish(record, after)
+        except OSError as full:  # what ended the run says more than that
+            print(f"the report could not be written: {full}", file=sys.stderr)
         raise
     _finish(record, after)
     return record

@@ -131,6 +131,20 @@ def test_a_data_directory_that_cannot_be_is_one_message(tmp_path: Path, capsys: 
     assert "file" in capsys.readouterr().err
 
 
+def test_what_ended_a_run_is_told_though_no_report_can_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs").write_text("no folder")
+
+    def fail(config: Config, stage: Stage) -> None:
+        raise StageError("rows are lost")
+
+    assert guarded(lambda: run_stages(config_at(tmp_path), {"bars": fail}, quiet())) == 1
+    errors = capsys.readouterr().err
+    assert "the report could not be written" in errors
+    assert "error: rows are lost" in errors
+
+
 def test_later_stages_say_that_a_capture_was_not_finished(tmp_path: Path) -> None:
     config = config_at(tmp_path)
     write_origin(config, Origin("sim", "a market", complete=False))
