@@ -46,6 +46,20 @@ class PlainParquet:
             column.add(frame[column.name])
         self.rows += frame.height
 
+    def mark(self) -> list[tuple[int, int]]:
+        """Where the file ends now, to `cut` it there."""
+        return [(len(column.values), len(column.known)) for column in self._columns]
+
+    def cut(self, mark: list[tuple[int, int]], rows: int) -> None:
+        """Take back what was added since there were `rows`."""
+        for column, (values, known) in zip(self._columns, mark, strict=True):
+            del column.values[values:], column.known[known:]
+        self.rows = rows
+
+    def frame(self) -> pl.DataFrame:
+        """The rows."""
+        return pl.read_parquet(BytesIO(self.content()))
+
     def content(self) -> bytes:
         """The file, to be written as it is."""
         pieces: list[bytes | bytearray] = [_MAGIC]
@@ -75,8 +89,8 @@ class _Column:
         self.nullable = nullable
         self.type = _physical(dtype)
         self._texts = [_text(value) for value in dtype.categories] if isinstance(dtype, pl.Enum) else []
-        self._values = bytearray()  # booleans: one byte each
-        self._known = bytearray()  # one byte per row, of nullable columns
+        self.values = bytearray()  # booleans: one byte each
+        self.known = bytearray()  # one byte per row, of nullable columns
         self.about = _fields(  # of the column's chunk, but for its size and place
             (1, _I32, _int(self.type)),
             (2, _LIST, _list(_I32, [_int(_PLAIN), _int(_RLE)])),
@@ -88,22 +102,22 @@ class _Column:
         if self.nullable:
             self._add_known(values.to_list())
         elif self._texts:
-            self._values += b"".join([self._texts[code] for code in values.to_physical().to_list()])
+            self.values += b"".join([self._texts[code] for code in values.to_physical().to_list()])
         elif self.type == _BYTE_ARRAY:
-            self._values += b"".join(map(_text, values.to_list()))
+            self.values += b"".join(map(_text, values.to_list()))
         else:
-            self._values += values.to_numpy().tobytes()
+            self.values += values.to_numpy().tobytes()
 
     def _add_known(self, values: list[Any]) -> None:
         """Numbers with nulls among them."""
-        self._known += bytes(value is not None for value in values)
+        self.known += bytes(value is not None for value in values)
         known = [value for value in values if value is not None]
-        self._values += np.array(known, np.int64 if self.type == _INT64 else np.float64).tobytes()
+        self.values += np.array(known, np.int64 if self.type == _INT64 else np.float64).tobytes()
 
     def page(self, rows: bytes) -> list[bytes | bytearray]:
         """A data page: its header, which of its rows are null, the values."""
-        levels = _levels(self._known) if self.nullable else b""
-        values = _bits(self._values) if self.type == _BOOLEAN else self._values
+        levels = _levels(self.known) if self.nullable else b""
+        values = _bits(self.values) if self.type == _BOOLEAN else self.values
         size = _int(len(levels) + len(values))
         counts = _fields((1, _I32, rows)) + _ENCODINGS
         return [_struct((1, _I32, _int(0)), (2, _I32, size), (3, _I32, size), (5, _STRUCT, counts)), levels, values]

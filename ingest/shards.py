@@ -29,6 +29,7 @@ Observe: TypeAlias = Callable[[str, Table, str, pl.DataFrame], None]
 
 SEAL_AFTER_S: Final = 30.0
 """A tail this old is sealed: rewriting costs its length each time, some 0.15 us per row."""
+_SPREAD: Final = 16
 _TAIL_ROWS: Final = 1_000_000  # of all tails together, some 70 MB; beyond, what is written is sealed
 _RETRY_S: Final = 1.0
 _LOOSE: Final = 32  # frames that wait for a disk are put together by so many: an empty one takes 5 KB
@@ -47,12 +48,10 @@ class _Growing:
     fresh: list[pl.DataFrame] = field(default_factory=list)
     fresh_rows: int = 0
     loose: int = 0  # frames since they were last put together
-    tail: list[pl.DataFrame] = field(default_factory=list)
-    tail_rows: int = 0
-    encoded: PlainParquet | None = None  # the same rows, where they are encoded
+    tail: PlainParquet | None = None
     last: int = 0  # time of the tail's last row
     name: str = ""  # of the tail, empty where there is none
-    began_s: float = 0.0
+    old_s: float = 0.0  # when the tail is to be sealed
     lost: tuple[int, int, int] | None = None  # first and last time of rows that were dropped, and how many
 
 
@@ -142,6 +141,8 @@ class ShardWriter:
             days = self._days.setdefault((part.table, part.exchange, part.symbol), [])
             days[:] = [*(day for day in days if day.part.date > part.date or not self._finish(day))]
             growing = self._growing[part] = _Growing(part, table, self._root / part.path)
+            share = 1 - len(self._growing) % _SPREAD / _SPREAD  # or all would be sealed at once
+            growing.old_s = self._read_clock_s() + share * SEAL_AFTER_S
             days.append(growing)
         return growing
 
@@ -171,7 +172,8 @@ class ShardWriter:
             with self._lock:
                 if not growing.name:
                     number = self._take_over(growing) if growing.number is None else growing.number
-                    growing.name, growing.number, growing.began_s = shard_name(first_ns, number), number + 1, now_s
+                    growing.name, growing.number = shard_name(first_ns, number), number + 1
+                    growing.old_s = growing.old_s if growing.old_s > now_s else now_s + SEAL_AFTER_S
                 if seal or self._is_long(growing, fresh, now_s):
                     self._seal(growing, fresh)
                 else:
@@ -188,39 +190,43 @@ class ShardWriter:
         return number
 
     def _is_long(self, growing: _Growing, fresh: pl.DataFrame, now_s: float) -> bool:
-        is_old = now_s - growing.began_s >= SEAL_AFTER_S
-        is_much = growing.tail_rows + fresh.height >= self._settings.flush_rows or self._tail_rows > _TAIL_ROWS
+        rows = fresh.height + (growing.tail.rows if growing.tail else 0)
+        is_old = now_s >= growing.old_s
+        is_much = rows >= self._settings.flush_rows or self._tail_rows > _TAIL_ROWS
         return is_old or is_much or not self._settings.grows
 
     def _seal(self, growing: _Growing, fresh: pl.DataFrame) -> None:
         """Write the tail for the last time, checked, compressed and with its digest."""
-        rows = in_order(growing.table, _joined([*growing.tail, fresh]))
+        rows = self._with_tail(growing, fresh)
         check(growing.table, rows)
         seal_shard(growing.folder / growing.name, rows, self._settings.fsync)
         self._let_go(growing)
 
     def _grow(self, growing: _Growing, fresh: pl.DataFrame) -> None:
         """Write the tail with more rows. What is encoded already stays so, unless a new row belongs before it."""
-        encoded, growing.encoded = growing.encoded, None  # of no use any more if the disk refuses
-        if encoded is None or int(fresh[growing.table.order[0]][0]) < growing.last:
-            tail = [in_order(growing.table, _joined([*growing.tail, fresh]))]
-            encoded = PlainParquet(growing.table)
-            encoded.add(tail[0])
-        else:
-            tail = [*growing.tail, fresh]
-            encoded.add(fresh)
-        content = encoded.content()
-        put_file(growing.folder / growing.name, lambda draft: draft.write_bytes(content), self._settings.fsync)
-        growing.encoded = encoded
-        growing.tail = list(_packed(tail)) if len(tail) > _LOOSE else tail
-        growing.tail_rows = encoded.rows
-        growing.last = int(tail[-1][growing.table.order[0]][-1])
+        time = growing.table.order[0]
+        tail, rows = growing.tail, fresh
+        if tail is None or int(fresh[time][0]) < growing.last:
+            tail, rows = PlainParquet(growing.table), self._with_tail(growing, fresh)
+        before = tail.mark(), tail.rows
+        tail.add(rows)
+        content = tail.content()
+        try:
+            put_file(growing.folder / growing.name, lambda draft: draft.write_bytes(content), self._settings.fsync)
+        except OSError:
+            tail.cut(*before)
+            raise
+        growing.tail, growing.last = tail, int(rows[time][-1])
         self._tail_rows += fresh.height
+
+    def _with_tail(self, growing: _Growing, fresh: pl.DataFrame) -> pl.DataFrame:
+        tail = growing.tail
+        return fresh if tail is None else in_order(growing.table, pl.concat([tail.frame(), fresh], rechunk=True))
 
     def _let_go(self, growing: _Growing) -> None:
         """The next rows begin a new tail."""
-        self._tail_rows -= growing.tail_rows
-        growing.name, growing.tail, growing.tail_rows, growing.encoded = "", [], 0, None
+        self._tail_rows -= growing.tail.rows if growing.tail else 0
+        growing.name, growing.tail = "", None
 
     def _wrote(self, growing: _Growing, fresh: pl.DataFrame) -> None:
         part = growing.part

@@ -73,3 +73,17 @@ def test_a_null_that_must_not_be_is_refused_and_nothing_is_added() -> None:
     with pytest.raises(ValueError, match="recv_ns"):
         file.add(pl.DataFrame([row], schema=MARK_PRICES.columns, orient="row"))
     assert file.rows == 0
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.sampled_from(TABLES).flatmap(lambda table: st.tuples(st.just(table), rows_of(table), rows_of(table))))
+def test_what_was_added_can_be_taken_back(given: tuple[Table, pl.DataFrame, pl.DataFrame]) -> None:
+    table, first, second = given
+    file = PlainParquet(table)
+    file.add(first)
+    content, mark, rows = file.content(), file.mark(), file.rows
+    file.add(second)
+    file.cut(mark, rows)
+    assert file.content() == content
+    file.add(second)
+    assert file.frame().equals(pl.concat([first, second]))
