@@ -124,13 +124,13 @@ def _follow(process: Process, data: Path, pipe: Connection, sampler: Sampler | N
     rss_mb, next_minute_s = [], time.monotonic() + 60.0
     began_cpu_s = process.cpu_s
     while not pipe.poll(_POLL_S):
-        if process.popen.poll() is not None:
-            raise SystemExit(f"the capture ended early:\n{(data.parent / 'out.txt').read_text()}")
+        _check_alive(process, data)
         if time.monotonic() >= next_minute_s:
             next_minute_s += 60.0
             rss_mb.append(process.memory_mb("VmRSS"))
     ledger: Ledger = pipe.recv()
     ended_s = _until_written(data, _rows_of(ledger, books=False))
+    _check_alive(process, data)
     cpu_s, peak_mb = process.cpu_s - began_cpu_s, process.memory_mb("VmHWM")
     durable_s = sampler.stop() if sampler else None
     code = process.stop()
@@ -149,6 +149,11 @@ def _follow(process: Process, data: Path, pipe: Connection, sampler: Sampler | N
         durable_s=durable_s(data) if durable_s else None,
         faults=faults,
     )
+
+
+def _check_alive(process: Process, data: Path) -> None:
+    if process.popen.poll() is not None:
+        raise SystemExit(f"the capture ended early:\n{(data.parent / 'out.txt').read_text()}")
 
 
 def _rows_of(ledger: Ledger, books: bool) -> int:
