@@ -8,7 +8,7 @@ and a connection that breaks is made again.
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,7 +35,7 @@ from ingest.transport import (
     persistently,
 )
 from ingest.venues import Plan
-from ingest.watchdog import Pulse, Silence
+from ingest.watchdog import Pulse, Silence, Silent
 
 _TICK_S: Final = 0.1
 _WAIT_S = 0.05, 0.5  # before a reconnect, at random
@@ -94,6 +94,7 @@ class Feed:
         self._released = False
         self._paused = False
         self._opened_s = 0.0
+        self._before_ns = self._began_ns = 0  # while a connection is opened: the last message before it; its begin
         self._fruitless = 0
         self._wished = Wish()
 
@@ -124,6 +125,7 @@ class Feed:
     async def open(self) -> None:
         """Connect and subscribe; on the virtual clock also fetch the snapshots, since the market waits for us."""
         self._socket = await self._connect(forever=False)
+        self._before_ns = 0
         if self.is_virtual:
             for symbol, _ in self.plan.depth_urls:
                 await self._resync.snapshot(symbol)
@@ -193,11 +195,12 @@ class Feed:
         options, plan = self._options, self.plan
 
         def asked() -> None:
-            self._opened_s = time.monotonic()
+            self._opened_s, self._began_ns = time.monotonic(), self.now_ns
             self._silence.restart(self.now_ns)
             acknowledged()
 
         def listen(is_virtual: bool) -> Take:
+            self._before_ns = self.now_ns
             return subscription.counting(self._listen(is_virtual))
 
         await options.rest.limiter.acquire(plan.url)
@@ -218,7 +221,7 @@ class Feed:
 
     async def _reopen(self, why: str, began_ns: int) -> None:
         """Make the connection again, as often as a venue permits, and tell what was missed."""
-        options, reception, lost_ns = self._options, self._reception, self.now_ns
+        options, reception, lost_ns = self._options, self._reception, self._before_ns or self.now_ns
         if not self.plan.requests:
             raise StageError(f"{self.plan.url} hung up: {why}: the replay is incomplete, run it again")
         options.say(f"{self.venue} {self.plan.url}: {why}; connecting again")
@@ -247,15 +250,26 @@ class Feed:
                 steps = self._options.clock.step_count
                 pulse.skip(now_s)
                 self._silence.restart(now_ns)
-            pulse.feel(now_s)
+            try:
+                pulse.feel(now_s)
+            except Interrupted:
+                if self._spare is None:
+                    raise
+                self._up.abort()  # the other takes over
             if self.decoder.ignored[_SHUTDOWN] != shutdowns:
                 shutdowns = self.decoder.ignored[_SHUTDOWN]
                 self._wish("the venue announced that it will hang up")
             if silent := self._silence.overdue(now_ns):
-                since_ns = {(stream.symbol, stream.table): stream.since_ns for stream in silent}
-                self._wish("; ".join(map(str, silent[:_MOST_NAMED])), since_ns)
+                self._wish("; ".join(map(str, silent[:_MOST_NAMED])), self._lost_with(silent, now_ns))
             self._reception.settle()
             await asyncio.sleep(_TICK_S)
+
+    def _lost_with(self, silent: Sequence[Silent], now_ns: int) -> dict[tuple[str, str], int]:
+        """Since when each stream may be lost. If no stream is heard that should be, so are those that may be silent."""
+        since_ns = self._silence.lost_with(silent, now_ns)
+        if len(since_ns) < len(self.plan.silence_s):
+            return since_ns
+        return dict.fromkeys(self.plan.feeds, self.now_ns) | since_ns
 
     async def _ping(self) -> None:
         """The venue's own ping, where it wants one."""
@@ -308,14 +322,19 @@ class Feed:
             new = self._spare = await self._connect(True, lambda: self._reception.lost(since_ns, why))
         except StageError as error:
             self._options.say(f"{error}; the connection that is up is kept")
+            self._before_ns = 0
             await asyncio.sleep(_ROTATION_RETRY_S)
             return
-        await Overlap(old, new).until_taken_over(self._options.overlap_s)
-        self._spare = None
+        overlap = Overlap(old, new)
+        await overlap.until_taken_over(self._options.overlap_s)
+        before_ns, self._before_ns, self._spare = self._before_ns, 0, None
         if new.ended.done():
             self._options.say(f"{self.venue} {self.plan.url}: {new.ended.result()}; the older connection is kept")
             await asyncio.sleep(random.uniform(1.0, 3.0))
             return
+        if overlap.old_was_dead:
+            lost = dict.fromkeys(self.plan.feeds, before_ns)
+            self._reception.lost(lost, "the connection carried nothing any more", self._began_ns)
         self._socket = new
         self.counts.rotations += 1
         await old.close()

@@ -146,8 +146,8 @@ class Reception:
         if events:
             self.deliver(self.now_ns if now_ns is None else now_ns, events)
 
-    def lost(self, since_ns: Mapping[tuple[str, str], int], reason: str) -> None:
-        """Tell what was lost of which (symbol, table) since when, now that it comes again.
+    def lost(self, since_ns: Mapping[tuple[str, str], int], reason: str, until_ns: int = 0) -> None:
+        """Tell what was lost of which (symbol, table) since when, until now (0) or another time.
 
         Trades that have gapless ids tell it themselves when the next one comes, so that what was not missed or is
         refilled is no gap; `finish` tells of those that none came after.
@@ -157,7 +157,7 @@ class Reception:
             if table == TRADES.name and self.decoder.refills and (symbol, Trade) in self.heard_ns:
                 self._unsure_ns[symbol] = from_ns
             else:
-                gaps.append(Gap(symbol, table, from_ns, self.now_ns, reason, False))
+                gaps.append(Gap(symbol, table, from_ns, until_ns or self.now_ns, reason, False))
         self.tell(gaps)
 
     def finish(self) -> None:

@@ -50,9 +50,15 @@ class Overlap:
                 if not socket.ended.done():
                     socket.take = take
 
+    @property
+    def old_was_dead(self) -> bool:
+        """Whether the old connection carried nothing while the new one did."""
+        old, new = self._carried
+        return bool(new) and not old
+
     def _is_complete(self) -> bool:
         old, new = self._carried
-        return bool(new) and old <= new
+        return bool(old) and old <= new
 
 
 def _noting(take: Take, names: set[bytes]) -> Take:

@@ -3,7 +3,7 @@
 On clocks that are given (exchange_protocols.md section G.1).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from core.units import NS_PER_S
@@ -46,7 +46,7 @@ class Silence:
         self._asked_ns = now_ns
 
     def overdue(self, now_ns: int) -> list[Silent]:
-        """The streams that are silent for too long. To be told once: each gets twice the patience, from now."""
+        """The streams that are silent for too long. Each gets twice the patience from now on."""
         found = []
         for (symbol, table), patience_s in self._patience_s.items():
             heard_ns = self._heard_ns.get((symbol, KIND_OF[table]), 0)
@@ -56,9 +56,20 @@ class Silence:
         for silent in found:
             doubled_s = min(2 * silent.patience_s, max(silent.patience_s, _LONGEST_PATIENCE_S))
             self._patience_s[silent.symbol, silent.table] = doubled_s
-        if found:
-            self.restart(now_ns)
         return found
+
+    def lost_with(self, silent: Sequence[Silent], now_ns: int) -> dict[tuple[str, str], int]:
+        """Since when each stream may have been lost that fell silent with these: patience differs, the cause need not.
+
+        What was heard within half of the shortest patience is alive.
+        """
+        alive_ns = now_ns - int(min(stream.patience_s for stream in silent) * NS_PER_S / 2)
+        since_ns = {}
+        for symbol, table in self._patience_s:
+            heard_ns = max(self._heard_ns.get((symbol, KIND_OF[table]), 0), self._asked_ns)
+            if heard_ns < alive_ns:
+                since_ns[symbol, table] = heard_ns
+        return since_ns
 
 
 class Pulse:

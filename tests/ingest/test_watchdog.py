@@ -20,10 +20,20 @@ def test_a_silent_stream_is_noticed_and_gets_twice_the_patience_each_time() -> N
     assert silence.overdue(10 * NS_PER_S) == []
     (trades,) = silence.overdue(10 * NS_PER_S + 1)
     assert trades[:4] == ("BTCUSDT", "trades", 0, 10.0)
-    assert silence.overdue(20 * NS_PER_S) == []  # all start afresh
-    heard_ns["BTCUSDT", Quote] = 30 * NS_PER_S
-    assert silence.overdue(30 * NS_PER_S) == []
-    assert names(silence.overdue(31 * NS_PER_S)) == [("trades", 20.0)]
+    heard_ns["BTCUSDT", Quote] = 19 * NS_PER_S
+    assert silence.overdue(20 * NS_PER_S) == []
+    assert names(silence.overdue(20 * NS_PER_S + 1)) == [("trades", 20.0)]
+    silence.restart(25 * NS_PER_S)  # both were asked for anew
+    assert silence.overdue(35 * NS_PER_S) == []
+    assert names(silence.overdue(35 * NS_PER_S + 1)) == [("top_of_book", 10.0)]
+
+
+def test_what_fell_silent_together_is_lost_together_whatever_its_patience() -> None:
+    heard_ns = {("BTCUSDT", Quote): 9 * NS_PER_S, ("BTCUSDT", Trade): 10 * NS_PER_S, ("ETHUSDT", Quote): 14 * NS_PER_S}
+    silence = Silence({QUOTES: 1.0, TRADES: 60.0, ("ETHUSDT", "top_of_book"): 1.0}, heard_ns)
+    silent = silence.overdue(14 * NS_PER_S)
+    assert names(silent) == [("top_of_book", 1.0)]
+    assert silence.lost_with(silent, 14 * NS_PER_S) == {QUOTES: 9 * NS_PER_S, TRADES: 10 * NS_PER_S}
 
 
 def test_patience_does_not_grow_for_ever() -> None:
