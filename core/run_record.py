@@ -143,7 +143,7 @@ class RunRecord:
 
     @property
     def simulated(self) -> bool:
-        """Whether the market is made up: the source is, or what is replayed or captured live comes from the simulator."""
+        """Whether the market is made up: the source is, or what is replayed or captured comes from the simulator."""
         if self.config.source not in ("replay", "live"):
             return self.config.simulated
         origin = read_origin(self.config)
