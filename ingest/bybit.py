@@ -45,7 +45,10 @@ class BybitDecoder:
             frame = frame_bytes(frame)
         try:
             if frame.startswith(_ENVELOPE):
-                topic = frame[_NAME_AT : frame.find(b'"', _NAME_AT)]
+                ends_at = frame.find(b'"', _NAME_AT)
+                if ends_at < 0:
+                    raise DecodeError("cut short within its topic")
+                topic = frame[_NAME_AT:ends_at]
                 route = self._routes.get(topic) or self._route(topic)
             else:
                 route = self._other_route(frame)

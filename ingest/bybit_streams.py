@@ -81,7 +81,9 @@ class BybitStreams:
         last = self._progress.get((top.s, TOP_OF_BOOK.name)) or self._first_top(top.s)
         told: list[Event] = []
         if top.u <= last.last_id:
-            if before is not None and last.is_repeat(top.u, exch_ns, recv_ns):
+            if last.is_repeat(top.u, exch_ns, recv_ns):
+                if before is None and top.u == last.last_id:  # a new subscription begins with what was told before
+                    self._tops[top.s] = top
                 return self._repeat("orderbook.1")
             if top.u < last.last_id:
                 reason = f"update ids fell from {last.last_id} to {top.u}"

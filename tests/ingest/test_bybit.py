@@ -137,3 +137,23 @@ def test_acks_pongs_refusals_and_topics_of_no_table_give_no_events_and_are_count
 def test_what_is_no_frame_of_its_topic_is_a_decode_error(frame: str) -> None:
     with pytest.raises(DecodeError):
         BybitDecoder("bybit").decode(frame, 9)
+
+
+def test_best_prices_that_a_new_subscription_repeats_are_no_row_again() -> None:
+    decoder = BybitDecoder("bybit")
+    same, later = (
+        topic("orderbook.1.XUSDT", {"s": "XUSDT", "b": [["9", "1"]], "a": [["10", "1"]], "u": number, "seq": 1}, cts=1)
+        for number in (7, 8)
+    )
+    assert len(decoder.decode(same, 10)) == 1
+    decoder.interrupted(20)
+    assert decoder.decode(same, 30) == []
+    assert len(decoder.decode(later, 40)) == 1
+    assert decoder.repeated == {"orderbook.1": 1}
+
+
+def test_a_frame_cut_short_anywhere_is_a_decode_error() -> None:
+    frame = topic("publicTrade.XUSDT", [{"s": "XUSDT", "T": 1, "S": "Buy", "v": "1", "p": "2", "i": "a"}])
+    for length in range(1, len(frame)):
+        with pytest.raises(DecodeError):
+            BybitDecoder("bybit").decode(frame[:length], 10)
