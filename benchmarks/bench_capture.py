@@ -6,8 +6,8 @@
 throughput: best prices as fast as they are read, from socket to readable Parquet.
 mix: all kinds of frames on the virtual clock, as a simulated market is captured.
 soak: 5,000 best prices a second; the delays of the first and of the last minute, and memory at each.
-symbols: 200 symbols, 10,000 frames a second in all, of every kind; files are watched as they grow. Not for less than two
-    minutes: the weights of a venue let 120 books a minute begin.
+symbols: 200 symbols, 10,000 frames a second in all, of every kind; files are watched as they grow. Not for less than
+    two minutes: the weights of a venue let 120 books a minute begin.
 compaction: as soak, with shards so short that they are merged all the time.
 Without a mode: all, the soak for three minutes.
 """
