@@ -1,8 +1,8 @@
 """Event structs to rows of the event tables.
 
-One list per column, made by an attribute access that the interpreter specialises, is the fastest way from structs to
-columns: 180 ns per quote, where `attrgetter` into NumPy takes 320, tuples turned by `zip` 420, and a struct of bytes
-per row 400 (benchmarks/bench_writer.py).
+One list per column, made by an attribute access that the interpreter specialises, is the fastest way found from structs
+to columns: 180 ns per quote, where `attrgetter` into NumPy took 320, and tuples turned by `zip` 420 (2026-11-21, Python
+3.11, Polars 2.1). benchmarks/bench_writer.py measures it.
 """
 
 from collections.abc import Callable, Sequence
