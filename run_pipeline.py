@@ -42,6 +42,7 @@ STAGES: Final = {
     "compact": "ingest.compact",
     "quality": "ingest.quality",
     "export_events": "ingest.export_events",
+    "operators": "research.show_operators",
     "bars": "research.build_bars",
     "features": "research.build_features",
     "labels": "labels.build_labels",
@@ -50,7 +51,7 @@ STAGES: Final = {
     "export": "live.export_model",
     "live": "live.run_live",
 }
-ON_REQUEST: Final = frozenset({"backfill", "poll", "compact", "quality", "export_events"})
+ON_REQUEST: Final = frozenset({"backfill", "poll", "compact", "quality", "export_events", "operators"})
 """Stages that run only where they are named; with `--source archive`, backfill also runs in place of capture."""
 NIGHTLY: Final = "nightly"
 NIGHTLY_STAGES: Final = ("bars", "features", "labels", "train", "backtest", "export")

@@ -41,10 +41,10 @@ def run(cfg: Config, stage: Stage) -> None:
     costs = {name: _cost_ns(_operator(name), noise[:, :4]) for name in OPERATORS}
     head = ("operator", "meaning", "unit", "warm-up", "ns/row")
     rows = [(*row[:4], f"{costs[name]:.1f}") for name, row in zip(OPERATORS, operator_rows(), strict=True)]
-    stage.say(f"{len(OPERATORS)} operators; cost with a window of {_WINDOW} bars, on this machine", keep=False)
+    stage.note(f"{len(OPERATORS)} operators; cost with a window of {_WINDOW} bars, on this machine")
     _say_table(stage, head, rows)
     features = choose(cfg.features.sets, cfg.features.mine, cfg.bars)
-    stage.say(f"\n{len(features)} features on {cfg.bars}", keep=False)
+    stage.note(f"\n{len(features)} features on {cfg.bars}")
     _say_table(stage, ("feature", "warm-up", "ns/row", "expression"), _features(features, cfg.bars, noise))
     stage.put("operators", {"count": len(OPERATORS), "ns_per_row": costs})
 
@@ -79,7 +79,7 @@ def _say_table(stage: Stage, head: Sequence[str], rows: Sequence[Sequence[str]])
     right = [head[k] in ("warm-up", "ns/row") for k in range(len(head))]
     for row in (head, *rows):
         cells = [cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True)]
-        stage.say("  ".join(cells).rstrip(), keep=False)
+        stage.note("  ".join(cells).rstrip())
 
 
 if __name__ == "__main__":
