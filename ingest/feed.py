@@ -157,14 +157,13 @@ class Feed:
 
     async def _keep_up(self) -> None:
         while True:
-            began_ns = self.now_ns
             try:
                 await self._session()
             except EndOfStream as end:
                 self.farewell = str(end)
                 return
             except Interrupted as interruption:
-                await self._reopen(str(interruption), began_ns)
+                await self._reopen(str(interruption))
 
     async def _session(self) -> None:
         """What there is to do while a connection is up. Ends by an exception."""
@@ -219,7 +218,7 @@ class Feed:
         self.decoder.refills = bool(self.plan.trades_url) and self._options.refill and not is_virtual
         return self._reception.take_stamped if is_virtual else self._reception.take_now
 
-    async def _reopen(self, why: str, began_ns: int) -> None:
+    async def _reopen(self, why: str) -> None:
         """Make the connection again, as often as a venue permits, and tell what was missed."""
         options, reception, lost_ns = self._options, self._reception, self._before_ns or self.now_ns
         if not self.plan.requests:
@@ -227,11 +226,12 @@ class Feed:
         options.say(f"{self.venue} {self.plan.url}: {why}; connecting again")
         reception.tell(self.decoder.interrupted(lost_ns))
         await self._drop_sockets()
-        self._fruitless = 0 if lost_ns > began_ns else self._fruitless + 1
+        self._fruitless = 0 if lost_ns > self._began_ns else self._fruitless + 1
         await asyncio.sleep(random.uniform(*_WAIT_S) * 2 ** min(self._fruitless, _MOST_DOUBLINGS))
         self.counts.reconnects += 1
         lost = dict.fromkeys(self.plan.feeds, lost_ns)
         self._socket = await self._connect(not options.virtual, lambda: reception.lost(lost, f"connection lost: {why}"))
+        self._before_ns = 0
         if self._released:
             await self.release()
 
@@ -253,9 +253,8 @@ class Feed:
             try:
                 pulse.feel(now_s)
             except Interrupted:
-                if self._spare is None:
+                if self._spare is None:  # else that takes over
                     raise
-                self._up.abort()  # the other takes over
             if self.decoder.ignored[_SHUTDOWN] != shutdowns:
                 shutdowns = self.decoder.ignored[_SHUTDOWN]
                 self._wish("the venue announced that it will hang up")

@@ -52,9 +52,9 @@ class Overlap:
 
     @property
     def old_was_dead(self) -> bool:
-        """Whether the old connection carried nothing while the new one did."""
+        """Whether the old connection was up and carried nothing while the new one did."""
         old, new = self._carried
-        return bool(new) and not old
+        return bool(new) and not old and not self._sockets[0].ended.done()
 
     def _is_complete(self) -> bool:
         old, new = self._carried

@@ -100,7 +100,6 @@ class Venue:
     rest: Callable[[str], tuple[int, bytes]] = lambda path: (200, SNAPSHOT)
     refuse_visits: tuple[int, ...] = ()
     """Visits that are answered with HTTP 503."""
-    acknowledges: bool = True
 
     async def push(self, *frames: str) -> None:
         for socket in list(self.sockets):
@@ -111,9 +110,11 @@ class Venue:
     async def handler(self, socket: ServerConnection) -> None:
         try:
             async for message in socket:
-                if "method" in json.loads(message) and self.acknowledges:
+                if "method" in json.loads(message):
                     await socket.send(ACK)
                     self.sockets.append(socket)
+        except ConnectionClosed:
+            return
         finally:
             if socket in self.sockets:
                 self.sockets.remove(socket)

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from itertools import pairwise
 from typing import ClassVar
 
 import pytest
@@ -332,5 +333,7 @@ def test_a_hundred_lost_connections_leave_a_gap_each_and_nothing_twice(monkeypat
         holes = {gap.reason.split(" missed")[0] for gap in events.of(Gap) if gap.stream == "trades"}
         assert len(holes) >= 99
         assert feed.counts.reconnects >= 99
+        marks = [gap for gap in events.of(Gap) if gap.stream == "mark_prices"]
+        assert all(before.to_ns <= after.from_ns for before, after in pairwise(marks))  # each from its own loss
 
     asyncio.run(scenario())
