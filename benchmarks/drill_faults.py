@@ -176,16 +176,16 @@ def silence(venue: Rehearsal) -> None:
 def old_snapshot(venue: Rehearsal) -> None:
     """A lost connection needs a new snapshot; the first ones that it gets are old."""
     venue.injector.stale_books(12)
-    venue.hit_one(venue.injector.reset)
+    venue.hit_one(venue.injector.reset, with_books=True)
 
 
 def failing_rest() -> Act:
     """One way after the other, on calls that a lost connection makes necessary."""
-    ways = itertools.cycle((429, 418, 403, 451, 500, 503, "timeout", "cut", "garbled"))
+    ways = itertools.cycle((500, "garbled", "cut", 503, 429, 418, "timeout", 451, 403))
 
     def act(venue: Rehearsal) -> None:
         venue.injector.rest_fails(next(ways), 5)
-        venue.hit_one(venue.injector.reset)
+        venue.hit_one(venue.injector.reset, with_books=True)
 
     return act
 

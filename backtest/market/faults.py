@@ -75,8 +75,6 @@ class FaultInjector:
         self._later: set[asyncio.Task[None]] = set()
         self._rest_left, self._stale_left = faults.rest_calls, faults.stale_snapshots
 
-    # Frames on their way to one client.
-
     def spoil(self, outlet: Outlet, texts: list[str]) -> list[str]:
         """The frames of a step as they are sent."""
         if outlet.stopped or not (texts and self._spoils_frames()):
@@ -124,8 +122,6 @@ class FaultInjector:
         if outlet not in self._lines:
             self._lines[outlet] = _Line(len(self._lines))
         return self._lines[outlet]
-
-    # Whole connections, and the venue.
 
     def reset(self, outlet: Outlet) -> None:
         """Hang up with a TCP reset."""
@@ -213,8 +209,6 @@ class FaultInjector:
             "restart": (faults.restart_every_s, lambda outlet: self.restart(pump.now_ns)),
         }
         return {name: act for name, act in acts.items() if act[0] > 0}
-
-    # REST.
 
     def rest_fails(self, fault: RestFault, calls: int, path: str = "") -> None:
         """Let the next calls fail whose path begins so."""

@@ -73,7 +73,7 @@ def _liquidation_keys(tape: Tape, rows: Rows) -> list[Key]:
 _QUOTE: Final = ("exch_ns", "bid_price", "bid_qty", "ask_price", "ask_qty")
 """Not the update id: a restart of the venue gives new ones."""
 _STREAMS: Final = (
-    _Stream(TOP_OF_BOOK, _plain(*_QUOTE), lambda tape: tape.quotes, _QUOTE, ("update_id", *_QUOTE)),
+    _Stream(TOP_OF_BOOK, _plain(*_QUOTE), lambda tape: tape.quotes, _QUOTE, ("update_id", *_QUOTE), _QUOTE[1:]),
     _Stream(TRADES, _trade_keys, lambda tape: tape.trades, ("trade_id",)),
     _Stream(
         BOOK_DELTAS, _plain("exch_ns"), lambda tape: tape.depth, ("exch_ns",), ("exch_ns", "update_id", "side", "price")
@@ -98,7 +98,7 @@ NO_SEQUENCE: Final = {
 def accounts(root: Path, chunks: Iterable[Sequence[Tape]]) -> list[Account]:
     """The account of each stream of the market; `chunks` are all that it published."""
     by_name: dict[str, list[Tape]] = {}
-    for tapes in chunks:
+    for tapes in list(chunks):
         for tape in tapes:
             by_name.setdefault(tape.instrument.name, []).append(tape)
     return [_account(root, tapes, stream) for tapes in by_name.values() for stream in _STREAMS]
@@ -149,8 +149,8 @@ def _doubles(found: pl.DataFrame, stream: _Stream, gaps: pl.DataFrame) -> int:
 def _extra(found: pl.DataFrame, stream: _Stream, published: set[Key], tapes: list[Tape]) -> int:
     """The rows that no frame explains."""
     states = {key for tape in tapes if stream.state for key in _plain(*stream.state)(tape, stream.rows(tape))}
-    columns = (*stream.columns, *stream.state)
-    rows = {(row[: len(stream.columns)], row[len(stream.columns) :]) for row in found.select(columns).iter_rows()}
+    keys, values = found.select(stream.columns).rows(), found.select(stream.state).rows() or [()] * found.height
+    rows = set(zip(keys, values, strict=True))
     return sum(key not in published and state not in states for key, state in rows)
 
 

@@ -21,6 +21,7 @@ from backtest.market.exchange_server import at_wall_clock, latency_ns, service, 
 from backtest.market.faults import FaultInjector, Ledger
 from backtest.market.local_server import running
 from backtest.market.pump import Outlet, Pump
+from backtest.market.sessions import BINANCE, Session
 from backtest.market.tape import Tape
 from core.config import Config, Hosts
 from core.servers import local_hosts
@@ -56,9 +57,12 @@ class Rehearsal:
         """The connections of clients that have subscribed and are not under a fault."""
         return [outlet for outlet in self.pump.outlets if outlet.listening and outlet.is_open and not outlet.stopped]
 
-    def hit_one(self, act: Callable[[Outlet], None]) -> None:
-        """Do something to one connection, if there is one. For the venue's thread."""
-        able = self.connections()
+    def hit_one(self, act: Callable[[Outlet], None], with_books: bool = False) -> None:
+        """Do something to one connection, if there is one. For the venue's thread.
+
+        `with_books`: to one whose loss makes REST snapshots necessary.
+        """
+        able = [outlet for outlet in self.connections() if not with_books or _needs_snapshots(outlet)]
         if able:
             act(able[int(self._random.integers(len(able)))])
 
@@ -82,6 +86,11 @@ class Rehearsal:
             over.set()
             if thread:
                 thread.join()
+
+
+def _needs_snapshots(outlet: Outlet) -> bool:
+    session = outlet.session
+    return isinstance(session, Session) and session.venue == BINANCE and session.category == "public"
 
 
 @contextmanager

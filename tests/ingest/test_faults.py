@@ -5,13 +5,14 @@ frame, and every hole is told in `gaps`. What no protocol shows is named there a
 dropped, or comes after its successor, of streams whose messages do not count on.
 """
 
+import itertools
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,20 +46,18 @@ class Run(NamedTuple):
         return [row for row in self.ledger if row["fault"] in faults]
 
 
-def captured(
-    folder: Path, seconds: float, act: Act | None = None, every_s: float = 1.0, silence_s: float = 1.0, **faults: Any
-) -> Run:
+def captured(folder: Path, seconds: float, act: Act | None = None, every_s: float = 1.0, **faults: Any) -> Run:
     """A capture of some seconds from a venue with these faults, on which `act` is done again and again."""
     with rehearsed(Config(symbols=tuple(SYMBOLS), faults=Faults(**faults))) as venue:
-        config = config_for(venue, folder, seconds, silence_s)
+        config = config_for(venue, folder, seconds)
         record = RunRecord(config, Console(quiet=True))
         with venue.acting(act and (lambda: act(venue)), every_s), record.stage("capture") as stage:
             capture.run(config, stage)
         return Run(accounts(folder, venue.tapes), gaps_of(folder), record.report()["capture"], venue.ledger.rows)
 
 
-def config_for(venue: Rehearsal, folder: Path, seconds: float, silence_s: float = 1.0) -> Config:
-    pairs = [f"symbols={','.join(SYMBOLS)}", f"capture.duration_s={seconds}", f"capture.silence_s={silence_s}"]
+def config_for(venue: Rehearsal, folder: Path, seconds: float) -> Config:
+    pairs = [f"symbols={','.join(SYMBOLS)}", f"capture.duration_s={seconds}", "capture.silence_s=1"]
     pairs += [f"capture.hosts.{name}={getattr(venue.hosts, name)}" for name in venue.hosts.__struct_fields__]
     return load(pairs=pairs, options={"source": "live", "data_dir": str(folder)})
 
@@ -130,69 +129,77 @@ def test_a_connection_that_is_open_and_dead_is_replaced(tmp_path: Path, how: str
         injector = venue.injector
         venue.hit_one((lambda outlet: injector.silence(outlet, 30.0)) if how == "silence" else injector.half_open)
 
-    run = captured(tmp_path, 6.0, act, 30.0)
+    run = captured(tmp_path, 4.5, act, 30.0)
     assert_honest(run)
     assert len(run.of(how)) == 1
     assert run.gaps.height > 0
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_acknowledged_and_never_comes_is_told(tmp_path: Path) -> None:
-    run = captured(tmp_path, 5.0, silence_s=0.5, mute=("trades",))
+    run = captured(tmp_path, 8.5, mute=("trades",))
     told = run.gaps.filter(pl.col("stream") == "trades")
     assert set(told["symbol"]) == set(SYMBOLS)
     assert [each for each in run.accounts if each.doubled or each.extra] == []
 
 
 def test_a_restart_of_the_venue_starts_its_books_anew(tmp_path: Path) -> None:
-    run = captured(tmp_path, 4.0, lambda venue: venue.injector.restart(venue.pump.now_ns), 1.0)
+    run = captured(tmp_path, 5.0, lambda venue: venue.injector.restart(venue.pump.now_ns), 2.0)
     assert_honest(run)
-    assert len(run.of("restart")) >= 2
-    assert sum(each.lost for each in run.accounts) == 0
+    assert run.of("restart")
+    assert sum(each.lost for each in run.accounts if each.venue == "binance_um" or each.table == "trades") == 0
 
 
+@pytest.mark.slow
 def test_old_snapshots_are_not_built_upon(tmp_path: Path) -> None:
     def act(venue: Rehearsal) -> None:
         venue.injector.stale_books(6)
-        venue.hit_one(venue.injector.reset)
+        venue.hit_one(venue.injector.reset, with_books=True)
 
     run = captured(tmp_path, 6.0, act, 2.0, stale_s=2.0)
     assert_honest(run)
     assert run.of("stale_snapshot")
 
 
-@pytest.mark.parametrize("fault", [403, 418, 429, 451, 500, 503, "timeout", "cut", "garbled"])
-def test_rest_that_fails_costs_no_stream(tmp_path: Path, fault: Any) -> None:
-    run = captured(tmp_path, 2.5, rest=fault, rest_calls=3, drop={"trades": 0.1})
+@pytest.mark.slow
+def test_rest_that_fails_in_any_way_costs_no_stream(tmp_path: Path) -> None:
+    ways: Iterator[Any] = itertools.cycle((500, "garbled", "cut", 503, 429, 418, "timeout", 451, 403))
+
+    def act(venue: Rehearsal) -> None:
+        venue.injector.rest_fails(next(ways), 2)
+        venue.hit_one(venue.injector.reset, with_books=True)
+
+    run = captured(tmp_path, 10.0, act, 0.8, drop={"trades": 0.1})
     assert_honest(run)
-    assert len(run.of("rest")) >= 1
+    assert len({row["how"] for row in run.of("rest")}) > 2
 
 
-@pytest.mark.parametrize("step_s", [2, -2])
-def test_a_clock_that_is_set_is_a_gap_and_time_goes_on(
-    tmp_path: Path, step_s: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_clock_that_is_set_is_a_gap_and_time_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SteppedClock()
     monkeypatch.setattr("ingest.receive_clock.time", clock)
-    run = captured(tmp_path, 4.0, lambda venue: clock.step(step_s), 30.0)
-    assert [each for each in run.accounts if each.doubled or each.extra or each.lost] == []
+    run = captured(tmp_path, 4.0, lambda venue: clock.step(), 1.5)
+    assert_honest(run)
+    assert sum(each.lost for each in run.accounts) == 0
     reasons = " ".join(run.gaps["reason"].to_list())
-    assert f"clock set by {step_s * 1000:+d} ms" in reasons
+    assert "clock set by +2000 ms" in reasons
+    assert "clock set by -2000 ms" in reasons
 
 
 class SteppedClock:
-    """Stands for the module `time`: a wall clock that is set now and then."""
+    """Stands for the module `time`: a wall clock that is set by 2 s, forward and back."""
 
     def __init__(self) -> None:
         self._set_ns = 0
-        self.monotonic, self.monotonic_ns = time.monotonic, time.monotonic_ns
+        self.monotonic_ns = time.monotonic_ns
 
-    def step(self, seconds: int) -> None:
-        self._set_ns += seconds * 10**9
+    def step(self) -> None:
+        self._set_ns = 0 if self._set_ns else 2 * 10**9
 
     def time_ns(self) -> int:
         return time.time_ns() + self._set_ns
 
 
+@pytest.mark.slow
 def test_kill_9_at_any_moment_leaves_whole_files_and_loses_a_second(tmp_path: Path) -> None:
     with rehearsed(Config(symbols=tuple(SYMBOLS))) as venue:
         chances = random.Random(1)
