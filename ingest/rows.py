@@ -33,10 +33,12 @@ class _Stream:
     """Events of one kind, venue and symbol that are not handed over yet."""
 
     venue: str
+    symbol: str
     kind: type
     table: Table
     events: list[Event] = field(default_factory=list)
     is_due: bool = False  # events that are to be written wait for the writer's thread
+    is_loose: bool = False  # events were handed over to be packed alone
 
 
 _Job: TypeAlias = tuple[_Stream, list[Event], bool] | threading.Event | None
@@ -169,7 +171,7 @@ class TableWriter:
             raise StageError(f"{self._shards.waiting:,} rows were received and are lost: {self.trouble}")
 
     def _begin(self, venue: str, event: Event) -> None:
-        stream = _Stream(venue, type(event), TABLES[type(event)], [event])
+        stream = _Stream(venue, event.symbol, type(event), TABLES[type(event)], [event])
         self._streams.append(stream)
         if stream.kind is Gap:
             self._gaps[venue, event.symbol] = stream
@@ -193,14 +195,15 @@ class TableWriter:
 
     def _hand_over(self, stream: _Stream, write: bool) -> None:
         """Rows go to disk behind the gaps told before them: killed in between, a capture must not hide a hole."""
-        if not stream.events:
+        if not stream.events and not (write and stream.is_loose):
             return
-        gaps = self._gaps.get((stream.venue, stream.events[0].symbol))
+        gaps = self._gaps.get((stream.venue, stream.symbol))
         if gaps is not None and gaps is not stream:
             self._hand_over(gaps, write=True)
         events, stream.events = stream.events, []
-        self._append[stream.venue, stream.kind, events[0].symbol] = stream.events.append
+        self._append[stream.venue, stream.kind, stream.symbol] = stream.events.append
         stream.is_due |= write
+        stream.is_loose = not write
         self._jobs.put((stream, events, write))
 
     def _check(self) -> None:
@@ -216,7 +219,7 @@ class TableWriter:
                     job.set()
                     continue
                 stream, events, write = job
-                self._shards.take(stream.venue, stream.table, events, write)
+                self._shards.take(stream.venue, stream.table, stream.symbol, events, write)
                 stream.is_due &= not write
                 self._taken += len(events)
                 self._shards.retry()

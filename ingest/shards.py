@@ -102,16 +102,20 @@ class ShardWriter:
         self._tries = 0
         self._told = ""
 
-    def take(self, venue: str, table: Table, events: Sequence[Event], write: bool) -> None:
-        """Pack events of one kind and symbol; write them if asked to, or if they are many."""
-        for date, rows in split_by_date(frame_of(table, events), table.order[0]):
-            growing = self._of(Partition(table.name, venue, events[0].symbol, date), table)
+    def take(self, venue: str, table: Table, symbol: str, events: Sequence[Event], write: bool) -> None:
+        """Pack events of one kind and symbol; write them, and what was packed before, if asked to, or if many wait."""
+        for date, rows in split_by_date(frame_of(table, events), table.order[0]) if events else ():
+            growing = self._of(Partition(table.name, venue, symbol, date), table)
             growing.fresh.append(rows)
             growing.fresh_rows += rows.height
             growing.loose += 1
             self.waiting += rows.height
-            if write or growing.fresh_rows >= self._settings.flush_rows:
+            if growing.fresh_rows >= self._settings.flush_rows:
                 self._write(growing)
+        if write:
+            for growing in tuple(self._days.get((table.name, venue, symbol), ())):
+                if growing.fresh:
+                    self._write(growing)
         if self.waiting > self._settings.waiting_rows:
             self._make_room()
 
@@ -274,7 +278,7 @@ class ShardWriter:
         (from_ns, to_ns, rows), growing.lost = growing.lost, None
         part = growing.part
         gap = Gap(part.symbol, part.table, from_ns, to_ns, f"{rows:,} rows dropped: {why}", False)
-        self.take(part.exchange, GAPS, [gap], write=True)
+        self.take(part.exchange, GAPS, part.symbol, [gap], write=True)
 
     def _make_room(self) -> None:
         """Too many rows wait: write all, or, where the disk refuses, drop the oldest."""
