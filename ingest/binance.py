@@ -53,7 +53,10 @@ class BinanceDecoder:
             frame = frame_bytes(frame)
         try:
             if frame.startswith(_ENVELOPE):
-                stream = frame[_NAME_AT : frame.find(b'"', _NAME_AT)]
+                ends_at = frame.find(b'"', _NAME_AT)
+                if ends_at < 0:
+                    raise DecodeError("cut short within its stream's name")
+                stream = frame[_NAME_AT:ends_at]
                 route = self._routes.get(stream) or self._route(stream)
             else:
                 route = self._other_route(frame)

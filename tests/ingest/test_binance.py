@@ -208,3 +208,10 @@ def test_an_empty_side_gives_no_quote() -> None:
 def test_what_is_no_frame_of_its_stream_is_a_decode_error(frame: str) -> None:
     with pytest.raises(DecodeError):
         BinanceDecoder("binance_um").decode(frame, 9)
+
+
+def test_a_frame_cut_short_anywhere_is_a_decode_error() -> None:
+    frame = '{"stream":"xusdt@aggTrade","data":{"e":"aggTrade","E":2,"s":"XUSDT","a":1,"p":"2","q":"3","T":1,"m":true}}'
+    for length in range(1, len(frame)):
+        with pytest.raises(DecodeError):
+            BinanceDecoder("binance_um").decode(frame[:length], 10)
