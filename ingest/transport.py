@@ -11,6 +11,7 @@ import ssl
 import urllib.request
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -49,6 +50,8 @@ _MAX_MESSAGE_BYTES: Final = 1 << 24
 _MAX_RECORDED_BYTES: Final = 1 << 30  # a recorded list of all instruments is one frame
 _NORMAL, _BROKEN_DATA = 1000, 1011
 _PASSING_STATUS: Final = (408, 429)
+_BAN_STATUS: Final = (403, 418)  # of an address that asked too often: passes, if it is left alone meanwhile
+_BAN_S: Final = 600.0  # exchange_protocols.md C.5
 _SUBPROTOCOL: Final = "Sec-WebSocket-Protocol"
 _TEXT: Final = WSMsgType.TEXT
 _QUIET: Final = logging.getLogger("picows.capture")
@@ -172,11 +175,14 @@ def _drop(message: bytes) -> None:
     """Takes what comes before anyone listens, or after the end."""
 
 
-def is_transient(error: BaseException) -> bool:
-    """Whether connecting again may help. A refusal (HTTP 451, 403, a wrong path, a wrong certificate) stays one."""
+def is_transient(error: BaseException, forever: bool = False) -> bool:
+    """Whether connecting again may help. A refusal (HTTP 451, a wrong path, a wrong certificate) stays one.
+
+    `forever`: to a capture that ran, HTTP 403 is a ban and not a place that the venue does not serve.
+    """
     if isinstance(error, WSHandshakeError) and error.response is not None:
         status = int(error.response.status)
-        return status >= 500 or status in _PASSING_STATUS
+        return status >= 500 or status in _PASSING_STATUS or (forever and status in _BAN_STATUS)
     if isinstance(error, ssl.SSLCertVerificationError):
         return False
     return isinstance(error, (OSError, EOFError, WSHandshakeError, ProxyError, Interrupted))
@@ -231,8 +237,8 @@ async def persistently(attempt: Callable[[], Awaitable[T]], url: str, forever: b
         say(f"{url}: {describe(error)}; attempt {state.attempt_number + 1} follows")
 
     retrying = AsyncRetrying(
-        retry=retry_if_exception(is_transient),
-        wait=wait_random_exponential(multiplier=0.5, max=_LONGEST_BACKOFF_S),
+        retry=retry_if_exception(partial(is_transient, forever=forever)),
+        wait=_pause_s,
         stop=stop_never if forever else stop_after_attempt(_FIRST_ATTEMPTS),
         before_sleep=tell,
         reraise=True,
@@ -244,6 +250,21 @@ async def persistently(attempt: Callable[[], Awaitable[T]], url: str, forever: b
             f"cannot connect to {url}: {describe(error)}: check the network and capture.hosts, "
             "or run on the simulated exchange (--source sim)"
         ) from error
+
+
+_backoff_s = wait_random_exponential(multiplier=0.5, max=_LONGEST_BACKOFF_S)
+
+
+def _pause_s(state: RetryCallState) -> float:
+    """Before the next attempt: what the venue asks for, its ban, or a random time that grows."""
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, WSHandshakeError) and error.response is not None:
+        asked = error.response.headers.get("Retry-After", "")
+        if asked.isdigit():
+            return float(asked)
+        if int(error.response.status) in _BAN_STATUS:
+            return _BAN_S
+    return _backoff_s(state)
 
 
 async def send_requests(socket: Socket, requests: tuple[str, ...], per_s: float) -> None:

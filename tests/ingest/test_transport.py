@@ -233,15 +233,30 @@ def test_a_paused_socket_leaves_everything_to_the_sender_and_loses_nothing() -> 
     asyncio.run(asyncio.wait_for(scenario(), 20))
 
 
-@pytest.mark.parametrize(("status", "attempts"), [(451, 1), (403, 1), (404, 1), (503, 2), (429, 2)])
-def test_a_refusal_is_final_and_an_overload_is_not(status: int, attempts: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "forever", "attempts"),
+    [
+        (451, True, 1),
+        (404, True, 1),
+        (403, False, 1),  # at the start: a place that the venue does not serve
+        (403, True, 2),  # later on: a ban, which passes
+        (418, True, 2),
+        (503, False, 2),
+        (429, False, 2),
+    ],
+)
+def test_a_refusal_is_final_and_an_overload_or_a_ban_is_not(status: int, forever: bool, attempts: int) -> None:
     async def scenario() -> None:
         visits = 0
 
         def answer(connection: ServerConnection, request: object) -> Response | None:
             nonlocal visits
             visits += 1
-            return connection.respond(status, "no") if visits < 2 else None  # type: ignore[arg-type]
+            if visits > 1:
+                return None
+            response = connection.respond(status, "no")  # type: ignore[arg-type]
+            response.headers["Retry-After"] = "0"
+            return response
 
         async def play(socket: ServerConnection) -> None:
             await socket.send("hello")
@@ -250,7 +265,7 @@ def test_a_refusal_is_final_and_an_overload_is_not(status: int, attempts: int) -
         async with serving(play, process_request=answer) as address:
             found, url = Visit(), f"ws://{address}/"
             with pytest.raises(StageError, match=f"HTTP {status}") if attempts == 1 else nullcontext():
-                socket = await persistently(partial(found.open, url), url, forever=True, say=said.append)
+                socket = await persistently(partial(found.open, url), url, forever, said.append)
                 await socket.close()
             assert visits == attempts
             assert len(said) == attempts - 1
