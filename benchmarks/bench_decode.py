@@ -7,8 +7,9 @@ FOLDER holds recordings (default ../shared/market_data/raw/binance_20240808). Ea
 its own, by a fresh decoder that was given the recorded REST snapshot; CPU time of the fastest pass. Recorded `@trade`
 frames are renamed to `aggTrade` for both, since that is what both capture and cryptofeed ask for and has the same keys.
 
-Ours: events (structs); rows (events, and those made into Polars frames that have the tables' columns, by batches of
-16,384); books (events, with every book rebuilt, which capture itself needs only where a venue sends no best prices).
+Ours: events (structs, frame by frame); rows (events, and those made into Polars frames that have the tables' columns,
+by batches of 16,384); runs (frames to rows by FrameRuns, 4,096 at a time); books (events, with every book rebuilt,
+which capture itself needs only where a venue sends no best prices).
 cryptofeed: objects (its handlers with callbacks that only count, its book kept up to date as always); rows (with its
 own BackendCallback, which makes the dictionaries that its writers take, no writer behind it).
 """
@@ -24,12 +25,13 @@ from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ingest.binance import BinanceDecoder
 from ingest.events import Event
+from ingest.frame_runs import FrameRuns, Rows
 from ingest.packing import TABLES, frame_of
 from ingest.raw import RawReader
 from ingest.venues import venue_of
@@ -38,26 +40,35 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 RECORDED: Final = ROOT.parent / "shared" / "market_data" / "raw" / "binance_20240808"
 CRYPTOFEED: Final = ROOT / ".venv-cryptofeed" / "bin" / "python"
 BATCH: Final = 16_384
+RUN: Final = 4_096
 _QUOTES: Final = ("USDT", "USD_PERP")
 
 
+class Stream(NamedTuple):
+    """Frames and when each was received."""
+
+    frames: list[bytes]
+    recv_ns: list[int]
+
+
 class Market:
-    """One recording: its frames by stream, the first depth snapshot of it, and the receipt of each frame."""
+    """One recording: its streams, and its first depth snapshot."""
 
     def __init__(self, path: Path) -> None:
         self.name = path.name.partition(".")[0]
-        self.streams: dict[str, list[tuple[bytes, int]]] = defaultdict(list)
+        self.streams: dict[str, Stream] = defaultdict(lambda: Stream([], []))
         self.snapshot, self.snapshot_url, url = "", "", ""
         for line in RawReader(path):
             if line.url.startswith("ws"):
                 url = line.url
                 stream = line.frame[11 : line.frame.index('"', 11)].partition("@")[2].replace("trade", "aggTrade")
-                self.streams[stream].append((_as_aggregate(line.frame).encode(), line.recv_ns))
+                self.streams[stream].frames.append(_as_aggregate(line.frame).encode())
+                self.streams[stream].recv_ns.append(line.recv_ns)
             elif "/depth?" in line.url and not self.snapshot:
                 self.snapshot_url, self.snapshot = line.url, line.frame
         self.venue = venue_of(url)
-        first = self.streams["bookTicker"][0][0]
-        self.symbol = json.loads(first)["data"]["s"]
+        self.first_quote = self.streams["bookTicker"].frames[0]
+        self.symbol = json.loads(self.first_quote)["data"]["s"]
 
     def for_cryptofeed(self) -> dict[str, Any]:
         quote = next(quote for quote in _QUOTES if self.symbol.endswith(quote))
@@ -68,7 +79,7 @@ class Market:
             "base": self.symbol.removesuffix(quote),
             "quote": quote.partition("_")[0],
             "snapshot": self.snapshot,
-            "streams": {name: [frame.decode() for frame, _ in frames] for name, frames in self.streams.items()},
+            "streams": {name: [frame.decode() for frame in stream.frames] for name, stream in self.streams.items()},
         }
 
 
@@ -76,21 +87,21 @@ def _as_aggregate(frame: str) -> str:
     return frame.replace("@trade", "@aggTrade", 1).replace('"e":"trade"', '"e":"aggTrade"').replace('"t":', '"a":', 1)
 
 
-Way = Callable[[BinanceDecoder, list[tuple[bytes, int]]], int]
+Way = Callable[[BinanceDecoder, Stream], int]
 
 
-def to_events(decoder: BinanceDecoder, frames: list[tuple[bytes, int]]) -> int:
+def to_events(decoder: BinanceDecoder, stream: Stream) -> int:
     decode, count = decoder.decode, 0
-    for frame, recv_ns in frames:
+    for frame, recv_ns in zip(*stream, strict=True):
         count += len(decode(frame, recv_ns))
     return count
 
 
-def to_rows(decoder: BinanceDecoder, frames: list[tuple[bytes, int]]) -> int:
+def to_rows(decoder: BinanceDecoder, stream: Stream) -> int:
     """As the writer does: a list per kind of event, made into a frame when it is long."""
     decode, rows = decoder.decode, 0
     waiting: dict[type, list[Event]] = defaultdict(list)
-    for frame, recv_ns in frames:
+    for frame, recv_ns in zip(*stream, strict=True):
         for event in decode(frame, recv_ns):
             alike = waiting[type(event)]
             alike.append(event)
@@ -100,23 +111,35 @@ def to_rows(decoder: BinanceDecoder, frames: list[tuple[bytes, int]]) -> int:
     return rows + sum(frame_of(TABLES[kind], alike).height for kind, alike in waiting.items() if alike)
 
 
+def by_runs(decoder: BinanceDecoder, stream: Stream) -> int:
+    """Frames to rows as a busy socket would bring them."""
+    runs, rows = FrameRuns(decoder), 0
+    frames, recv_ns = stream
+    for first in range(0, len(frames), RUN):
+        for part in runs.decode(frames[first : first + RUN], recv_ns[first : first + RUN]).told:
+            rows += part.frame.height if isinstance(part, Rows) else 1
+    return rows
+
+
 WAYS: Final[dict[str, tuple[Way, bool]]] = {
     "events": (to_events, False),
     "rows": (to_rows, False),
+    "runs": (by_runs, False),
     "books": (to_events, True),
 }
 
 
 def best_pass(market: Market, stream: str, way: Way, keep_levels: bool, passes: int) -> float:
     """CPU seconds of the fastest of some passes over one stream."""
-    best_s, frames = float("inf"), market.streams[stream]
+    best_s = float("inf")
     for _ in range(passes):
         decoder = BinanceDecoder(market.venue, keep_levels)  # type: ignore[arg-type]
         if stream.startswith("depth"):  # that the connection has best prices of its own
-            decoder.decode(*market.streams["bookTicker"][0])
-            decoder.decode_rest(market.snapshot_url, market.snapshot, frames[0][1])
+            began_ns = market.streams[stream].recv_ns[0]
+            decoder.decode(market.first_quote, began_ns)
+            decoder.decode_rest(market.snapshot_url, market.snapshot, began_ns)
         began_s = time.process_time()
-        way(decoder, frames)
+        way(decoder, market.streams[stream])
         best_s = min(best_s, time.process_time() - began_s)
     return best_s
 
@@ -156,9 +179,11 @@ def main() -> None:
 
 
 def _table(markets: list[Market], we: dict[str, dict[str, float]], they: dict[str, dict[str, list[float]]]) -> str:
-    counts = {f"{market.name} {name}": len(frames) for market in markets for name, frames in market.streams.items()}
-    titles = f"{'stream':<34}{'frames':>9}{'events':>9}{'rows':>9}{'books':>9}{'cf obj':>9}{'cf rows':>9}"
-    lines = [titles + f"{'obj/events':>12}{'rows/rows':>11}{'obj/rows':>10}"]
+    counts = {
+        f"{market.name} {name}": len(stream.frames) for market in markets for name, stream in market.streams.items()
+    }
+    titles = f"{'stream':<34}{'frames':>9}{'events':>9}{'rows':>9}{'runs':>9}{'books':>9}{'cf obj':>9}{'cf rows':>9}"
+    lines = [titles + f"{'obj/events':>12}{'obj/runs':>10}{'rows/runs':>11}"]
     sums: dict[str, float] = defaultdict(float)
     for key, frames in counts.items():
         cells = {**we[key], **{f"cf {way}": seconds for way, (seconds, _) in they.get(key, {}).items()}}
@@ -173,12 +198,12 @@ def _table(markets: list[Market], we: dict[str, dict[str, float]], they: dict[st
 
 def _line(name: str, frames: int, seconds: dict[str, float]) -> str:
     us = {way: f"{1e6 * value / frames:.2f}" for way, value in seconds.items()}
-    cells = "".join(f"{us.get(way, '-'):>9}" for way in ("events", "rows", "books", "cf objects", "cf rows"))
+    cells = "".join(f"{us.get(way, '-'):>9}" for way in ("events", "rows", "runs", "books", "cf objects", "cf rows"))
     ratios = ""
     if "cf rows" in seconds:
         objects, rows = seconds["cf objects"], seconds["cf rows"]
         ratios = (
-            f"{objects / seconds['events']:>11.1f}x{rows / seconds['rows']:>10.1f}x{objects / seconds['rows']:>9.1f}x"
+            f"{objects / seconds['events']:>11.1f}x{objects / seconds['runs']:>9.1f}x{rows / seconds['runs']:>10.1f}x"
         )
     return f"{name:<34}{frames:>9,}{cells}{ratios}"
 

@@ -19,8 +19,8 @@ from ingest.frame_gaps import frame_gap, stream_name
 from ingest.wire import MALFORMED, admit_symbol, frame_bytes, frame_decoder
 
 Route: TypeAlias = Callable[[bytes, int], list[Event]]
-_ENVELOPE: Final = b'{"stream":"'
-_NAME_AT: Final = len(_ENVELOPE)
+ENVELOPE: Final = b'{"stream":"'
+_NAME_AT: Final = len(ENVELOPE)
 
 
 class BinanceDecoder:
@@ -32,27 +32,27 @@ class BinanceDecoder:
     def __init__(self, venue: Venue, keep_levels: bool = False) -> None:
         self.venue = venue
         self.refused: list[str] = []
-        self._streams = BinanceStreams(venue, keep_levels)
-        self.ignored, self.repeated = self._streams.ignored, self._streams.repeated
-        self.missed, self.books = self._streams.missed, self._streams.books
+        self.streams = BinanceStreams(venue, keep_levels)
+        self.ignored, self.repeated = self.streams.ignored, self.streams.repeated
+        self.missed, self.books = self.streams.missed, self.streams.books
         self._routes: dict[bytes, Route] = {}
         self._bare_routes: dict[str, Route] = {}
 
     @property
     def refills(self) -> bool:
         """Whether the caller refills trades: then it is told of holes in `missed`, and tells the gaps."""
-        return self._streams.refills
+        return self.streams.refills
 
     @refills.setter
     def refills(self, refills: bool) -> None:
-        self._streams.refills = refills
+        self.streams.refills = refills
 
     def decode(self, frame: str | bytes, recv_ns: int) -> list[Event]:
         """The events of a frame; none for acks, repeats and streams that no table holds. Raises DecodeError."""
         if isinstance(frame, str):
             frame = frame_bytes(frame)
         try:
-            if frame.startswith(_ENVELOPE):
+            if frame.startswith(ENVELOPE):
                 ends_at = frame.find(b'"', _NAME_AT)
                 if ends_at < 0:
                     raise DecodeError("cut short within its stream's name")
@@ -72,12 +72,12 @@ class BinanceDecoder:
         parts = urlsplit(url)
         endpoint = parts.path.rsplit("/", 1)[-1]
         if endpoint not in ("depth", "aggTrades"):
-            return self._streams.ignore(f"rest {endpoint[:40]}", b"", recv_ns)
+            return self.streams.ignore(f"rest {endpoint[:40]}", b"", recv_ns)
         symbol = admit_symbol(parse_qs(parts.query).get("symbol", [""])[0])
         try:
             if endpoint == "depth":
-                return self._streams.snapshot(symbol, wire.read_snapshot(frame_bytes(body)), recv_ns)
-            return self._streams.refill(symbol, wire.read_trades(frame_bytes(body)))
+                return self.streams.snapshot(symbol, wire.read_snapshot(frame_bytes(body)), recv_ns)
+            return self.streams.refill(symbol, wire.read_trades(frame_bytes(body)))
         except MALFORMED as error:
             raise DecodeError(str(error)) from error
 
@@ -88,12 +88,12 @@ class BinanceDecoder:
 
     def gap_of(self, frame: str | bytes, recv_ns: int, why: str) -> list[Gap]:
         """The gap that a frame which did not decode leaves in its stream; none if its stream cannot be read."""
-        name, _, rest = stream_name(frame, _ENVELOPE).partition("@")
+        name, _, rest = stream_name(frame, ENVELOPE).partition("@")
         kind, symbol = _kind(rest), name.upper()
         if kind not in _HANDLERS:
             return []
         table = _HANDLERS[kind].table
-        last_ns = self._streams.last_ns(symbol, table)
+        last_ns = self.streams.last_ns(symbol, table)
         return [frame_gap(symbol, table, last_ns, recv_ns, why, kind not in _PARTIAL)] if last_ns else []
 
     def interrupted(self, recv_ns: int) -> list[Event]:
@@ -123,7 +123,7 @@ class BinanceDecoder:
             return self._route(msgspec.json.encode(head.stream)[1:-1])
         if head.error is not None or head.code is not None:
             self.refused.append(frame[:200].decode(errors="replace"))
-            return partial(self._streams.ignore, "refused")
+            return partial(self.streams.ignore, "refused")
         kind = head.e or ("bookTicker" if head.u is not None else "ack" if head.id is not None else "unknown")
         if kind in _PARTIAL:
             kind = "unknown"
@@ -135,9 +135,9 @@ class BinanceDecoder:
     def _handler(self, kind: str, stream: str, wrapped: bool) -> Route:
         """The handler of a payload's kind: its `e`, or the second part of its stream's name."""
         if kind not in _HANDLERS:
-            return partial(self._streams.ignore, kind[:40])
+            return partial(self.streams.ignore, kind[:40])
         handler = _SPOT_DEPTH if self.venue == "binance" and kind in _DEPTH else _HANDLERS[kind]
-        method = getattr(self._streams, handler.method)
+        method = getattr(self.streams, handler.method)
         decode = frame_decoder(handler.wire_type, wrapped)
         return partial(method, stream, decode) if handler.table == BOOK_DELTAS.name else partial(method, decode)
 

@@ -57,6 +57,35 @@ class BinanceStreams:
         progress = (self._quotes if table == TOP_OF_BOOK.name else self._marks).get(symbol)
         return progress.recv_ns if progress else 0
 
+    def stand(self, table: str, symbol: str, stream: str) -> tuple[int, int, int, int] | None:
+        """(last id, exch_ns, recv_ns, the book's id) of a stream whose messages only have to follow on; None if not."""
+        if table == TOP_OF_BOOK.name:
+            last = self._quotes.get(symbol)
+            return (last.last_id, last.exch_ns, last.recv_ns, 0) if last else None
+        if table == TRADES.name:
+            trades = self._trades.get(symbol)
+            is_fed = trades is not None and trades.stream == AGG_TRADE and trades.next_id >= 0
+            return (trades.next_id - 1, 0, trades.last_ns, 0) if trades and is_fed else None
+        book = self.books.get(symbol)
+        return book.stand() if book and book.stream == stream else None
+
+    def follow(self, table: str, symbol: str, last_id: int, exch_ns: int, recv_ns: int) -> None:
+        """Move a stream on to a message that followed on, and that someone else made a row of."""
+        if table == TOP_OF_BOOK.name:
+            self._quotes[symbol].move(last_id, exch_ns, recv_ns)
+        elif table == TRADES.name:
+            self._trades[symbol].follow(last_id, exch_ns, recv_ns)
+            self._clock.heard(exch_ns, recv_ns)
+        else:
+            self.books[symbol].follow(last_id, exch_ns, recv_ns)
+            if self._venue == "binance":
+                self._clock.heard(exch_ns, recv_ns)
+
+    @property
+    def delay_ns(self) -> int:
+        """What receipt is later than the venue's time (VenueClock)."""
+        return self._clock.delay_ns
+
     def quote(self, decode: Callable[[bytes], Wrapped[wire.Ticker]], frame: bytes, recv_ns: int) -> list[Event]:
         """bookTicker, the stream of which most frames are: no call that can be spared."""
         w = decode(frame).data

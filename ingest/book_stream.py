@@ -65,6 +65,19 @@ class BookStream:
             self.last_ns = recv_ns
         return [] if self.native_quotes else self._quote(exch_ns, recv_ns)
 
+    def stand(self) -> tuple[int, int, int, int] | None:
+        """(last id, exch_ns, recv_ns, the book's id) where only the sequence is followed, and is whole; else None."""
+        progress, book_id = self._progress, self.book.update_id
+        if progress is None or book_id is None or not self.native_quotes or self._keep_levels:
+            return None
+        return progress.last_id, progress.exch_ns, progress.recv_ns, book_id
+
+    def follow(self, last_id: int, exch_ns: int, recv_ns: int) -> None:
+        """Move on to a change that followed on, or that the book's snapshot held already."""
+        assert self._progress is not None
+        self._progress.move(last_id, exch_ns, recv_ns)
+        self.book.update_id, self.last_ns = max(self.book.update_id or 0, last_id), recv_ns
+
     def rest_snapshot(
         self, update_id: int, bids: list[Level], asks: list[Level], exch_ns: int, recv_ns: int
     ) -> list[Event] | None:
