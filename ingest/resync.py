@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from core.errors import StageError
@@ -11,6 +11,7 @@ from ingest.rest import RestClient
 
 _TICK_S: Final = 0.25
 _PAUSE_S: Final = (1.0, 60.0)  # between two snapshots of one symbol: first, and at most
+_CALM_S: Final = 600.0  # after which a symbol's pauses are short again
 _PATIENCE_S: Final = 5.0  # until a book that only a new subscription can mend costs one
 _AT_ONCE: Final = 4  # snapshots on their way: 200 symbols start within seconds, and budgets are kept all the same
 
@@ -24,18 +25,17 @@ class Resync:
         self._timeout_s = timeout_s
         self._say = say
         self._urls = dict(reception.plan.depth_urls)
-        self._due_s: dict[str, tuple[float, float]] = {}
+        self._wanting_s: dict[str, float] = {}
+        self._asked_s: dict[str, tuple[float, float]] = {}
         self._told: dict[str, str] = {}
 
     async def run(self, resubscribe: Callable[[str], None]) -> None:
         """Mend books for as long as the connection lasts. `resubscribe` is told why, and brings a new snapshot."""
         while True:
             await asyncio.sleep(_TICK_S)
-            wanting = self._reception.decoder.wants_snapshot
-            if not wanting:
-                continue
-            due = [symbol for symbol in wanting if self._is_due(symbol)]
+            due = self._due(self._reception.decoder.wants_snapshot, time.monotonic())
             if self._urls:
+                due = [symbol for symbol in due if symbol in self._urls]  # a frame may name any
                 for first in range(0, len(due), _AT_ONCE):
                     await asyncio.gather(*(self.snapshot(symbol) for symbol in due[first : first + _AT_ONCE]))
             elif due:
@@ -52,19 +52,24 @@ class Resync:
         reception = self._reception
         reception.tell(reception.take_rest(url, body), reception.present_ns())
 
-    def _is_due(self, symbol: str) -> bool:
-        """True at most once per pause, which doubles up to a minute: a snapshot costs 20 of 2,400 weights.
+    def _due(self, wanting: Sequence[str], now_s: float) -> list[str]:
+        """The symbols to ask for now: each once per pause, which doubles. A snapshot costs 20 of 2,400 weights.
 
-        A book that mended itself starts afresh. A subscription brings a snapshot itself, if it is given the time.
+        Where a subscription brings the snapshot, a book gets some time to mend by itself.
         """
-        now_s = time.monotonic()
-        first_due_s = now_s if self._urls else now_s + _PATIENCE_S
-        due_s, pause_s = self._due_s.get(symbol, (first_due_s, _PAUSE_S[0] if self._urls else _PATIENCE_S))
-        if now_s < due_s:
-            self._due_s[symbol] = due_s, pause_s
-            return False
-        self._due_s[symbol] = now_s + pause_s, min(2 * pause_s, _PAUSE_S[1])
-        return True
+        if not wanting and not self._wanting_s:
+            return []
+        patience_s = 0.0 if self._urls else _PATIENCE_S
+        self._wanting_s = {symbol: self._wanting_s.get(symbol, now_s) for symbol in wanting}
+        due = []
+        for symbol, since_s in self._wanting_s.items():
+            asked_s, pause_s = self._asked_s.get(symbol, (-_CALM_S, 0.0))
+            if now_s - since_s < patience_s or now_s - asked_s < pause_s:
+                continue
+            calm = now_s - asked_s >= _CALM_S
+            self._asked_s[symbol] = now_s, _PAUSE_S[0] if calm else min(2 * pause_s, _PAUSE_S[1])
+            due.append(symbol)
+        return due
 
     def _tell(self, symbol: str, why: str) -> None:
         """Say why there is no snapshot, once for each reason."""
