@@ -106,7 +106,9 @@ class BybitStreams:
         update_id, bids, asks = w.data.u, w.data.b, w.data.a
         whole = w.type == "snapshot" or update_id == 1
         if whole:
+            skipped = _skipped(book, update_id, recv_ns)
             told = book.stream_snapshot(update_id, bids, asks, exch_ns, recv_ns)
+            told = None if told is None else [*skipped, *told]
         else:
             told = book.change(Change(update_id, update_id, 0, bids, asks), exch_ns, recv_ns)
         if told is None:
@@ -207,6 +209,15 @@ class BybitStreams:
         book.native_quotes, book.stream = (symbol, TOP_OF_BOOK.name) in self._progress, topic
         self.books[symbol] = book
         return book
+
+
+def _skipped(book: BookStream, update_id: int, recv_ns: int) -> list[Event]:
+    """The gap, mended at once, that a snapshot leaves which does not follow on the book that stands."""
+    stood_at = book.book.update_id
+    if stood_at is None or update_id == stood_at + 1:
+        return []
+    reason = f"a snapshot with update id {update_id} after {stood_at}"
+    return [Gap(book.symbol, BOOK_DELTAS.name, book.last_ns, recv_ns, reason, True)]
 
 
 def _moved(top: wire.BookData, change: wire.BookData) -> wire.BookData:

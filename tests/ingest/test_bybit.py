@@ -157,3 +157,14 @@ def test_a_frame_cut_short_anywhere_is_a_decode_error() -> None:
     for length in range(1, len(frame)):
         with pytest.raises(DecodeError):
             BybitDecoder("bybit").decode(frame[:length], 10)
+
+
+@pytest.mark.parametrize(("number", "told"), [(8, 0), (9, 1), (1, 1)])
+def test_a_snapshot_that_skips_updates_is_a_gap_that_is_mended(number: int, told: int) -> None:
+    decoder = BybitDecoder("bybit")
+    decoder.decode(book(7, [["9", "1"]], [["10", "1"]], "snapshot"), 10)
+    later = topic(
+        "orderbook.50.BTCUSDT", {"s": "BTCUSDT", "b": [], "a": [["10", "2"]], "u": number, "seq": 1}, cts=9_000
+    )
+    gaps = [event for event in decoder.decode(later, 20) if isinstance(event, Gap)]
+    assert [(gap.stream, gap.from_ns, gap.to_ns, gap.mended) for gap in gaps] == [("book_deltas", 10, 20, True)] * told
