@@ -26,6 +26,7 @@ _NOTHING: Final[Frames] = (np.empty(0, np.int64), [])
 _BINANCE_CANDLES_NS: Final = 250 * NS_PER_MS  # exchange_protocols.md A.4
 _BYBIT_CANDLES_NS: Final = NS_PER_S  # C.3 says 1 to 60 s
 _REPEAT_NS: Final = 3 * NS_PER_S  # Bybit's best prices that do not change are sent again (C.3)
+_FOREVER_NS: Final = 2**63 - 1
 _CANDLE_LAG_NS: Final = 5 * NS_PER_MS  # of a candle behind the slowest trade: it must hold all of them
 
 
@@ -81,12 +82,13 @@ class Exchange:
         book = record.book_before(now_ns) if old else wire.book_at(record.tape, now_ns)
         return book._replace(update_id=book.update_id - record.depth_shift)
 
-    def go_down(self, venue: str, until_ns: int) -> None:
-        """The venue publishes no books until then."""
-        self._down_until_ns[venue] = until_ns
+    def go_down(self, venue: str) -> None:
+        """The venue publishes no books until it is restarted."""
+        self._down_until_ns[venue] = _FOREVER_NS
 
     def restart(self, venue: str, now_ns: int) -> None:
         """The venue numbers its books anew, from 1. Who listens is to be told by `opening`."""
+        self._down_until_ns[venue] = now_ns
         for record in self.records(venue):
             record.restart(_book_before_next(record.tape, now_ns).update_id, now_ns)
         self._formatted.clear()

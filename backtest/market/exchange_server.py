@@ -46,7 +46,7 @@ from backtest.market.sessions import BYBIT, MOST_STREAMS, Session, answer, hangs
 from backtest.market.simulate import Market, market_chunks
 from backtest.market.tape import Tape
 from core.config import DEFAULT_SYMBOLS, ROOT, Config
-from core.units import NS_PER_MS, NS_PER_S
+from core.units import NS_PER_MS
 
 _OUTAGE_S: Final = 1.5  # of the books, when the venue restarts
 _WALL_CHUNK_MINUTES: Final = 1 / 60  # a second: made and formatted in the pauses between two steps
@@ -82,8 +82,8 @@ def wall_chunks(config: Config) -> Iterator[list[Tape]]:
 def at_wall_clock(exchange: Exchange, config: Config, ledger: Ledger) -> tuple[Pump, FaultInjector]:
     """The pump of a market that began at the present, and who spoils what it sends."""
 
-    def restart(now_ns: int) -> None:
-        exchange.go_down(BYBIT, now_ns + int(_OUTAGE_S * NS_PER_S))
+    def restart() -> None:
+        exchange.go_down(BYBIT)
         asyncio.get_running_loop().call_later(_OUTAGE_S, come_back)
 
     def come_back() -> None:

@@ -63,10 +63,10 @@ class _Line:
 class FaultInjector:
     """Does what the configuration says, or what it is told by its methods. One for a server.
 
-    `restart` lets the venue's numbering start anew at a time, as far as the feed can.
+    `restart` lets the venue's numbering start anew, where the feed can.
     """
 
-    def __init__(self, faults: Faults, seed: int, ledger: Ledger, restart: Callable[[int], None] | None = None) -> None:
+    def __init__(self, faults: Faults, seed: int, ledger: Ledger, restart: Callable[[], None] | None = None) -> None:
         self.faults = faults
         self.ledger = ledger
         self._random = np.random.default_rng(seed)
@@ -165,11 +165,11 @@ class FaultInjector:
         outlet.stopped = True
         outlet.connection.transport.pause_reading()
 
-    def restart(self, now_ns: int) -> None:
+    def restart(self) -> None:
         """The venue publishes no books for a moment, and comes back with books that are numbered anew."""
         if self._restart is not None:
-            self.ledger.write("restart", at_ns=now_ns)
-            self._restart(now_ns)
+            self.ledger.write("restart")
+            self._restart()
 
     def _tell_of(self, outlet: Outlet, fault: str, **more: Any) -> None:
         request = outlet.connection.request
@@ -206,7 +206,7 @@ class FaultInjector:
             "shutdown": (faults.shutdown_every_s, self.shutdown),
             "silence": (faults.silence_every_s, lambda outlet: self.silence(outlet, faults.silence_s)),
             "half_open": (faults.half_open_every_s, self.half_open),
-            "restart": (faults.restart_every_s, lambda outlet: self.restart(pump.now_ns)),
+            "restart": (faults.restart_every_s, lambda outlet: self.restart()),
         }
         return {name: act for name, act in acts.items() if act[0] > 0}
 

@@ -189,7 +189,7 @@ def test_a_restart_numbers_bybits_books_from_one() -> None:
         async with venue() as server, connected(server.address, "/v5/public/linear") as client:
             await client.send(json.dumps(BYBIT))
             await heard(client, 0.6)
-            server.injector.restart(server.pump.now_ns)
+            server.injector.restart()
             frames = [json.loads(text) for text in await heard(client, 1.7)]
             for topic in ("orderbook.50.BTCUSDT", "orderbook.1.BTCUSDT"):
                 books = [frame for frame in frames if frame.get("topic") == topic]

@@ -144,7 +144,7 @@ def test_a_stream_that_is_acknowledged_and_never_comes_is_told(tmp_path: Path) -
 
 
 def test_a_restart_of_the_venue_starts_its_books_anew(tmp_path: Path) -> None:
-    run = captured(tmp_path, 5.0, lambda venue: venue.injector.restart(venue.pump.now_ns), 2.0)
+    run = captured(tmp_path, 5.0, lambda venue: venue.injector.restart(), 2.0)
     assert_honest(run)
     assert run.of("restart")
     assert sum(each.lost for each in run.accounts if each.venue == "binance_um" or each.table == "trades") == 0
