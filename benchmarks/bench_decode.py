@@ -8,7 +8,7 @@ its own, by a fresh decoder that was given the recorded REST snapshot; CPU time 
 frames are renamed to `aggTrade` for both, since that is what both capture and cryptofeed ask for and has the same keys.
 
 Ours: events (structs, frame by frame); rows (events, and those made into Polars frames that have the tables' columns,
-by batches of 16,384); runs (frames to rows by FrameRuns, 4,096 at a time); books (events, with every book rebuilt,
+by batches of 16,384); runs (frames to rows by FrameRuns, 1,024 at a time); books (events, with every book rebuilt,
 which capture itself needs only where a venue sends no best prices).
 cryptofeed: objects (its handlers with callbacks that only count, its book kept up to date as always); rows (with its
 own BackendCallback, which makes the dictionaries that its writers take, no writer behind it).
@@ -40,7 +40,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 RECORDED: Final = ROOT.parent / "shared" / "market_data" / "raw" / "binance_20240808"
 CRYPTOFEED: Final = ROOT / ".venv-cryptofeed" / "bin" / "python"
 BATCH: Final = 16_384
-RUN: Final = 4_096
+RUN: Final = 1_024
 _QUOTES: Final = ("USDT", "USD_PERP")
 
 

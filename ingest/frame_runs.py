@@ -2,7 +2,8 @@
 
 Whoever has many frames at once (a recording, or a socket that brings some hundred per read) needs no structs of them:
 `FrameRuns` scans what is as always into columns (ingest/frame_scan.py), and hands the rest to the ordinary decoder,
-whose state it shares. Both give the same rows; a spot quote's assumed time alone is that of the run's begin.
+whose state it shares. Both give the same rows, where each table of a symbol has one stream, as plans ask for; a spot
+quote's assumed time alone is that of the run's begin.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,8 @@ from core.schema import BOOK_DELTAS, BOOK_SIDE, TAKER_SIDE, TOP_OF_BOOK, TRADES,
 from ingest.binance import ENVELOPE, BinanceDecoder
 from ingest.events import DecodeError, Event
 from ingest.frame_gaps import stream_name
-from ingest.frame_scan import DEPTH, KINDS, QUOTE, STATE_SIZE, TRADE, Found, Ints, Streams, hash_name, room_for, scan
+from ingest.frame_scan import DEPTH, KINDS, QUOTE, STATE_SIZE, TRADE, Found, Streams, room_for, scan
+from ingest.frame_text import Ints, hash_name
 
 _TABLES: Final = {QUOTE: TOP_OF_BOOK, TRADE: TRADES, DEPTH: BOOK_DELTAS}
 _KIND_OF: Final = {"bookTicker": QUOTE, "aggTrade": TRADE, "depth": DEPTH}

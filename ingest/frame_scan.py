@@ -2,41 +2,46 @@
 
 Anything else (another key order is fine; an escape, a repeated id, a hole, a number of more digits than a float holds
 exactly) is left to the ordinary decoder, and so is the rest of that stream in the run: `scan` decides nothing, it only
-does quickly what has one answer. Numbers are the same bits as the ordinary decoder's: a mantissa below 2^53 and a power
-of ten up to 22 make one correctly rounded division (Clinger 1990).
+does quickly what has one answer.
 """
 
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.kernels import njit
-
-Bytes: TypeAlias = NDArray[np.uint8]
-Ints: TypeAlias = NDArray[np.int64]
-Floats: TypeAlias = NDArray[np.float64]
+from ingest.frame_text import (
+    COMMA,
+    END,
+    ENVELOPE,
+    HEAD,
+    MOST,
+    QUOTE_SIGN,
+    T_SIGN,
+    TEXTS,
+    Bytes,
+    Floats,
+    Ints,
+    behind,
+    decimal,
+    hash_name,
+    integer,
+    key_code,
+    literal,
+    side_levels,
+    skip,
+)
 
 QUOTE, TRADE, DEPTH = 0, 1, 2
 KINDS: Final = 3
 LAST_ID, EXCH_NS, RECV_NS, BOOK_ID = 0, 1, 2, 3
 STATE_SIZE: Final = 4
-_NAME_AT: Final = 11  # behind {"stream":"
+_ENVELOPE_SIZE, _HEAD_SIZE = 11, 10
 _LAST_MS: Final = 9_000_000_000_000  # the bounds of ingest.wire.epoch_ns
 _FIRST_US: Final = 100_000_000_000_000
 _LAST_US: Final = 9_000_000_000_000_000
-_MANTISSA: Final = 1 << 53
-_POWERS: Final = 10.0 ** np.arange(23)
-_MOST: Final = 1e18
 _LEVEL_SIGNS: Final = 9  # of the shortest level, ["1","0"]
-
-_TEXTS: Final = np.array([bytearray(text.ljust(10)) for text in (b"true", b"false", b"null", b'","data":{')], np.uint8)
-_TRUE, _FALSE, _NULL, _HEAD = range(4)
-_QUOTE_SIGN, _COMMA, _COLON, _POINT, _T_SIGN, _OPENING, _CLOSING, _END = (ord(sign) for sign in '",:.t[]}')
-_IS_PLAIN: Final = np.array(
-    [chr(sign).isascii() and chr(sign).isprintable() and chr(sign) not in '"\\' for sign in range(256)]
-)
-_MOST_DIGITS: Final = 19  # with the quotation mark that ends them: no more fit int64
 
 # Fields of a payload: whole numbers (places in `numbers`), decimals (10 and up, places in `prices`), and the others.
 _ID, _FIRST, _PREV, _TIME, _SENT, _UNIVERSE, _MAKER = range(7)
@@ -65,7 +70,6 @@ for _kind, _names in (
     for _name, _field in _names.items():
         _FIELDS[_kind, ord(_name[0]) + 128 * (ord(_name[1]) if len(_name) > 1 else 0)] = _field
 """The field of each key of one or two letters, by kind."""
-_IS_LETTER: Final = np.array([chr(sign).isascii() and chr(sign).isalpha() for sign in range(256)])
 
 
 class Streams(NamedTuple):
@@ -123,17 +127,6 @@ def room_for(frames: int, signs: int) -> Found:
 
 
 @njit(cache=True, nogil=True)
-def hash_name(data: Bytes, first: int, end: int) -> Any:
-    """FNV-1a of the bytes up to the next quotation mark, and where that stands; `end` if there is none."""
-    value = np.uint64(14695981039346656037)
-    place = first
-    while place < end and data[place] != _QUOTE_SIGN:
-        value = (value ^ np.uint64(data[place])) * np.uint64(1099511628211)
-        place += 1
-    return value, place
-
-
-@njit(cache=True, nogil=True)
 def _stream_at(value: Any, slots: Ints, hashes: Any) -> int:
     slot = np.int64(value & np.uint64(slots.size - 1))
     while slots[slot] >= 0:
@@ -141,114 +134,6 @@ def _stream_at(value: Any, slots: Ints, hashes: Any) -> int:
             return int(slots[slot])
         slot = (slot + 1) & (slots.size - 1)
     return -1
-
-
-@njit(cache=True, nogil=True)
-def _integer(data: Bytes, place: int, end: int) -> tuple[int, int]:
-    """(value, place behind it) of up to 18 digits without a leading zero; place -1 for anything else."""
-    value, first = 0, place
-    while place < end and 48 <= data[place] <= 57:
-        value = value * 10 + (data[place] - 48)
-        place += 1
-        if place - first > 18:
-            return 0, -1
-    if place == first or (data[first] == 48 and place - first > 1):
-        return 0, -1
-    return value, place
-
-
-@njit(cache=True, nogil=True)
-def _decimal(data: Bytes, place: int, end: int) -> tuple[float, int]:
-    """(value, place behind it) of a quoted plain decimal that is exact as mantissa / power of ten; -1 for others."""
-    first = place + 1
-    last = min(end, first + _MOST_DIGITS)
-    if last <= first or data[place] != _QUOTE_SIGN:
-        return 0.0, -1
-    place, mantissa = first, 0
-    while place < last and 48 <= data[place] <= 57:
-        mantissa = mantissa * 10 + (data[place] - 48)
-        place += 1
-    if place == first or (data[first] == 48 and place - first > 1):
-        return 0.0, -1
-    scale = 0
-    if place < last and data[place] == _POINT:
-        point = place
-        place += 1
-        while place < last and 48 <= data[place] <= 57:
-            mantissa = mantissa * 10 + (data[place] - 48)
-            place += 1
-        scale = place - point - 1
-        if scale == 0:
-            return 0.0, -1
-    if place >= last or data[place] != _QUOTE_SIGN:
-        return 0.0, -1
-    while mantissa >= _MANTISSA and scale > 0 and mantissa % 10 == 0:
-        mantissa, scale = mantissa // 10, scale - 1
-    return (mantissa / _POWERS[scale], place + 1) if mantissa < _MANTISSA else (0.0, -1)
-
-
-@njit(cache=True, nogil=True)
-def _text_end(data: Bytes, place: int, end: int) -> int:
-    """Place behind a quoted plain ASCII text that begins at `place`; -1 for anything else."""
-    place += 1
-    while place < end and _IS_PLAIN[data[place]]:
-        place += 1
-    return place + 1 if place < end and data[place] == _QUOTE_SIGN else -1
-
-
-@njit(cache=True, nogil=True)
-def _skip(data: Bytes, place: int, end: int) -> int:
-    """Place behind a text, a whole number or a literal that nobody asks for; -1 for anything else."""
-    if place >= end:
-        return -1
-    sign = data[place]
-    if sign == _QUOTE_SIGN:
-        return int(_text_end(data, place, end))
-    if 48 <= sign <= 57:
-        return int(_integer(data, place, end)[1])
-    return int(_literal(data, place, end))
-
-
-@njit(cache=True, nogil=True)
-def _literal(data: Bytes, place: int, end: int) -> int:
-    """Place behind true, false or null; -1 for anything else."""
-    if place < end and data[place] == _T_SIGN:
-        return int(_behind(data, place, end, _TEXTS, _TRUE, 4))
-    return int(max(_behind(data, place, end, _TEXTS, _FALSE, 5), _behind(data, place, end, _TEXTS, _NULL, 4)))
-
-
-@njit(cache=True, nogil=True)
-def _side(data: Bytes, place: int, end: int, prices: Floats, count: int) -> tuple[int, int]:
-    """(levels so far, place behind) of [["price","qty"], ...]; place -1 for anything else."""
-    if place + 1 >= end or data[place] != _OPENING:
-        return count, -1
-    if data[place + 1] == _CLOSING:
-        return count, place + 2
-    before = _OPENING  # a bracket before the first level, a comma before the others
-    while place + 1 < end and data[place] == before:
-        if data[place + 1] != _OPENING:
-            return count, -1
-        before = _COMMA
-        price, place = _decimal(data, place + 2, end)
-        if place < 0 or place >= end or data[place] != _COMMA or not 0.0 < price < _MOST:
-            return count, -1
-        qty, place = _decimal(data, place + 1, end)
-        if place < 0 or place >= end or data[place] != _CLOSING or not qty < _MOST:
-            return count, -1
-        prices[0, count], prices[1, count] = price, qty
-        count, place = count + 1, place + 1
-    return count, place + 1 if place < end and data[place] == _CLOSING else -1
-
-
-@njit(cache=True, nogil=True)
-def _behind(data: Bytes, place: int, end: int, texts: Bytes, row: int, size: int) -> int:
-    """Place behind texts[row, :size]; -1 if something else stands there."""
-    if place + size > end:
-        return -1
-    for k in range(size):
-        if data[place + k] != texts[row, k]:
-            return -1
-    return place + size
 
 
 @njit(cache=True, nogil=True)
@@ -272,8 +157,9 @@ def scan(data: Bytes, starts: Ints, recv_ns: Ints, streams: Streams, found: Foun
     numbers, prices, sides = np.zeros(7, np.int64), np.zeros(4), np.zeros(2, np.int64)
     for k in range(recv_ns.size):
         first, end = starts[k], starts[k + 1]
-        value, place = hash_name(data, min(first + _NAME_AT, end), end)
-        stream = _stream_at(value, slots, hashes)
+        name = behind(data, first, end, TEXTS, ENVELOPE, _ENVELOPE_SIZE)
+        value, place = hash_name(data, name if name >= 0 else end, end)
+        stream = _stream_at(value, slots, hashes) if name >= 0 else -1
         if stream >= 0 and not blocked[stream]:
             kind = kinds[stream]
             numbers[:] = 0
@@ -302,52 +188,35 @@ def _payload(
 
     Levels are written from `count` on.
     """
-    place, met = _behind(data, place, end, _TEXTS, _HEAD, 10), 0
-    while 0 <= place < end and data[place] == _QUOTE_SIGN:
-        key, place = _key(data, place, end)
+    place, met = behind(data, place, end, TEXTS, HEAD, _HEAD_SIZE), 0
+    while 0 <= place < end and data[place] == QUOTE_SIGN:
+        key, place = key_code(data, place, end)
         field = _FIELDS[kind, key]
         if place < 0 or (field != _OTHER and met >> field & 1):
             return 0
         if field <= _UNIVERSE:
-            numbers[field], place = _integer(data, place, end)
+            numbers[field], place = integer(data, place, end)
         elif field == _MAKER:
-            numbers[field], place = place < end and data[place] == _T_SIGN, _literal(data, place, end)
+            numbers[field], place = place < end and data[place] == T_SIGN, literal(data, place, end)
         elif field <= _ASK_QTY:
-            prices[field - _PRICE], place = _decimal(data, place, end)
+            prices[field - _PRICE], place = decimal(data, place, end)
         elif field == _SYMBOL:
-            place = _behind(data, place, end, symbols, stream, symbol_size)
+            place = behind(data, place, end, symbols, stream, symbol_size)
         elif field == _BIDS or (field == _ASKS and met >> _BIDS & 1):  # in this order they are told
             before = count
-            count, place = _side(data, place, end, level_prices, count)
+            count, place = side_levels(data, place, end, level_prices, count)
             sides[field - _BIDS] = count - before
         else:
-            place = _skip(data, place, end) if field == _OTHER else -1
+            place = skip(data, place, end) if field == _OTHER else -1
         met |= 1 << field
         if place < 0 or place >= end:
             return 0
-        if data[place] == _END:
-            return met if place + 2 == end and data[place + 1] == _END else 0
-        if data[place] != _COMMA:
+        if data[place] == END:
+            return met if place + 2 == end and data[place + 1] == END else 0
+        if data[place] != COMMA:
             return 0
         place += 1
     return 0
-
-
-@njit(cache=True, nogil=True)
-def _key(data: Bytes, place: int, end: int) -> tuple[int, int]:
-    """(code of a key of one or two letters, 0 for longer ones; place behind its colon, -1 if it is no plain key)."""
-    if place + 4 >= end:
-        return 0, -1
-    code, after = int(data[place + 1]), place + 2
-    if data[place + 2] != _QUOTE_SIGN:
-        code, after = code + 128 * int(data[place + 2]), place + 3
-    if data[after] != _QUOTE_SIGN:
-        code, after = 0, _text_end(data, place, end) - 1
-    if after < 0 or after + 1 >= end or data[after + 1] != _COLON:
-        return 0, -1
-    if code and not (_IS_LETTER[data[place + 1]] and _IS_LETTER[data[after - 1]]):
-        return 0, -1
-    return code, after + 2
 
 
 @njit(cache=True, nogil=True)
@@ -355,10 +224,10 @@ def _follows(kind: int, is_futures: bool, numbers: Ints, prices: Floats, state: 
     """The time of a message that follows on in its stream, which moves on to it; -1 for any other."""
     time, number = numbers[_TIME], numbers[_ID]
     if kind == QUOTE:
-        good = number > state[stream, LAST_ID] and 0.0 < prices[0] < _MOST and 0.0 < prices[2] < _MOST
-        good = good and prices[1] < _MOST and prices[3] < _MOST and time <= _LAST_MS
+        good = number > state[stream, LAST_ID] and 0.0 < prices[0] < MOST and 0.0 < prices[2] < MOST
+        good = good and prices[1] < MOST and prices[3] < MOST and time <= _LAST_MS
     elif kind == TRADE:
-        good = number == state[stream, LAST_ID] + 1 and 0.0 < prices[0] < _MOST and prices[1] < _MOST
+        good = number == state[stream, LAST_ID] + 1 and 0.0 < prices[0] < MOST and prices[1] < MOST
     else:
         before = number if number <= state[stream, BOOK_ID] else numbers[_PREV] if is_futures else numbers[_FIRST] - 1
         good = before <= state[stream, BOOK_ID] and state[stream, LAST_ID] < number
