@@ -123,14 +123,24 @@ def _account(root: Path, tapes: list[Tape], stream: _Stream) -> Account:
     found, gaps = _captured(root, of, table), _captured(root, of, GAPS)
     gaps = gaps.filter(pl.col("stream") == table.name)
     account = Account(of.venue, of.symbol, table.name, gaps=gaps.height)
+    held: dict[Key, tuple[int, bool]] = {}
     if table is BOOK_DELTAS:
+        held = _held_by_snapshots(found.filter("is_snapshot"), tapes)
         found = found.filter(~pl.col("is_snapshot"))
     doubles = _doubles(found, stream, gaps)
     received = {row[:-2]: row[-2:] for row in found.select(*stream.columns, "recv_ns", "recv_assumed").iter_rows()}
+    received = held | received
     published = [key for tape in tapes for key in stream.keys(tape, stream.rows(tape))]
     extra = _extra(found, stream, set(published), tapes)
     account = account._replace(doubled=doubles, extra=extra, captured=len(received))
     return _with_holes(account, published, received, gaps)
+
+
+def _held_by_snapshots(snapshots: pl.DataFrame, tapes: list[Tape]) -> dict[Key, tuple[int, bool]]:
+    """The changes after which a captured snapshot was taken: the book is known there, with the change or without it."""
+    taken = dict(snapshots.select("update_id", "recv_ns").iter_rows())
+    pairs = (pair for tape in tapes for pair in tape.depth[["exch_ns", "update_id"]].tolist())
+    return {(exch_ns,): (taken[update_id], False) for exch_ns, update_id in pairs if update_id in taken}
 
 
 def _doubles(found: pl.DataFrame, stream: _Stream, gaps: pl.DataFrame) -> int:

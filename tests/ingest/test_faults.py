@@ -46,18 +46,21 @@ class Run(NamedTuple):
         return [row for row in self.ledger if row["fault"] in faults]
 
 
-def captured(folder: Path, seconds: float, act: Act | None = None, every_s: float = 1.0, **faults: Any) -> Run:
+def captured(
+    folder: Path, seconds: float, act: Act | None = None, every_s: float = 1.0, silence_s: float = 2.0, **faults: Any
+) -> Run:
     """A capture of some seconds from a venue with these faults, on which `act` is done again and again."""
     with rehearsed(Config(symbols=tuple(SYMBOLS), faults=Faults(**faults))) as venue:
-        config = config_for(venue, folder, seconds)
+        config = config_for(venue, folder, seconds, silence_s)
         record = RunRecord(config, Console(quiet=True))
         with venue.acting(act and (lambda: act(venue)), every_s), record.stage("capture") as stage:
             capture.run(config, stage)
         return Run(accounts(folder, venue.tapes), gaps_of(folder), record.report()["capture"], venue.ledger.rows)
 
 
-def config_for(venue: Rehearsal, folder: Path, seconds: float) -> Config:
-    pairs = [f"symbols={','.join(SYMBOLS)}", f"capture.duration_s={seconds}", "capture.silence_s=1"]
+def config_for(venue: Rehearsal, folder: Path, seconds: float, silence_s: float = 2.0) -> Config:
+    """Twice the least that is sent, markPrice each second, is silence."""
+    pairs = [f"symbols={','.join(SYMBOLS)}", f"capture.duration_s={seconds}", f"capture.silence_s={silence_s}"]
     pairs += [f"capture.hosts.{name}={getattr(venue.hosts, name)}" for name in venue.hosts.__struct_fields__]
     return load(pairs=pairs, options={"source": "live", "data_dir": str(folder)})
 
@@ -129,7 +132,7 @@ def test_a_connection_that_is_open_and_dead_is_replaced(tmp_path: Path, how: str
         injector = venue.injector
         venue.hit_one((lambda outlet: injector.silence(outlet, 30.0)) if how == "silence" else injector.half_open)
 
-    run = captured(tmp_path, 4.5, act, 30.0)
+    run = captured(tmp_path, 5.5, act, 30.0)
     assert_honest(run)
     assert len(run.of(how)) == 1
     assert run.gaps.height > 0
@@ -137,7 +140,7 @@ def test_a_connection_that_is_open_and_dead_is_replaced(tmp_path: Path, how: str
 
 @pytest.mark.slow
 def test_a_stream_that_is_acknowledged_and_never_comes_is_told(tmp_path: Path) -> None:
-    run = captured(tmp_path, 8.5, mute=("trades",))
+    run = captured(tmp_path, 8.5, silence_s=1.0, mute=("trades",))
     told = run.gaps.filter(pl.col("stream") == "trades")
     assert set(told["symbol"]) == set(SYMBOLS)
     assert [each for each in run.accounts if each.doubled or each.extra] == []
