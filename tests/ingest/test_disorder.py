@@ -287,10 +287,11 @@ def test_a_bybit_book_starts_anew_at_one_and_a_late_snapshot_does_not_move_it() 
     decoder.decode(delta(501, [["5", "2"]], ts=101), 101)
     assert decoder.decode(delta(500, [["5", "1"]], "snapshot", ts=100), 102) == []
     assert decoder.books["BTCUSDT"].book.bids.qty_at == {5.0: 2.0}
-    (update,) = decoder.decode(delta(1, [["4", "1"]], "snapshot", ts=900), 900)
+    update, gap = decoder.decode(delta(1, [["4", "1"]], "snapshot", ts=900), 900)
     assert isinstance(update, BookUpdate)
+    assert gap == Gap("BTCUSDT", "book_deltas", 101, 900, "a snapshot with update id 1 after 501", True)
     assert decoder.books["BTCUSDT"].book.bids.qty_at == {4.0: 1.0}
-    (update,) = decoder.decode(delta(1, [["3", "1"]], "snapshot", ts=950), 950)  # and once more
+    decoder.decode(delta(1, [["3", "1"]], "snapshot", ts=950), 950)  # and once more
     assert decoder.books["BTCUSDT"].book.bids.qty_at == {3.0: 1.0}
 
 
