@@ -175,6 +175,9 @@ FILLS: Final = Table(
     extra=True,
 )
 
+INVERSE: Final = frozenset({"binance_cm", "bybit_inverse"})
+"""Venues whose quantities are contracts of quote currency: captured, and left out of what comes after."""
+
 EVENTS: Final = (TOP_OF_BOOK, TRADES, BOOK_DELTAS, LIQUIDATIONS, MARK_PRICES, KLINES)
 TABLES: Final = (*EVENTS, GAPS, SIGNALS, OPTIONS, QUALITY, BARS, FEATURES, LABELS, SCORES, FILLS)
 MADE_BY: Final = {

@@ -27,7 +27,7 @@ from core.config import Labels as LabelSettings
 from core.errors import ConfigError
 from core.labelled import inputs_of
 from core.run_record import Stage
-from core.schema import BARS, GAPS, LABELS, MARK_PRICES, TOP_OF_BOOK, TRADES
+from core.schema import BARS, GAPS, INVERSE, LABELS, MARK_PRICES, TOP_OF_BOOK, TRADES
 from core.store import Partition
 from core.units import NS_PER_MS, NS_PER_S, parse_duration_ns, seconds_label
 from labels.fees import Costs, Rules, rules_of
@@ -41,7 +41,6 @@ READS, WRITES = (BARS, TOP_OF_BOOK, TRADES, MARK_PRICES, GAPS), (LABELS,)
 VERSION: Final = 3
 """Raise it when the same inputs give other labels."""
 WORKERS: Final = 2
-CAPTURED_ONLY: Final = frozenset({"binance_cm"})
 """Venues whose quantities are contracts: no label means anything there yet."""
 NO_BOOK: Final = "no book"
 
@@ -198,9 +197,9 @@ def _label_day(cfg: Config, bars: Partition) -> tuple[pl.DataFrame, Tally]:
 
 
 def _labelled_symbols(cfg: Config, stage: Stage, bars: list[Partition]) -> list[Partition]:
-    for name in sorted({part.instrument for part in bars if part.exchange in CAPTURED_ONLY}):
+    for name in sorted({part.instrument for part in bars if part.exchange in INVERSE}):
         stage.say(f"labels: {name} is captured only (its quantities are contracts): skipped")
-    return [part for part in bars if part.exchange not in CAPTURED_ONLY]
+    return [part for part in bars if part.exchange not in INVERSE]
 
 
 def _inputs_hash(cfg: Config, bars: Partition) -> str:

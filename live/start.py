@@ -7,7 +7,6 @@ was captured: it begins cold and decides nothing until all windows are full.
 """
 
 from pathlib import Path
-from typing import Final
 
 import polars as pl
 
@@ -24,9 +23,6 @@ from research.clocks import parse_clock
 from research.day_state import load_state
 from research.program import Stream
 
-COIN_MARGINED: Final = "binance_cm"
-"""Captured only: its quantities are contracts."""
-
 
 def start_states(cfg: Config, bundle: Bundle) -> dict[str, State]:
     """The state of each instrument (`venue:SYMBOL`) to follow, in the order of their names."""
@@ -36,7 +32,7 @@ def start_states(cfg: Config, bundle: Bundle) -> dict[str, State]:
     return {
         name: _warm_start(cfg.root, bundle, days[name]) if is_contiguous and name in days else cold_start(bundle)
         for name in names
-        if not name.startswith(COIN_MARGINED)
+        if name.partition(":")[0] not in schema.INVERSE
     }
 
 

@@ -28,7 +28,7 @@ from core.cli import stage_main
 from core.config import Config
 from core.errors import StageError
 from core.run_record import Stage
-from core.schema import BARS, GAPS, LIQUIDATIONS, MARK_PRICES, TOP_OF_BOOK, TRADES
+from core.schema import BARS, GAPS, INVERSE, LIQUIDATIONS, MARK_PRICES, TOP_OF_BOOK, TRADES
 from core.store import Partition, hash_of
 from core.units import NS_PER_DAY
 from research.bars import BAR_COLUMNS, Bars, ClosedBars, Events, join_closed, merge_events
@@ -40,7 +40,6 @@ READS, WRITES = (TOP_OF_BOOK, TRADES, LIQUIDATIONS, MARK_PRICES, GAPS), (BARS,)
 VERSION: Final = 2  # of what a bar means: a change of the kernel raises it, and every partition is built again
 _WORKERS: Final = 2  # symbols at a time: the kernels release the GIL
 _SLICE_ROWS: Final = 500_000  # events merged at a time: 24 MB, which the allocator keeps instead of faulting in anew
-_COIN_MARGINED: Final = "binance_cm"
 _COLUMNS: Final = (
     (TOP_OF_BOOK, ("recv_ns", "bid_price", "bid_qty", "ask_price", "ask_qty")),
     (TRADES, ("recv_ns", "price", "qty", "taker_side")),
@@ -82,7 +81,7 @@ def _symbol_days(cfg: Config, clock: Clock) -> list[Partition]:
     """The partitions of bars that the captured events make, sorted by symbol and day."""
     tables = [table for table, _ in _COLUMNS]
     captured = [part for table in tables for part in store.partitions(cfg.root, table, cfg.symbols or ())]
-    return sorted({part.of(BARS, clock.name) for part in captured if part.exchange != _COIN_MARGINED})
+    return sorted({part.of(BARS, clock.name) for part in captured if part.exchange not in INVERSE})
 
 
 def _build_symbol(root: Path, clock: Clock, days: list[Partition]) -> list[DayCount]:
@@ -198,8 +197,8 @@ def _follows(day: Partition, other: Partition) -> bool:
 
 def _report(cfg: Config, stage: Stage, counts: list[list[DayCount]]) -> None:
     for part in store.partitions(cfg.root, TOP_OF_BOOK, cfg.symbols or ()):
-        if part.exchange == _COIN_MARGINED:
-            stage.say(f"{part.instrument} {part.date}: coin-margined, quantities are contracts: no bars")
+        if part.exchange in INVERSE:
+            stage.say(f"{part.instrument} {part.date}: inverse, quantities are contracts: no bars")
     for day in (day for days in counts for day in days if not day.bars):
         stage.say(f"{day.part.instrument} {day.part.date}: no bar closed with a best price in it: no bars")
     rows = [_row(days) for days in counts]

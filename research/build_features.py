@@ -91,7 +91,7 @@ def _build_day(root: Path, day: Partition, program: Program, step_ns: int, meani
     """Write a day's features, then its counts (in this order: they say that the day is done), unless both are fresh."""
     yesterday = replace(day, date=store.date_of_ns(day.starts_ns - NS_PER_DAY))
     sources = [yesterday.of(BARS, day.bars), day.of(BARS, day.bars)]
-    begin = load_state(root, yesterday) if program.is_infinite else None
+    begin = _state_after(root, yesterday) if program.is_infinite else None
     inputs = hash_of(meaning, store.fingerprint(root, sources), state_hash(begin))
     state = load_state(root, day)
     if state is not None and state_inputs(state) == store.built_from(root, day) == inputs:
@@ -102,6 +102,12 @@ def _build_day(root: Path, day: Partition, program: Program, step_ns: int, meani
     store.write(root, day, features, inputs)
     save_state(root, day, {"count": count} | (stream.save() if program.is_infinite else {}), inputs)
     return _count(day, count)
+
+
+def _state_after(root: Path, day: Partition) -> Arrays | None:
+    """The state that a day ended with, if that day is still there and was built so."""
+    state = load_state(root, day)
+    return state if state_inputs(state) and state_inputs(state) == store.built_from(root, day) else None
 
 
 def _decisions(

@@ -123,7 +123,7 @@ def _standard(op, away, m2, mean, window):  # type: ignore[no-untyped-def]
 def is_constant(m2, mean, window):  # type: ignore[no-untyped-def]
     """Whether a window varies by no more than rounding does; false where that is not known."""
     level = _ROUNDING * mean
-    return m2 <= level * level * window
+    return m2 <= level * level * window and m2 < np.inf
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

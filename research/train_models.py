@@ -42,7 +42,6 @@ from research.verdict import MIN_DEFLATED_SHARPE, hours_to_judge
 
 READS, WRITES = (schema.FEATURES, schema.LABELS), (schema.SCORES,)
 VERSION: Final = 5
-COIN_MARGINED: Final = "binance_cm"
 HOLD_OUT: Final = -1
 _DRIFT_ROWS: Final = 20_000
 _PRINTED_MIN_FILLS: Final = 30
@@ -70,14 +69,17 @@ def run(cfg: Config, stage: Stage) -> None:
 
 
 def feature_parts(cfg: Config, stage: Stage) -> list[Partition]:
-    """The symbol-days to train on; coin-margined contracts are captured only."""
+    """The symbol-days to train on; inverse contracts are captured only."""
     parts = store.require(cfg.root, schema.FEATURES, cfg.symbols or (), cfg.bars)
     store.require(cfg.root, schema.LABELS, cfg.symbols or ())
-    usable = [part for part in parts if part.exchange != COIN_MARGINED]
+    usable = [part for part in parts if part.exchange not in schema.INVERSE]
     if len(usable) < len(parts):
-        stage.say(f"{COIN_MARGINED}: skipped, its quantities are contracts")
+        skipped = sorted({part.exchange for part in parts} & schema.INVERSE)
+        stage.say(f"{', '.join(skipped)}: skipped, quantities are contracts")
     if not usable:
-        raise StageError(f"only {COIN_MARGINED} was captured, which is not trained on: capture linear or spot symbols")
+        raise StageError(
+            "only inverse contracts were captured, which are not trained on: capture linear or spot symbols"
+        )
     return usable
 
 

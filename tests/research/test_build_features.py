@@ -88,6 +88,11 @@ def test_what_remembers_everything_goes_on_over_midnight_and_follows_a_change_of
     assert features_of(cfg, DAYS[1]).height == 600, "the second day has no warm-up"
 
     before = features_of(cfg, DAYS[1])
+    for path in store.files(cfg.root, Partition("features", "binance_um", "BTCUSDT", DAYS[0], "time_200ms")):
+        path.unlink()
+    run_stage(cfg)
+    assert features_of(cfg, DAYS[1]).equals(before), "the day before is built again, not its forgotten state trusted"
+
     put_bars(cfg.root, DAYS[0], make_bars(store.day_start_ns(DAYS[1]) - 3000 * STEP_NS, 3000, seed=7))
     run_stage(cfg)
     after = features_of(cfg, DAYS[1])
@@ -200,3 +205,13 @@ def test_bars_are_counted_since_the_last_restart() -> None:
     has_gap = np.array([False, False, False, False, False, True, False])
     np.testing.assert_array_equal(bars_since_restart(index, has_gap), [0, 1, 2, 0, 1, -1, 0])
     assert bars_since_restart(index[:0], has_gap[:0]).size == 0
+
+
+def test_a_state_whose_day_is_gone_is_not_gone_on_from(cfg: Config) -> None:
+    cfg = msgspec.structs.replace(cfg, features=Features(sets=(), mine={"slow": "(ewm_mean_2000 close_price)"}))
+    run_stage(cfg)
+    for table in ("bars", "features"):
+        for path in store.files(cfg.root, Partition(table, "binance_um", "BTCUSDT", DAYS[0], "time_200ms")):
+            path.unlink()
+    run_stage(cfg)
+    assert features_of(cfg, DAYS[1]).height == (3000 - 2000) // 5 + 1

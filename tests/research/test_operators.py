@@ -304,6 +304,13 @@ def test_a_window_too_short_to_mean_something_is_refused() -> None:
         compile_features({"f": "(hurst_5 a)"}, ["a"])
 
 
+def test_moments_of_infinite_values_are_not_known() -> None:
+    x = np.array([1.0, 2.0, np.inf, 3.0, -np.inf, 5.0, 4.0, 6.0, 7.0, 5.0])
+    for name in ("skew", "kurt", "cov", "corr", "beta", "zscore"):
+        columns = np.column_stack([x, x]) if name in PAIRED else x[:, None]
+        np.testing.assert_array_equal(np.isfinite(evaluate(name, columns, "_3")), np.arange(10) >= 7, name)
+
+
 def test_an_infinite_value_has_no_weight_in_what_remembers_everything() -> None:
     x = np.array([1.0, np.inf, 3.0, -np.inf, 5.0])
     got = evaluate("ewm_mean", x[:, None], "_1")
