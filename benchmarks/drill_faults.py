@@ -210,7 +210,7 @@ def faults_of(disconnects: int) -> list[Fault]:
 
 HEAD: Final = (
     f"{'fault':<18}{'injected':>9}{'published':>10}{'gaps':>6}{'holes':>6}{'unseen':>7}{'untold':>7}{'refilled':>9}"
-    f"{'lost':>6}{'doubled':>8}{'extra':>6}{'undecoded':>10}{'crashes':>8}{'s':>6}"
+    f"{'lost':>8}{'doubled':>8}{'extra':>6}{'undecoded':>10}{'crashes':>8}{'s':>6}"
 )
 
 
@@ -224,7 +224,7 @@ def line(name: str, outcome: Outcome, seconds: float) -> str:
 
     return (
         f"{name:<18}{outcome.injected:>9,}{total('published'):>10,}{total('gaps'):>6,}{total('holes'):>6,}"
-        f"{unseen:>7,}{untold:>7,}{total('refilled'):>9,}{total('lost'):>6,}{total('doubled'):>8,}{total('extra'):>6,}"
+        f"{unseen:>7,}{untold:>7,}{total('refilled'):>9,}{total('lost'):>8,}{total('doubled'):>8,}{total('extra'):>6,}"
         f"{outcome.undecoded:>10,}{outcome.crashes:>8,}{seconds:>6.0f}  {outcome.note}"
     )
 
