@@ -18,15 +18,16 @@ from ingest.stored_books import gaps_between, holds_back, rebuilder_at
 from ingest.stream_quality import (
     ASCENDING,
     KEYS,
-    SILENCE_INTERVALS,
-    SILENCE_S,
     SILENT_BY_NATURE,
     SLICE_ROWS,
+    DelayHistogram,
+    Floats,
     Interval,
     Ints,
     StreamTally,
     merged,
     seconds,
+    silence_limit_s,
     slices_of,
     windows_of,
 )
@@ -41,16 +42,18 @@ FIGURES: Final = (
 """The columns of `quality` after `stream`, all Float64; null where a figure does not apply or is not known."""
 _SPAN_DAY_S: Final = NS_PER_DAY / NS_PER_S
 _NEAR_NS: Final = 30 * NS_PER_S  # a best price and the change of the book with its update id come this near together
+_BURST_NS: Final = NS_PER_S // 10
 _KEYS_AT_ONCE: Final = 2_000_000
 
 
 class Calendar(NamedTuple):
-    """When the rows of a stream came: rows per minute, and the first and last receive time."""
+    """When the rows of a stream came: rows per minute, the first and last receive time, the median interval in s."""
 
     minutes: Ints
     counts: Ints
     first_ns: int
     last_ns: int
+    typical_s: float | None
 
     @property
     def rows(self) -> int:
@@ -83,16 +86,25 @@ def calendar_of(root: Path, part: Partition) -> Calendar | None:
     """Rows per minute of a partition, read an hour at a time if they are many; None where it has none."""
     begin_ns, end_ns = part.starts_ns, part.starts_ns + NS_PER_DAY
     step_ns = NS_PER_HOUR if stored_rows(root, part) > SLICE_ROWS else NS_PER_DAY
-    pieces, times_ns = [], []
+    pieces, times_ns, intervals = [], [], DelayHistogram()
     for from_ns in range(begin_ns, end_ns, step_ns):
         recv_ns = read_between(root, part, ["recv_ns"], from_ns, from_ns + step_ns)["recv_ns"].to_numpy()
         if recv_ns.size:
+            intervals.add(_intervals_ns(np.append(times_ns[-1:], recv_ns)))
             times_ns += [int(recv_ns[0]), int(recv_ns[-1])]
             pieces.append(np.unique(recv_ns // NS_PER_MINUTE, return_counts=True))
     if not pieces:
         return None
     minutes, counts = (np.concatenate([piece[place] for piece in pieces]) for place in (0, 1))
-    return Calendar(minutes * NS_PER_MINUTE, counts, times_ns[0], times_ns[-1])
+    typical_ns = intervals.quantile_ns(0.5)
+    typical_s = None if typical_ns is None else typical_ns / NS_PER_S
+    return Calendar(minutes * NS_PER_MINUTE, counts, times_ns[0], times_ns[-1], typical_s)
+
+
+def _intervals_ns(recv_ns: Ints) -> Floats:
+    """Between bursts: what comes within one tenth of a second counts once, or a burst would be the typical case."""
+    starts = recv_ns[np.diff(recv_ns // _BURST_NS, prepend=-1) != 0]
+    return np.diff(starts).astype(np.float64)
 
 
 def _span(calendars: Sequence[Calendar], gaps: pl.DataFrame, day: Interval) -> Interval:
@@ -108,7 +120,7 @@ def _measure_stream(
     """All figures of one stream. `missed` are its gaps, `span` the captured time of its symbol."""
     span_s = seconds([span])
     rows = calendar.rows if calendar else 0
-    limit_s = max(SILENCE_S, SILENCE_INTERVALS * span_s / max(rows, 1))
+    limit_s = silence_limit_s(calendar.typical_s if calendar else None)
     tally = StreamTally(table.name, round(limit_s * NS_PER_S), span[0])
     book = _BookCheck(root, part) if table is BOOK_DELTAS else None
     for windows in calendar.slices() if calendar else ():

@@ -47,7 +47,7 @@ _SUMS: Final = ("rows", "gap_count", "mended_count", "gap_s", "silence_count", "
 _WORST_OF: Final = {"longest_silence_s": "max", "coverage_frac": "min", "latency_p999_ms": "max"}
 _NOTES: Final = """\
 Over streams: counts are sums, covered is the least, longest and p99.9 the most, all else a median.
-covered: of the captured span, not in gaps (refilled trades count) nor in silences beyond 10 s and 30 mean intervals;
+covered: of the captured span, not in gaps (refilled trades count) nor in silences beyond 10 s and 30 median intervals;
 of day: of the UTC day. skew: low percentile of receive - exchange time, ms/h its drift; p50 to p99.9: latency above it.
 agree: the rebuilt book against the venue's own best prices. doubled, crossed: rows; late: with an earlier exchange time
 than one before; assumed: receive times that are not ours. – is unknown or does not apply."""

@@ -25,7 +25,9 @@ SLICE_ROWS: Final = 400_000
 WINDOW_ROWS: Final = 256  # the first percentile of fewer is little more than their least
 SKEW_QUANTILE: Final = 0.01  # least delay that is no outlier (method.md section 1)
 SILENCE_S: Final = 10.0  # no silence is shorter
-SILENCE_INTERVALS: Final = 30.0  # nor shorter than so many mean intervals of the stream itself
+SILENCE_INTERVALS: Final = 30.0  # nor shorter than so many typical intervals of the stream itself
+LONGEST_SILENCE_S: Final = 600.0  # and all that are longer are, unless the stream itself is as slow
+_SLOW_INTERVALS: Final = 3.0
 QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 _LEAST_DRIFT_WINDOWS, _MOST_DRIFT_WINDOWS = 5, 300
 _LEAST_DRIFT_NS: Final = 10 * NS_PER_MINUTE
@@ -136,6 +138,17 @@ def drift_ms_per_hour(times_ns: Sequence[int], skews_ns: Sequence[float]) -> flo
     skews_ms = np.asarray(skews_ns, np.float64)[chosen] / NS_PER_MS
     early, late = np.triu_indices(chosen.size, 1)
     return float(np.median((skews_ms[late] - skews_ms[early]) / (hours[late] - hours[early])))
+
+
+def silence_limit_s(typical_s: float | None) -> float:
+    """How long a stream may be silent, from the median interval between its rows; None: no two rows tell one.
+
+    Not from the mean: that of a stream which died early is as long as its silence.
+    """
+    if typical_s is None:
+        return LONGEST_SILENCE_S
+    longest_s = max(LONGEST_SILENCE_S, _SLOW_INTERVALS * typical_s)
+    return min(max(SILENCE_S, SILENCE_INTERVALS * typical_s), longest_s)
 
 
 @dataclass

@@ -56,7 +56,7 @@ def test_gaps_and_silences_are_not_covered_and_refilled_trades_are(tmp_path: Pat
     put(tmp_path, GAPS, [Gap("BTCUSDT", "trades", at(a), at(b), why, mended) for why, a, b, mended in lost])
     row = figures(tmp_path, "trades")
     assert row["span_s"] == 600
-    assert row["silence_limit_s"] == pytest.approx(30 * 600 / 201)
+    assert row["silence_limit_s"] == pytest.approx(30, rel=0.01)
     assert (row["silence_count"], row["longest_silence_s"]) == (1, 401)
     assert row["coverage_frac"] == pytest.approx(1 - (401 + 20) / 600)
     assert row["day_frac"] == pytest.approx((600 - 421) / 86_400)
@@ -68,6 +68,29 @@ def test_a_stream_that_ends_before_the_others_is_silent_from_there_on(tmp_path: 
     put(tmp_path, TOP_OF_BOOK, [Quote("BTCUSDT", at(s), at(s), s, 1.0, 1.0, 2.0, 1.0) for s in range(100)])
     assert figures(tmp_path, "top_of_book")["coverage_frac"] == pytest.approx(99 / 399)
     assert figures(tmp_path, "trades")["coverage_frac"] == 1.0
+
+
+def test_a_stream_that_dies_early_is_not_covered_by_its_own_silence(tmp_path: Path) -> None:
+    put(tmp_path, TOP_OF_BOOK, [Quote("BTCUSDT", at(s), at(s), s, 1.0, 1.0, 2.0, 1.0) for s in range(0, 40_000, 10)])
+    put(tmp_path, TRADES, trades(range(29)))
+    row = figures(tmp_path, "trades")
+    assert row["coverage_frac"] == pytest.approx(28 / 39_990)
+    assert row["silence_limit_s"] == pytest.approx(30, rel=0.01)
+    assert figures(tmp_path, "top_of_book")["coverage_frac"] == 1.0
+
+
+def test_no_silence_of_a_slow_stream_is_longer_than_ten_minutes_but_for_one_that_is_as_slow(tmp_path: Path) -> None:
+    put(tmp_path, TRADES, trades(range(40), step_s=100.0) + trades([40], first_s=4_600.0))
+    put(tmp_path, TRADES, trades(range(20), step_s=900.0), "SLOWUSDT")
+    assert figures(tmp_path, "trades")["silence_limit_s"] == 600.0
+    assert figures(tmp_path, "trades")["silence_count"] == 1
+    assert figures(tmp_path, "trades", "SLOWUSDT")["silence_count"] == 0
+
+
+def test_bursts_do_not_make_the_time_between_them_a_silence(tmp_path: Path) -> None:
+    bursts = [trade for second in range(0, 4_000, 40) for trade in trades(range(9), 0.001, second)]
+    put(tmp_path, TRADES, bursts)
+    assert figures(tmp_path, "trades")["silence_count"] == 0
 
 
 def test_liquidations_may_be_silent(tmp_path: Path) -> None:
