@@ -51,6 +51,7 @@ BarClock = Annotated[
 ]
 Day = Annotated[str, Meta(pattern=r"^(\d{4}-\d\d-\d\d)?$")]
 Instant = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+ExactInstant = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z$")]  # down to a nanosecond
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -151,8 +152,8 @@ class ExportEvents(Section, frozen=True):
 
     format: Literal["hftbacktest"] = "hftbacktest"
     path: str = ""  # a folder, one file per symbol-day; empty: `exported/` in the data directory
-    start: Instant | None = None  # None: from the first captured event
-    end: Instant | None = None  # exclusive; None: to the last
+    start: ExactInstant | None = None  # None: from the first captured event
+    end: ExactInstant | None = None  # exclusive; None: to the last
     base_latency_ms: LatencyMs = 0.0  # the least latency, where the local clock ran behind and all are shifted
 
 

@@ -53,7 +53,7 @@ class Stretch:
 def run(cfg: Config, stage: Stage) -> None:
     """Write one file per captured symbol-day, all with the same shift of the local clock."""
     settings = cfg.export_events
-    from_ns, to_ns = _ns(settings.start, 0), _ns(settings.end, _NEVER_NS)
+    from_ns, to_ns = _ns("start", settings.start, 0), _ns("end", settings.end, _NEVER_NS)
     if from_ns >= to_ns:
         raise ConfigError(f"export_events.end: must be after the start {settings.start}, was {settings.end}")
     folder = ROOT / settings.path if settings.path else cfg.root / "exported"
@@ -141,8 +141,20 @@ def _shift_line(least_ns: int, shift_ns: int) -> str:
     return f"least latency {least_ns / NS_PER_MS:,.3f} ms, nothing shifted"
 
 
-def _ns(instant: str | None, otherwise: int) -> int:
-    return otherwise if instant is None else int(datetime.fromisoformat(instant).timestamp()) * NS_PER_S
+def _ns(key: str, instant: str | None, otherwise: int) -> int:
+    """UTC nanoseconds of a setting, exactly. Raises ConfigError for what is in no calendar or not in UTC."""
+    if instant is None:
+        return otherwise
+    second, _, fraction = instant.removesuffix("Z").partition(".")
+    try:
+        if not instant.endswith("Z"):
+            raise ValueError("no Z at its end")
+        return int(datetime.fromisoformat(f"{second}Z").timestamp()) * NS_PER_S + int(f"{fraction:0<9}")
+    except ValueError as error:
+        raise ConfigError(
+            f"export_events.{key}: {instant} is no UTC time as in 2026-11-21T09:00:00.5Z ({error}) "
+            f"- at `$.export_events.{key}`"
+        ) from error
 
 
 def _asked(cfg: Config) -> str:

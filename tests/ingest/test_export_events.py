@@ -101,6 +101,22 @@ def test_a_clock_that_ran_behind_is_set_right_alike_for_all_and_told(
     assert "90.000 ms behind" in capsys.readouterr().out
 
 
+def test_a_start_within_a_second_is_kept_to_the_nanosecond(tmp_path: Path) -> None:
+    quotes = [Quote("BTCUSDT", at(0) + ns, at(0) + ns, ns, 99.0, 1.0 + ns, 101.0, 1.0) for ns in range(3)]
+    put(tmp_path, TOP_OF_BOOK, quotes)
+    (data,) = exported(tmp_path, "export_events.start=2026-01-05T06:00:00.000000001Z").values()
+    assert data["local_ts"].min() == at(0) + 1
+    (data,) = exported(tmp_path, "export_events.end=2026-01-05T06:00:00.000000001Z").values()
+    assert data["local_ts"].max() == at(0)
+
+
+@pytest.mark.parametrize("start", ["2026-01-05T06:00:00", "2026-01-05T06:00:00+01:00", "2026-02-30T06:00:00Z"])
+def test_a_start_that_is_no_utc_time_is_refused(tmp_path: Path, start: str) -> None:
+    put(tmp_path, TOP_OF_BOOK, [Quote("BTCUSDT", at(0), at(0), 1, 99.0, 1.0, 101.0, 1.0)])
+    with pytest.raises(ConfigError, match=r"export_events\.start"):
+        exported(tmp_path, f"export_events.start={start}")
+
+
 def test_an_export_of_nothing_says_what_was_asked_for(tmp_path: Path) -> None:
     put(tmp_path, TOP_OF_BOOK, [Quote("BTCUSDT", at(0), at(0), 1, 99.0, 1.0, 101.0, 1.0)])
     with pytest.raises(StageError, match="of any symbol between 2027"):
