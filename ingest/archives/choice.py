@@ -2,7 +2,8 @@
 
 Trades told one by one and in aggregate are the same trades; so are a month's file and its days'. Of files that compete
 the one that stands first is taken: by provider, by its order of data sets, daily before monthly. A day that was
-imported before stays with the file that filled it.
+imported before stays with the file that filled it, also where a later run asks for other days of the same file: a file
+is imported as a whole, so what it does not claim again is removed.
 """
 
 from collections.abc import Iterable
@@ -86,9 +87,12 @@ def _rank(file: ArchiveFile) -> tuple[int, int, int, str]:
 
 
 def _claim(owners: dict[Slot, str], file: ArchiveFile, table: Table, days: list[str]) -> frozenset[str]:
-    """The days of a table that are free, which now are the file's."""
-    mine = [day for day in days if owners.setdefault(_slot(file, table, day), file.key) == file.key]
-    return frozenset(mine)
+    """The days of a table that are free, which now are the file's, and those that it has filled before."""
+    if not days:
+        return frozenset()
+    before = [day for day in file.days if owners.get(_slot(file, table, day)) == file.key]
+    free = [day for day in days if owners.setdefault(_slot(file, table, day), file.key) == file.key]
+    return frozenset([*before, *free])
 
 
 def _slot(file: ArchiveFile, table: Table, day: str) -> Slot:

@@ -9,14 +9,14 @@ from typing import Final, Literal, TypeAlias
 
 import polars as pl
 
-from core.schema import Table
+from core.schema import SIGNALS, Table
 
 Provider: TypeAlias = Literal["binance", "bybit", "tardis", "recorded"]
 BROKEN: Final = "does not parse"
 UNSOUND: Final = "not a price, quantity or time"
 DUPLICATE: Final = "duplicate"
 OTHER_SYMBOL: Final = "of another symbol"
-OTHER_DAY: Final = "of a day not asked for"
+OTHER_DAY: Final = "of a day not asked for or filled by another file"
 _SAMPLES_EACH: Final = 3
 _SAMPLE_SIGNS: Final = 200
 
@@ -31,11 +31,11 @@ class ArchiveFile:
     venue: str
     symbol: str
     days: tuple[str, ...]
-    """UTC days that the name promises; for a file without a date, the day of its first row."""
+    """UTC days that the name promises; for a file without a date, those of its rows."""
     interval: str = ""
     url: str = ""
     bounded: bool = True
-    """False where the name has no date: its rows may be of any days."""
+    """False where the name has no date: it is known by its name instead."""
     only: tuple[str, ...] = ()
     """Of a file that holds several symbols: those that are wanted, all if empty."""
 
@@ -108,6 +108,10 @@ class Dataset:
     has_contiguous_ids: bool = False
     day_column: Literal["exch_ns", "recv_ns"] = "exch_ns"
     """The clock by which the provider cuts its days."""
+
+    def time_of(self, table: Table) -> str:
+        """The column that tells a row's day."""
+        return "time_ns" if table is SIGNALS else self.day_column
 
 
 def days_between(first: str, last: str) -> tuple[str, ...]:

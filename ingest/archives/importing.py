@@ -88,7 +88,7 @@ class _Writer:
         days = self.job.days[piece.table.name]
         if days is None:
             return piece.rows
-        time = "time_ns" if piece.table is SIGNALS else self.job.dataset.day_column
+        time = self.job.dataset.time_of(piece.table)
         numbers = [day_start_ns(day) // NS_PER_DAY for day in days]
         return self.counts.keep(piece.rows, (pl.col(time) // NS_PER_DAY).is_in(numbers), OTHER_DAY)
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from core.errors import StageError
 from core.store import date_of_ns
+from core.units import NS_PER_DAY
 from ingest.archives import binance_vision, bybit_dumps, recorded, tardis
 from ingest.archives.choice import dataset_of
 from ingest.archives.formats import ArchiveFile, Counts, Provider
@@ -96,11 +97,13 @@ def _venue_of(provider: str, symbol: str, symbols: Iterable[str]) -> str:
 
 
 def _dated(file: ArchiveFile) -> ArchiveFile:
-    """A file whose name has no date, under the day of its first row; the rest may be of other days."""
+    """A file whose name has no date, under the days of its rows: all of it is read to know them."""
     dataset = dataset_of(file)
+    days: set[int] = set()
     for pieces in dataset.pieces(file, 0, Counts()):
         for piece in pieces:
-            if piece.rows.height:
-                first_ns = piece.rows[piece.table.order[0]][0]
-                return replace(file, days=(date_of_ns(first_ns),))
-    raise StageError("it holds no row")
+            if piece.table in dataset.tables:
+                days.update((piece.rows[dataset.time_of(piece.table)] // NS_PER_DAY).unique().to_list())
+    if not days:
+        raise StageError("it holds no row")
+    return replace(file, days=tuple(date_of_ns(day * NS_PER_DAY) for day in sorted(days)))

@@ -77,6 +77,15 @@ def test_a_day_stays_with_the_file_that_filled_it() -> None:
     assert names(same) == names(first)
 
 
+def test_a_file_keeps_the_days_it_has_filled_when_others_of_it_are_asked_for() -> None:
+    month = file("aggTrades", "2024-03")
+    first, _ = choose([month], frozenset(days_between("2024-03-01", "2024-03-05")), [])
+    wider, _ = choose([month], frozenset(days_between("2024-03-06", "2024-03-08")), [entry(first[0])])
+    assert names(wider) == [("aggTrades", "trades", list(days_between("2024-03-01", "2024-03-08")))]
+    narrower, _ = choose([month], frozenset(["2024-03-02"]), [entry(first[0])])
+    assert names(narrower) == names(first)
+
+
 def test_the_same_file_twice_is_imported_once() -> None:
     twin = ArchiveFile(**{**file("trades", "2024-03-01").__dict__, "path": Path("/elsewhere.csv")})
     jobs, left_out = choose([file("trades", "2024-03-01"), twin], None, [])

@@ -113,6 +113,30 @@ def test_a_month_may_be_taken_for_a_few_days(tmp_path: Path) -> None:
     assert not rows(tmp_path / "data", GAPS, BTC).height
 
 
+def test_more_days_of_a_month_join_those_that_were_imported(tmp_path: Path) -> None:
+    text = agg_trades(range(1, 311), DAY_MS - 28 * DAY, DAY // 10)
+    path = zipped(tmp_path / "archive" / "BTCUSDT-aggTrades-2024-03.zip", text)
+    for first, last in (("01", "05"), ("06", "08")):
+        days = (f"backfill.from=2024-03-{first}", f"backfill.to=2024-03-{last}")
+        from_folder(tmp_path / "data", path, *days, f"symbols={BTC}")
+    assert rows(tmp_path / "data", TRADES, BTC)["trade_id"].to_list() == [str(number) for number in range(1, 81)]
+
+
+def test_files_without_a_date_that_overlap_share_their_days(tmp_path: Path) -> None:
+    folder, hour = tmp_path / "archive", 3_600
+    for name, hours in (("one.csv", range(72)), ("two.csv", range(24, 96))):
+        lines = (f"{DAY_MS // 1000 + each * hour},{each},60000,1,buy\n" for each in hours)
+        plain(folder / name, "timestamp,id,price,qty,side\n" + "".join(lines))
+    pairs = ("backfill.provider=recorded", f"symbols={BTC}")
+    said = from_folder(tmp_path / "data", folder, *pairs)
+    assert rows(tmp_path / "data", TRADES, BTC)["trade_id"].to_list() == [str(number) for number in range(96)]
+    assert "filled by another file 48" in said
+    assert "2 files were imported before" in from_folder(tmp_path / "data", folder, *pairs)
+    day = ("backfill.from=2024-03-30", "backfill.to=2024-03-30")
+    from_folder(tmp_path / "one day", folder, *pairs, *day)
+    assert rows(tmp_path / "one day", TRADES, BTC)["trade_id"].to_list() == [str(number) for number in range(24, 48)]
+
+
 def test_a_month_beside_one_of_its_days_makes_no_hole(tmp_path: Path) -> None:
     folder = tmp_path / "data/futures/um"
     text = agg_trades(range(1, 311), DAY_MS - 28 * DAY, DAY // 10)
