@@ -45,14 +45,15 @@ class BookStream:
         return self._began_ns is not None and self.book.update_id is None
 
     def change(self, change: Change, exch_ns: int, recv_ns: int) -> list[Event] | None:
-        """A depth message: a closed gap, a best price, or nothing to tell."""
+        """A depth message: a gap, a best price, or nothing to tell."""
+        told: list[Event] = []
         progress = self._progress
         if progress is None:
             progress = self._progress = Progress(change.last_id, exch_ns, recv_ns)
         elif change.last_id <= progress.last_id:
             if progress.is_repeat(change.last_id, exch_ns, recv_ns):
                 return None
-            self._break(f"update ids fell from {progress.last_id} to {change.last_id}")
+            told = self._break(f"update ids fell from {progress.last_id} to {change.last_id}", recv_ns)
             self.book.lose()
         progress.move(change.last_id, exch_ns, recv_ns)
         self._begin(recv_ns)
@@ -60,10 +61,10 @@ class BookStream:
             change = Change(change.first_id, change.last_id, change.prev_id, _NONE, _NONE)
         reason = self.book.apply(change)
         if reason is not None:
-            self._break(reason)
+            told += self._break(reason, recv_ns)
         if self._open is None and self.book.update_id is not None:
             self.last_ns = recv_ns
-        return [] if self.native_quotes else self._quote(exch_ns, recv_ns)
+        return told if self.native_quotes else [*told, *self._quote(exch_ns, recv_ns)]
 
     def stand(self) -> tuple[int, int, int, int] | None:
         """(last id, exch_ns, recv_ns, the book's id) where only the sequence is followed, and is whole; else None."""
@@ -119,8 +120,8 @@ class BookStream:
 
     def finish(self, recv_ns: int) -> list[Event]:
         """The stream has ended: a gap that is still open, or the whole stream if it never had a snapshot."""
-        if self.wants_snapshot and self._began_ns is not None:
-            self._break(NO_SNAPSHOT, self._began_ns)
+        if self.wants_snapshot and self._began_ns is not None and self._open is None:
+            self._open = self._began_ns, NO_SNAPSHOT
         return self._close(recv_ns, mended=False)
 
     def _begin(self, recv_ns: int) -> None:
@@ -142,10 +143,16 @@ class BookStream:
         self.last_ns = recv_ns
         return closed + self._quote(exch_ns, recv_ns)
 
-    def _break(self, reason: str, from_ns: int | None = None) -> None:
-        """A gap opens, unless one is open."""
-        if self._open is None:
-            self._open = self.last_ns if from_ns is None else from_ns, reason
+    def _break(self, reason: str, recv_ns: int) -> list[Event]:
+        """A gap opens, unless one is open. What was missed is told at once: a capture that is killed before a snapshot
+        comes must not leave a book that runs on across a hole. The wait for the snapshot is a gap of its own.
+        """
+        if self._open is not None:
+            return []
+        self._open = self.last_ns, reason
+        missed = self._close(recv_ns, mended=False)
+        self._open = recv_ns, reason
+        return missed
 
     def _close(self, to_ns: int, mended: bool) -> list[Event]:
         if self._open is None:

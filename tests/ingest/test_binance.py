@@ -98,11 +98,12 @@ def test_usd_m_depth_follows_by_pu_from_the_snapshot_on() -> None:
     assert decoder.wants_snapshot == []
     decoder.decode(depth(300, 310, 100), 30)
     assert decoder.wants_snapshot == []
-    decoder.decode(depth(320, 330, 315), 40)
-    assert decoder.wants_snapshot == ["BTCUSDT"]
-    *_, gap, same_for_quotes = decoder.finish(50)
-    assert gap == Gap("BTCUSDT", "book_deltas", 30, 50, "update 320-330 does not follow 310", False)
+    _, missed, same_for_quotes = decoder.decode(depth(320, 330, 315), 40)
+    reason = "update 320-330 does not follow 310"
+    assert missed == Gap("BTCUSDT", "book_deltas", 30, 40, reason, False)
     assert same_for_quotes.stream == "top_of_book"
+    assert decoder.wants_snapshot == ["BTCUSDT"]
+    assert decoder.finish(50)[0] == Gap("BTCUSDT", "book_deltas", 40, 50, reason, False)
 
 
 def test_partial_depth_replaces_the_book_and_needs_the_stream_name_for_its_symbol() -> None:

@@ -105,17 +105,17 @@ def test_a_lost_change_is_always_noticed_and_an_unbroken_stream_never_complained
     assert [reason is not None for reason in told].index(True) == lost
 
 
-def test_a_break_becomes_a_gap_that_ends_at_the_snapshot() -> None:
+def test_what_a_break_missed_is_told_at_once_and_the_wait_for_the_snapshot_when_it_ends() -> None:
     stream = BookStream("BTCUSDT", spot_rule)
     stream.rest_snapshot(10, [(1.0, 1.0)], [(2.0, 1.0)], 0, 100)
     assert stream.change(change(11, 11), 0, 200) == []
-    assert stream.change(change(13, 13), 0, 300) == []
+    tables, reason = ("book_deltas", "top_of_book"), "update 13-13 does not follow 11"
+    missed = stream.change(change(13, 13), 0, 300)
+    assert missed == [Gap("BTCUSDT", table, 200, 300, reason, False) for table in tables]
+    assert stream.change(change(15, 15), 0, 350) == []
     assert stream.wants_snapshot
-    told = stream.rest_snapshot(13, [(1.0, 1.0)], [(2.0, 1.0)], 0, 400)
-    assert told == [
-        Gap("BTCUSDT", table, 200, 400, "update 13-13 does not follow 11", True)
-        for table in ("book_deltas", "top_of_book")
-    ]
+    told = stream.rest_snapshot(15, [(1.0, 1.0)], [(2.0, 1.0)], 0, 400)
+    assert told == [Gap("BTCUSDT", table, 300, 400, reason, True) for table in tables]
     assert not stream.wants_snapshot
     assert stream.finish(500) == []
 

@@ -25,12 +25,13 @@ def test_a_book_starts_from_its_snapshot_and_follows_one_by_one() -> None:
     first = decoder.decode(book(10, [["1.5", "2"]], [["1.6", "3"]], "snapshot"), 100)
     assert first == [BookUpdate("BTCUSDT", 4 * MS, 100, 10, [(1.5, 2.0)], [(1.6, 3.0)], True)]
     assert decoder.decode(book(11, [["1.5", "0"]]), 200) == [BookUpdate("BTCUSDT", 4 * MS, 200, 11, [(1.5, 0.0)], [])]
-    decoder.decode(book(13), 300)
+    reason = "update 13-13 does not follow 11"
+    assert decoder.decode(book(13), 300)[1] == Gap("BTCUSDT", "book_deltas", 200, 300, reason, False)
     assert decoder.wants_snapshot == ["BTCUSDT"]
     update, *gaps = decoder.decode(book(1, [["1", "1"]], [["2", "1"]]), 400)  # u = 1: they restarted
     assert isinstance(update, BookUpdate)
     assert update.is_snapshot
-    assert gaps[0] == Gap("BTCUSDT", "book_deltas", 200, 400, "update 13-13 does not follow 11", True)
+    assert gaps[0] == Gap("BTCUSDT", "book_deltas", 300, 400, reason, True)
     assert decoder.wants_snapshot == []
 
 
