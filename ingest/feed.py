@@ -42,6 +42,7 @@ _WAIT_S = 0.05, 0.5  # before a reconnect, at random
 _MOST_DOUBLINGS: Final = 6  # of that, while connections bring nothing: up to half a minute
 _MOST_NAMED: Final = 3  # silent streams in one line
 _ROTATION_RETRY_S: Final = 30.0
+_REFUSED_RETRY_S: Final = 2.0, 300.0  # after a reconnect that the venue refuses: at first, and at most
 _ROTATION_JITTER: Final = 0.03  # connections that were opened together are not replaced together
 _SHUTDOWN: Final = "serverShutdown"  # Binance spot announces its cut since 2026-05-08 (exchange_protocols.md B)
 
@@ -229,11 +230,26 @@ class Feed:
         self._fruitless = 0 if lost_ns > self._began_ns else self._fruitless + 1
         await asyncio.sleep(random.uniform(*_WAIT_S) * 2 ** min(self._fruitless, _MOST_DOUBLINGS))
         self.counts.reconnects += 1
-        lost = dict.fromkeys(self.plan.feeds, lost_ns)
-        self._socket = await self._connect(not options.virtual, lambda: reception.lost(lost, f"connection lost: {why}"))
+        wished_ns = self._wished.take()[1]  # a stream that another connection was wanted for was lost before
+        lost = {stream: min(lost_ns, wished_ns.get(stream, lost_ns)) for stream in self.plan.feeds}
+        self._socket = await self._restore(lambda: reception.lost(lost, f"connection lost: {why}"))
         self._before_ns = 0
         if self._released:
             await self.release()
+
+    async def _restore(self, acknowledged: Callable[[], None]) -> Socket:
+        """A connection in place of a lost one. What a venue refuses now, say a symbol that it took off its list, it may
+        grant later, and is no reason to end what runs beside it."""
+        pause_s, most_s = _REFUSED_RETRY_S
+        while True:
+            try:
+                return await self._connect(not self._options.virtual, acknowledged)
+            except StageError as error:
+                if self._options.virtual:
+                    raise
+                self._options.say(f"{error}; asked again in {pause_s:g} s")
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, most_s)
 
     async def _drop_sockets(self) -> None:
         sockets, self._socket, self._spare = (self._socket, self._spare), None, None
@@ -319,6 +335,9 @@ class Feed:
         old, (why, since_ns) = self._up, self._wished.take()
         try:
             new = self._spare = await self._connect(True, lambda: self._reception.lost(since_ns, why))
+        except asyncio.CancelledError:
+            self._wished.make(why, since_ns)  # for the connection that is made again
+            raise
         except StageError as error:
             self._options.say(f"{error}; the connection that is up is kept")
             self._before_ns = 0

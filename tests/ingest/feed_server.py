@@ -98,6 +98,8 @@ class Venue:
     asked: list[str] = field(default_factory=list)
     """REST calls."""
     rest: Callable[[str], tuple[int, bytes]] = lambda path: (200, SNAPSHOT)
+    acks: Callable[[int, str], str | None] = lambda visit, request: ACK
+    """What a request of a visit is answered with, None for nothing."""
     refuse_visits: tuple[int, ...] = ()
     """Visits that are answered with HTTP 503."""
 
@@ -108,10 +110,12 @@ class Venue:
                     await socket.send(frame)
 
     async def handler(self, socket: ServerConnection) -> None:
+        visit = self.visits
         try:
             async for message in socket:
-                if "method" in json.loads(message):
-                    await socket.send(ACK)
+                asked = json.loads(message)
+                if ("method" in asked or asked.get("op") == "subscribe") and (answer := self.acks(visit, str(message))):
+                    await socket.send(answer)
                     self.sockets.append(socket)
         except ConnectionClosed:
             return
