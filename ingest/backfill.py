@@ -29,7 +29,7 @@ from core.schema import EVENTS, GAPS, OPTIONS, SIGNALS, Table
 from ingest.archives.choice import Job, choose
 from ingest.archives.continuity import write_holes_between
 from ingest.archives.download import Downloader
-from ingest.archives.formats import ArchiveFile, days_between
+from ingest.archives.formats import ArchiveFile, days_between, unverified_mark
 from ingest.archives.importing import import_file, is_imported
 from ingest.archives.local import find
 from ingest.archives.manifest import Manifest
@@ -66,7 +66,7 @@ class _Import:
             self.result.failed.append(str(error))
             shutil.rmtree(self.manifest.staging(job.file.key), ignore_errors=True)
             if job.file.url:
-                job.file.path.unlink()  # cut short or damaged: the next run gets it again
+                _forget(job.file)  # cut short or damaged: the next run gets it again
         else:
             self.result.imported.append(entry)
 
@@ -164,9 +164,14 @@ async def _download_and_import(work: _Import, jobs: Sequence[Job], stage: Stage)
             else:
                 await asyncio.to_thread(work.take, by_url[file.url])
                 if not settings.keep_files:
-                    file.path.unlink(missing_ok=True)
+                    _forget(file)
             count += 1
             done(count)
+
+
+def _forget(file: ArchiveFile) -> None:
+    for path in (file.path, unverified_mark(file.path)):
+        path.unlink(missing_ok=True)
 
 
 def _has_checksum(file: ArchiveFile) -> bool:

@@ -53,6 +53,7 @@ def report_backfill(root: Path, result: Result, entries: Iterable[Entry], stage:
         stage.say(f"{result.kept:,} files were imported before and are unchanged", keep=False)
     for label, absent in groupby(result.absent, key=lambda file: file.label):
         stage.say(f"{label}: the archive has no file of {_some([file.days[0] for file in absent])}")
+    _tell_unverified(result.imported, stage)
     _tell_unpriced(root, result.imported, stage)
     if data := _data(root, entries):
         report(stage, data, sorted({part.instrument for table in EVENTS for part in partitions(root, table)}))
@@ -100,9 +101,17 @@ def _total(entries: Sequence[Entry], name: str) -> Counter[str]:
     return total
 
 
-def _some(days: Sequence[str]) -> str:
-    more = f" and {len(days) - FEW:,} more days" if len(days) > FEW else ""
-    return ", ".join(days[:FEW]) + more
+def _some(names: Sequence[str], what: str = "days") -> str:
+    more = f" and {len(names) - FEW:,} more {what}" if len(names) > FEW else ""
+    return ", ".join(names[:FEW]) + more
+
+
+def _tell_unverified(imported: Sequence[Entry], stage: Stage) -> None:
+    for label, entries in _by_label([entry for entry in imported if entry.unverified]).items():
+        stage.say(
+            f"{label}: UNVERIFIED {_some([entry.file for entry in entries], 'files')}: the archive has no sha256 "
+            f"beside them, so nothing but their own format tells that they are whole"
+        )
 
 
 def _tell_unpriced(root: Path, imported: Iterable[Entry], stage: Stage) -> None:
@@ -131,4 +140,11 @@ def _section(result: Result, groups: dict[str, list[Entry]]) -> dict[str, object
         for label, group in groups.items()
     ]
     absent = [file.key for file in result.absent]
-    return {"files": len(result.imported), "kept": result.kept, "absent": absent, "failed": result.failed, "rows": rows}
+    return {
+        "files": len(result.imported),
+        "kept": result.kept,
+        "absent": absent,
+        "unverified": [entry.key for entry in result.imported if entry.unverified],
+        "failed": result.failed,
+        "rows": rows,
+    }

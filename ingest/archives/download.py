@@ -1,7 +1,8 @@
 """Archive files over HTTP: a few at a time, resumed where a connection was cut, verified before they get their name.
 
 A partial download is `NAME.part`. 404 means that the archive has no such file, which is normal. Binance publishes a
-sha256 beside each file; what others send is verified by the checksums inside gzip and zip when it is read.
+sha256 beside each file: one that lacks it is marked as unverified. What others send is verified by the checksums inside
+gzip and zip when it is read.
 """
 
 import asyncio
@@ -14,12 +15,13 @@ import httpx
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from core.errors import StageError
-from ingest.archives.formats import ArchiveFile
+from ingest.archives.formats import ArchiveFile, unverified_mark
 from ingest.archives.importing import sha256_of
 from ingest.venues import is_local
 
 Outcome = Literal["there", "absent"]
 _ATTEMPTS: Final = 8
+_CHECKSUM_ATTEMPTS: Final = 3
 _TIMEOUT_S: Final = 30.0
 _LONGEST_BACKOFF_S: Final = 30.0
 _LONGEST_WAIT_S: Final = 120.0
@@ -83,6 +85,7 @@ class Downloader:
             wanted = await self._checksum(client, file.url) if checked else ""
             found = await asyncio.to_thread(sha256_of, part) if wanted else ""
             if wanted == found:
+                _mark(file, unverified=checked and not wanted)
                 part.replace(file.path)
                 return "there"
             part.unlink()
@@ -99,11 +102,14 @@ class Downloader:
                     raise
 
     async def _checksum(self, client: httpx.AsyncClient, url: str) -> str:
-        """The published sha256, empty where there is none."""
-        text: list[str] = []
-        if not await self._patiently(_read_text, client, f"{url}.CHECKSUM", text):
-            return ""
-        return text[-1].split()[0].lower() if text[-1].split() else ""
+        """The published sha256, empty where there is none, even when it is asked for again."""
+        for attempt in range(_CHECKSUM_ATTEMPTS):
+            await asyncio.sleep(self.backoff_s * attempt)
+            text: list[str] = []
+            await self._patiently(_read_text, client, f"{url}.CHECKSUM", text)
+            if words := "".join(text).split():
+                return words[0].lower()
+        return ""
 
     async def _patiently(self, get: Callable[..., Awaitable[bool]], *args: Any) -> bool:
         """Call `get(client, url, ...)` until it ends; False where the server has no such file. Raises StageError."""
@@ -138,6 +144,15 @@ class Downloader:
                 async for piece in response.aiter_raw():  # as it comes: what is gathered is lost with the connection
                     out.write(piece)
         return True
+
+
+def _mark(file: ArchiveFile, unverified: bool) -> None:
+    """Leave a mark beside a file that could not be verified, before it gets its name."""
+    mark = unverified_mark(file.path)
+    if unverified:
+        mark.touch()
+    else:
+        mark.unlink(missing_ok=True)
 
 
 async def _read_text(client: httpx.AsyncClient, url: str, into: list[str]) -> bool:

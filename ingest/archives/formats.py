@@ -17,6 +17,7 @@ UNSOUND: Final = "not a price, quantity or time"
 DUPLICATE: Final = "duplicate"
 OTHER_SYMBOL: Final = "of another symbol"
 OTHER_DAY: Final = "of a day not asked for or filled by another file"
+UNVERIFIED: Final = ".unverified"
 _SAMPLES_EACH: Final = 3
 _SAMPLE_SIGNS: Final = 200
 
@@ -53,6 +54,11 @@ class ArchiveFile:
     @property
     def label(self) -> str:
         return f"{self.instrument} {self.dataset}{f' {self.interval}' if self.interval else ''}"
+
+
+def unverified_mark(path: Path) -> Path:
+    """An empty file beside a download whose sha256 the archive did not publish: it is told of each import."""
+    return path.with_name(f"{path.name}{UNVERIFIED}")
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,19 @@ from core.schema import GAPS, SIGNALS, Table
 from core.store import Partition, append, day_start_ns, split_by_date
 from core.units import NS_PER_DAY, NS_PER_MS
 from ingest.archives.choice import Job
-from ingest.archives.formats import BROKEN, DUPLICATE, OTHER_DAY, OTHER_SYMBOL, UNSOUND, Counts, Piece
+from ingest.archives.formats import (
+    BROKEN,
+    DUPLICATE,
+    OTHER_DAY,
+    OTHER_SYMBOL,
+    UNSOUND,
+    Counts,
+    Piece,
+    unverified_mark,
+)
 from ingest.archives.manifest import FORMAT_VERSION, Entry, Manifest
 from ingest.archives.spool import MOST_ROWS, Spool, hole_rows
+from ingest.archives.withdrawal import withdraw_signals
 from ingest.signals import merge_signals
 
 _SYMBOL: Final = r"^\w[\w.-]{0,39}$"  # what is fit to be part of a path
@@ -51,6 +61,8 @@ class _Writer:
     number: int
     counts: Counts
     most_rows: int
+    later_ns: int
+    """By how much its assumed latency is longer than when the file was imported before; 0 for a new file."""
     spools: dict[tuple[str, str], Spool] = field(default_factory=dict)
     signals: list[pl.DataFrame] = field(default_factory=list)
     gaps: list[pl.DataFrame] = field(default_factory=list)
@@ -141,7 +153,10 @@ class _Writer:
         key = list(self.job.dataset.unique[SIGNALS.name])
         unique = rows.unique(key, keep="first", maintain_order=True)
         self.counts.drop(DUPLICATE, rows.height - unique.height, [])
-        merge_signals(self.root, self.job.file.venue, self.job.file.symbol, unique)
+        if self.later_ns:
+            earlier = unique.with_columns(pl.col("known_ns") - self.later_ns)
+            withdraw_signals(self.root, self.job.file.venue, self.job.file.symbol, earlier)
+        merge_signals(self.root, self.job.file.venue, self.job.file.symbol, unique, assumed=True)
         if unique.height:
             times = unique["time_ns"].sort()
             self._count(SIGNALS, unique.height, times[0], times[-1])
@@ -152,14 +167,16 @@ def import_file(
 ) -> Entry:
     """Import a file and commit it. Raises StageError if it is damaged or is not what its name says."""
     file, counts, facts = job.file, Counts(), job.file.path.stat()
-    writer = _Writer(root, manifest, job, number, counts, most_rows)
     before = manifest.entries.get(file.key)
+    latency_ns = round(latency_ms * NS_PER_MS)
+    later_ns = latency_ns - round(before.latency_ms * NS_PER_MS) if before else 0
+    writer = _Writer(root, manifest, job, number, counts, most_rows, later_ns)
     if before and (merged := manifest.merged(before)):
         raise StageError(
             f"{file.path} differs from what was imported, whose rows were merged with others since: import into "
             f"another --data-dir, or delete {', '.join(sorted({str(Path(name).parent) for name in merged}))[:300]}"
         )
-    for pieces in job.dataset.pieces(file, round(latency_ms * NS_PER_MS), counts):
+    for pieces in job.dataset.pieces(file, latency_ns, counts):
         for piece in pieces:
             writer.take(piece)
     if counts.read and counts.dropped[BROKEN] + counts.dropped[UNSOUND] >= counts.read:
@@ -194,6 +211,7 @@ def import_file(
         last_ns=ids.last_ns if ids else 0,
         shards=writer.shards,
         outdated=before.shards if before else [],
+        unverified=unverified_mark(file.path).exists(),
     )
     return manifest.commit(entry)
 

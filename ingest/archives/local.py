@@ -13,7 +13,7 @@ from core.store import date_of_ns
 from core.units import NS_PER_DAY
 from ingest.archives import binance_vision, bybit_dumps, recorded, tardis
 from ingest.archives.choice import dataset_of
-from ingest.archives.formats import ArchiveFile, Counts, Provider
+from ingest.archives.formats import UNVERIFIED, ArchiveFile, Counts, Provider
 from ingest.archives.tardis_rows import GROUPS
 
 Recognise = Callable[[str, tuple[str, ...]], tuple[str, str, str, str, tuple[str, ...]] | None]
@@ -25,7 +25,7 @@ BY_NAME: Final[dict[Provider, Recognise]] = {
 _SUFFIXES: Final = (".csv", ".gz", ".zip", ".data")
 _DEEPEST: Final = 5
 """Folders above the given path that may belong to it: Tardis' exchange, data set, year, month and day."""
-_UNFINISHED: Final = (".part", ".CHECKSUM")
+_BESIDE: Final = (".part", ".CHECKSUM", UNVERIFIED)
 
 
 def find(path: Path, provider: str, symbols: Sequence[str]) -> tuple[list[ArchiveFile], list[tuple[Path, str]]]:
@@ -39,7 +39,7 @@ def find(path: Path, provider: str, symbols: Sequence[str]) -> tuple[list[Archiv
     candidates = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
     files, strangers = [], []
     for candidate in candidates:
-        if candidate.suffix in _UNFINISHED:
+        if candidate.suffix in _BESIDE:
             continue
         found = _recognise(candidate, root, provider, tuple(symbols))
         if isinstance(found, str):

@@ -56,6 +56,8 @@ class Entry(msgspec.Struct, frozen=True):
     shards: list[str] = []
     outdated: list[str] = []
     """Shards of an earlier import of the same file, to be removed."""
+    unverified: bool = False
+    """Whether it was downloaded without the sha256 that the archive should have beside it."""
     state: Literal["moving", "done"] = "moving"
     version: int = FORMAT_VERSION
 

@@ -9,7 +9,7 @@ import pytest
 
 from core.errors import StageError
 from ingest.archives.download import Downloader, Outcome
-from ingest.archives.formats import ArchiveFile
+from ingest.archives.formats import ArchiveFile, unverified_mark
 from tests.ingest.archive_server import Archive, serving
 
 CONTENT = bytes(range(256)) * 400
@@ -117,6 +117,31 @@ def test_a_file_without_a_checksum_is_taken_as_it_is(archive: Archive) -> None:
     file = put(archive, "a.zip")
     assert download(file, checked=False) == ["there"]
     assert [path for path, _ in archive.asked] == ["a.zip"]
+
+
+@pytest.mark.parametrize("faults", [[404] * 9, []])
+def test_a_file_that_lacks_its_checksum_is_marked_until_it_is_verified(
+    archive: Archive, faults: list[int | str]
+) -> None:
+    file = put(archive, "a.zip")
+    archive.faults["a.zip.CHECKSUM"] = faults
+    if not faults:
+        (archive.folder / "a.zip.CHECKSUM").write_text("\n")
+    assert download(file) == ["there"]
+    assert len([path for path, _ in archive.asked if path == "a.zip.CHECKSUM"]) == 3
+    assert unverified_mark(file.path).exists()
+    file.path.unlink()
+    archive.faults.clear()
+    (archive.folder / "a.zip.CHECKSUM").unlink(missing_ok=True)
+    download(file)
+    assert not unverified_mark(file.path).exists()
+
+
+def test_a_checksum_that_is_missing_once_is_asked_for_again(archive: Archive) -> None:
+    file = put(archive, "a.zip")
+    archive.faults["a.zip.CHECKSUM"] = [404]
+    assert download(file) == ["there"]
+    assert not unverified_mark(file.path).exists()
 
 
 @pytest.mark.parametrize("status", [418, 429, 500, 503])

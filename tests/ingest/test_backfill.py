@@ -14,6 +14,7 @@ from core.errors import ConfigError, StageError
 from core.origin import Origin, read_origin, write_origin
 from core.schema import GAPS, KLINES, LIQUIDATIONS, SIGNALS, TOP_OF_BOOK, TRADES
 from core.store import partitions
+from ingest.archives.manifest import Manifest
 from tests.ingest.archive_files import DAY_MS, agg_trades, gzipped, plain, zipped
 from tests.ingest.archive_server import Archive, serving
 from tests.ingest.backfill_runs import backfilled, everything, rows
@@ -89,6 +90,16 @@ def test_another_latency_makes_the_rows_again(tmp_path: Path) -> None:
     frame = rows(root, TRADES, BTC)
     assert frame.height == 50
     assert (frame["recv_ns"] - frame["exch_ns"]).unique().to_list() == [250_000_000]
+
+
+@pytest.mark.parametrize("latency_ms", [60_000, 0])
+def test_another_latency_moves_when_signals_were_known(tmp_path: Path, latency_ms: int) -> None:
+    folder, root = tmp_path / "data/futures/um", tmp_path / "tables"
+    zipped(folder / "BTCUSDT-fundingRate-2024-03.zip", f"{DAY_MS},8,0.0001\n{DAY_MS + 28_800_000},8,0.0002\n")
+    for latency in (10, latency_ms):
+        from_folder(root, folder, f"backfill.latency_ms={latency}")
+    frame = rows(root, SIGNALS, BTC)
+    assert ((frame["known_ns"] - frame["time_ns"]) // 1_000_000).to_list() == [latency_ms] * 2
 
 
 def test_a_missing_day_is_a_gap_until_it_is_there(tmp_path: Path) -> None:
@@ -320,6 +331,16 @@ def test_a_wrong_checksum_is_told_and_the_next_run_tries_again(archive: Archive,
     published.unlink()
     downloaded(archive, tmp_path / "data", *pairs)
     assert rows(tmp_path / "data", TRADES, BTC).height == 50
+
+
+def test_a_download_without_a_checksum_is_told_and_recorded(archive: Archive, tmp_path: Path) -> None:
+    path = f"{UM}/aggTrades/BTCUSDT/{agg_day(archive.folder, 0, range(1, 51)).name}"
+    archive.faults[f"{path}.CHECKSUM"] = [404] * 9
+    pairs = [f"symbols={BTC}", 'backfill.datasets=["aggTrades"]']
+    assert "UNVERIFIED BTCUSDT-aggTrades-2024-03-29.zip" in downloaded(archive, tmp_path / "data", *pairs)
+    (entry,) = Manifest(tmp_path / "data").entries.values()
+    assert entry.unverified
+    assert "UNVERIFIED" in from_folder(tmp_path / "again", tmp_path / "data" / "archives", f"symbols={BTC}")
 
 
 def test_downloads_need_not_be_kept(archive: Archive, tmp_path: Path) -> None:
