@@ -60,6 +60,10 @@ class BybitDecoder:
         """Nothing: Bybit's books start from the stream's own snapshots. What came is counted."""
         return self._streams.ignore(f"rest {url.partition('?')[0].rsplit('/', 1)[-1][:40]}", b"", recv_ns)
 
+    def still_misses(self, hole: TradeHole) -> bool:
+        """Bybit's trades have no order of ids to tell it, and `missed` stays empty."""
+        return True
+
     @property
     def wants_snapshot(self) -> list[str]:
         """Symbols whose topic must be subscribed to again: a delta did not follow, and only that brings a snapshot."""
@@ -72,6 +76,7 @@ class BybitDecoder:
         last_ns = self._streams.last_ns(symbol, handler.table) if handler else 0
         if handler is None or not last_ns:
             return []
+        self._streams.spoilt(symbol, handler.table)
         return [frame_gap(symbol, handler.table, last_ns, recv_ns, why, handler.table == BOOK_DELTAS.name)]
 
     def interrupted(self, recv_ns: int) -> list[Event]:

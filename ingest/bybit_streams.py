@@ -64,6 +64,13 @@ class BybitStreams:
         progress = self._progress.get((symbol, table))
         return progress.recv_ns if progress else 0
 
+    def spoilt(self, symbol: str, table: str) -> None:
+        """A frame of a stream was lost. Tickers send what changed: without it they are not known until a snapshot, and
+        the silence that follows brings a new subscription.
+        """
+        if table == MARK_PRICES.name:
+            self._tickers.pop(symbol, None)
+
     def interrupted(self, recv_ns: int) -> list[Event]:
         """The connection was lost: books and tickers start over with the topics' snapshots."""
         self._tops.clear()

@@ -329,3 +329,18 @@ def test_a_broken_liquidation_is_a_second_of_doubt_and_not_the_hours_since_the_l
     decoder.decode(agg(1), S)
     (gap,) = decoder.gap_of('{"stream":"btcusdt@forceOrder","data":{', 7_200 * S, "cut")
     assert (gap.stream, gap.from_ns, gap.to_ns) == ("liquidations", 7_199 * S, 7_200 * S)
+
+
+def test_tickers_are_not_known_after_a_delta_was_lost_until_the_next_snapshot() -> None:
+    decoder = BybitDecoder("bybit")
+
+    def tickers(kind: str, ts: int, **fields: str) -> bytes:
+        data = ",".join(f'"{name}":"{value}"' for name, value in {"symbol": "BTCUSDT", **fields}.items())
+        return f'{{"topic":"tickers.BTCUSDT","type":"{kind}","ts":{ts},"data":{{{data}}}}}'.encode()
+
+    assert decoder.decode(tickers("snapshot", 1_000, markPrice="100", fundingRate="0.0001"), S)
+    lost = tickers("delta", 1_100, fundingRate="-0.005")[:-9]
+    assert [gap.stream for gap in decoder.gap_of(lost, 2 * S, "cut")] == ["mark_prices"]
+    assert decoder.decode(tickers("delta", 1_200, markPrice="101"), 3 * S) == []
+    (mark,) = decoder.decode(tickers("snapshot", 1_300, markPrice="101", fundingRate="-0.005"), 4 * S)
+    assert (mark.mark_price, mark.funding_rate) == (101.0, -0.005)
