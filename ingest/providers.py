@@ -16,7 +16,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 from core.errors import StageError
 from ingest.circuit_breaker import CircuitBreaker
 from ingest.collectors import Answer, Busy, Refused, Target, read_answer
-from ingest.rate_limit import Budget, Stopped, pool_of
+from ingest.rate_limit import Budget, pool_of
 from ingest.rest import RestError
 from ingest.signal_checks import Kind
 
@@ -66,11 +66,11 @@ class Providers:
                 raise CircuitOpen(f"{provider} failed too often: it is left alone for {breaker.wait_s:.0f} s")
             try:
                 answer = await self._insist(target, url)
-            except (Stopped, asyncio.CancelledError):
-                breaker.abandoned()
-                raise
             except (RestError, Refused, Busy, ValueError) as error:
                 self._note(provider, breaker, has_answered=not is_passing(error))
+                raise
+            except BaseException:  # a stop, a cancelled task, whatever else: a probe must not stay under way
+                breaker.abandoned()
                 raise
             self._note(provider, breaker, has_answered=True)
             return answer

@@ -46,6 +46,7 @@ _BY_PATH: Final = (
     ("/api/v3/", Pool("binance spot weight", "binance spot", 6_000, 60.0)),
     ("/v5/", Pool("bybit requests", "bybit", 600, 5.0)),
 )
+_MINUTE_S: Final = 60.0
 _CONNECTIONS_WINDOW_S: Final = 300.0
 _BYBIT_CONNECTIONS: Final = 500
 _CONNECTIONS: Final = 300  # Binance spot's; the futures' is not published
@@ -157,8 +158,10 @@ class RateLimiter:
             self._stops[provider] = until_s, why
 
     def heard(self, url: str, used: float) -> None:
-        """The venue's count of the weight spent by this address in the running window."""
-        if pool := pool_of(url):
+        """The provider's count of the weight spent by this address in the running minute, whatever was asked."""
+        provider = provider_of(url)
+        weights = (pool for _, pool in _BY_PATH if pool.provider == provider and pool.window_s == _MINUTE_S)
+        if pool := next(weights, None):  # pools of 5 minutes count requests, not weight
             self._budget(pool).heard(used, self._now_s())
 
     def _budget(self, pool: Pool) -> Budget:

@@ -22,6 +22,7 @@ _ATTEMPTS: Final = 6
 _LONGEST_BACKOFF_S: Final = 30.0
 _FOREVER_S: Final = float("inf")
 _SHORTEST_BAN_S: Final = 120.0  # of Binance's 418, which grows up to 3 days
+_SHORTEST_WAIT_S: Final = 1.0  # of a 429
 _FORBIDDEN_S: Final = 600.0  # Bybit: after "access too frequent" stop all for 10 min; Binance's firewall alike
 _WEIGHT_HEADER: Final = "x-mbx-used-weight-1m"
 _RESET_HEADER: Final = "x-bapi-limit-reset-timestamp"
@@ -79,7 +80,7 @@ class RestClient:
         await self.limiter.acquire(url)
         try:
             response = await self._client(url).get(url, timeout=timeout_s, headers=headers)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:  # an answer that does not decompress is one too
             why = f"{type(error).__name__}: {error}".rstrip(": ")
             raise RestError(f"GET {url} failed: {why}", is_transient=True) from error
         if used := response.headers.get(_WEIGHT_HEADER, ""):
@@ -138,13 +139,27 @@ async def fetch(url: str, timeout_s: float = TIMEOUT_S) -> bytes:
 
 def _retry_after_s(response: httpx.Response) -> float:
     """What the venue asks us to wait, in seconds or as a date; without it the rest of its minute, or the least ban."""
-    text = response.headers.get("retry-after", "")
-    if text.isdigit():
+    is_ban, asked_s = response.status_code == 418, _asked_s(response.headers)
+    if asked_s is None:
+        return _SHORTEST_BAN_S if is_ban else 60.0 - time.time() % 60.0
+    if asked_s <= 0.0 and is_ban:  # no ban ends at once
+        return _SHORTEST_BAN_S
+    return max(asked_s, _SHORTEST_WAIT_S)
+
+
+def _asked_s(headers: httpx.Headers) -> float | None:
+    """Seconds that `Retry-After` names; a date counts from the answer's own, whatever our clock says."""
+    text = headers.get("retry-after", "")
+    if text.isdecimal():
         return float(text)
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+        until_s = parsedate_to_datetime(text).timestamp()
     except ValueError:
-        return _SHORTEST_BAN_S if response.status_code == 418 else 60.0 - time.time() % 60.0
+        return None
+    try:
+        return until_s - parsedate_to_datetime(headers.get("date", "")).timestamp()
+    except ValueError:
+        return until_s - time.time()
 
 
 def _until_reset_s(response: httpx.Response) -> float:

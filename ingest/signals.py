@@ -14,6 +14,7 @@ import polars as pl
 
 from core.schema import SIGNALS, Table
 from core.store import Partition, date_of_ns, read, split_by_date, write
+from core.units import parse_duration_ns
 
 SETTLEMENT: Final = "settlement"
 """The resolution of realised funding: one value per settlement, however far apart a venue sets them."""
@@ -42,8 +43,13 @@ def without_repeats(frame: pl.DataFrame) -> pl.DataFrame:
     return ordered.filter(starts | pl.col("value").ne_missing(pl.col("value").shift(1)))
 
 
-def merge_signals(root: Path, exchange: str, symbol: str, rows: pl.DataFrame) -> pl.DataFrame:
+def merge_signals(
+    root: Path, exchange: str, symbol: str, rows: pl.DataFrame, assumed: bool = False
+) -> pl.DataFrame:
     """Add rows to the partitions of one instrument; those of them that were news. Days are rewritten atomically.
+
+    Rows whose `known_ns` is assumed (an archive, a history that is filled) add only values that the table lacks: beside
+    an observed one they would make its revision known before it was.
 
     A lock keeps two writers (a poll and a backfill) from undoing each other's rows.
     """
@@ -53,7 +59,8 @@ def merge_signals(root: Path, exchange: str, symbol: str, rows: pl.DataFrame) ->
         for date, day in split_by_date(rows.sort("time_ns"), "time_ns"):
             part = Partition(SIGNALS.name, exchange, symbol, date)
             stored = read(root, part)
-            merged = without_repeats(pl.concat([stored, day]))
+            fresh = day.join(stored, on=_VERSION, how="anti", maintain_order="left") if assumed else day
+            merged = without_repeats(pl.concat([stored, fresh]))
             added = merged.join(stored, on=SIGNALS.key, how="anti", maintain_order="left")
             if added.height:
                 write(root, part, merged)
@@ -92,9 +99,19 @@ def read_newest(root: Path, exchange: str, symbol: str, from_ns: int) -> pl.Data
     return latest.filter(pl.col("time_ns") >= from_ns)
 
 
+def _usable_ns(frame: pl.DataFrame) -> pl.Series:
+    """When each row may be read: when known, but no more than its resolution ahead of its time.
+
+    A venue's stamp that lies further ahead would hide the values until then. Settlements may be announced.
+    """
+    spans_ns = {each: parse_duration_ns(each) for each in frame["resolution"].unique() if each != SETTLEMENT}
+    span_ns = pl.col("resolution").replace_strict(spans_ns, default=None, return_dtype=pl.Int64)
+    return frame.select(pl.max_horizontal("known_ns", pl.col("time_ns") - span_ns))["known_ns"]
+
+
 def as_of(frame: pl.DataFrame, at_ns: int) -> pl.DataFrame:
     """The series as it stood at `at_ns`: rows known by then, the latest version of each value."""
-    known = frame.filter(pl.col("known_ns") <= at_ns).sort(SIGNALS.order)
+    known = frame.filter(_usable_ns(frame) <= at_ns).sort(SIGNALS.order)
     return known.unique(_VERSION, keep="last", maintain_order=True)
 
 
@@ -105,11 +122,12 @@ def as_of_each(frame: pl.DataFrame, at_ns: pl.Series, max_age_ns: int | None = N
     is as old as its `time_ns`.
     """
     newest = (
-        frame.sort("known_ns", "time_ns")
+        frame.with_columns(usable_ns=_usable_ns(frame))
+        .sort("usable_ns", "time_ns", "known_ns")
         .filter(pl.col("time_ns") >= pl.col("time_ns").cum_max())
-        .select("known_ns", "time_ns", "value")
+        .select("usable_ns", "time_ns", "value")
     )
-    found = at_ns.rename("at_ns").to_frame().join_asof(newest, left_on="at_ns", right_on="known_ns")
+    found = at_ns.rename("at_ns").to_frame().join_asof(newest, left_on="at_ns", right_on="usable_ns")
     if max_age_ns is None:
         return found["value"]
     fresh = pl.col("at_ns") - pl.col("time_ns") <= max_age_ns

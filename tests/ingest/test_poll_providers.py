@@ -183,6 +183,12 @@ def test_a_stop_during_the_probe_leaves_the_next_probe_possible() -> None:
     assert seen[-2:] == ["Stopped", "ok"]
 
 
+def test_an_error_that_nobody_expected_leaves_the_next_probe_possible_too() -> None:
+    rest = Quiet(*[BUSY] * 5, RuntimeError("closed"), b"[]")
+    seen, _ = outcomes_of(rest, {"s": 0.0}, [0.0] * 5 + [60.0, 0.0])
+    assert seen[-2:] == ["RuntimeError", "ok"]
+
+
 @pytest.mark.parametrize(
     ("error", "passing", "status"),
     [

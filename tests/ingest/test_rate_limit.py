@@ -45,6 +45,21 @@ def test_what_others_on_this_address_spent_counts_too() -> None:
     assert budget.wait_s(6, 2.0) == 58.0
 
 
+@pytest.mark.parametrize("path", ["/fapi/v1/fundingRate", "/futures/data/openInterestHist", "/fapi/v1/time"])
+def test_the_venues_count_of_weight_is_of_its_minute_whatever_was_asked(path: str) -> None:
+    limiter = RateLimiter(lambda: 0.0)
+
+    async def scenario() -> None:
+        limiter.heard(f"https://fapi.binance.com{path}", 2_400.0)
+        for other in ("/fapi/v1/fundingRate", "/futures/data/basis"):
+            await limiter.acquire(f"https://fapi.binance.com{other}")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await limiter.acquire(SNAPSHOT)
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(
     ("url", "pool", "weight"),
     [

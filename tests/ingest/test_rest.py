@@ -135,6 +135,44 @@ def test_a_ban_of_unknown_length_is_taken_as_the_shortest() -> None:
     play(Script((418, {}, b"")), act)
 
 
+DAY = "Wed, 01 Jan 2020 00:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "wait_s"),
+    [
+        (418, {"Retry-After": "0"}, 120.0),
+        (418, {"Retry-After": "Wed, 01 Jan 2020 00:00:00 GMT"}, 120.0),
+        (418, {"Retry-After": "Wed, 01 Jan 2020 01:00:00 GMT", "Date": DAY}, 3_600.0),
+        (429, {"Retry-After": "0"}, 1.0),
+        (429, {"Retry-After": "Wed, 01 Jan 2020 00:00:09 GMT", "Date": DAY}, 9.0),
+    ],
+)
+def test_a_stop_is_never_over_at_once_and_its_date_is_the_venues(
+    status: int, headers: dict[str, str], wait_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.rest._ATTEMPTS", 1)
+
+    async def act(client: RestClient, base: str) -> None:
+        with pytest.raises(RestError, match=f"HTTP {status}"):
+            await client.get(f"{base}/fapi/v1/time")
+        with pytest.raises(Stopped) as caught:
+            await client.limiter.acquire(f"{base}/fapi/v1/time", patience_s=0.0)
+        assert wait_s - 1.0 < caught.value.wait_s <= wait_s
+
+    play(Script((status, headers, b"")), act)
+
+
+def test_an_answer_that_does_not_decompress_is_tried_again() -> None:
+    script = Script((200, {"Content-Encoding": "gzip"}, b"not gzip at all"), OK)
+
+    async def act(client: RestClient, base: str) -> None:
+        assert await client.get(f"{base}/fapi/v1/time") == b"[]"
+
+    play(script, act)
+    assert len(script.asked) == 2
+
+
 @pytest.mark.parametrize(
     ("status", "body", "told", "wait_s"),
     [

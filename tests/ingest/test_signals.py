@@ -51,6 +51,16 @@ def test_an_unchanged_value_is_not_stored_again_and_a_changed_one_is_a_new_row(t
     assert merge_signals(tmp_path, "binance_um", "BTCUSDT", again).is_empty()
 
 
+def test_what_is_assumed_never_makes_a_revision_known_before_it_was(tmp_path: Path) -> None:
+    observed = signal_rows([oi(0, 100.0, 330), oi(0, 200.0, 3_900)])
+    merge_signals(tmp_path, "binance_um", "BTCUSDT", observed)
+    archive = signal_rows([oi(0, 200.0, 300.02), oi(300, 11.0, 600.02)])
+    news = merge_signals(tmp_path, "binance_um", "BTCUSDT", archive, assumed=True)
+    assert news.equals(archive.tail(1))
+    stored = read_signal(tmp_path, "oi_btc", "binance_um:BTCUSDT")
+    assert stored.equals(pl.concat([observed, archive.tail(1)]))
+
+
 def test_rows_lie_in_the_utc_day_of_what_they_are_of(tmp_path: Path) -> None:
     rows = signal_rows([oi(-1, 1.0, 5), oi(0, 2.0, 5), oi(NS_PER_DAY / NS_PER_S, 3.0, 90_000)])
     merge_signals(tmp_path, "bybit", "BTCUSDT", rows)
