@@ -184,10 +184,18 @@ def take_over(root: Path, part: Partition) -> tuple[int, list[Path]]:
     """
     for draft in (root / part.path).glob("*.part"):
         draft.unlink(missing_ok=True)
-    paths = files(root, part)
-    torn = [path.replace(Path(f"{path}.torn")) for path in paths if not _has_end(path)]
-    numbers = (_SHARD.match(path.name) for path in paths)
-    return max((int(each[1]) for each in numbers if each), default=-1) + 1, torn
+    numbers = [_SHARD.match(path.name) for path in files(root, part)]
+    return max((int(each[1]) for each in numbers if each), default=-1) + 1, set_torn_aside(root, part)
+
+
+def set_torn_aside(root: Path, part: Partition) -> list[Path]:
+    """Give shards without an end the suffix `.torn`; where they are now. For who may write to the partition alone."""
+    return [path.replace(Path(f"{path}.torn")) for path in files(root, part) if not _has_end(path)]
+
+
+def torn_text(path: Path) -> str:
+    """What the user is told of a shard that was set aside."""
+    return f"set aside, as it has no end (a power cut leaves such files): {path}"
 
 
 def _has_end(path: Path) -> bool:

@@ -11,10 +11,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import polars as pl
+
 from core.compaction import CannotExchangeError, clear_staging, merge, put_in_place, small_neighbours
 from core.errors import StageError
 from core.schema import EVENTS, GAPS
-from core.store import Partition, files, has_digest, partitions
+from core.store import Partition, files, has_digest, partitions, set_torn_aside, torn_text
 
 _LOOK_BACK_DAYS: Final = 3  # for what a capture that was killed left unmerged; `compact` does all
 
@@ -64,12 +66,15 @@ class Compactor:
         """Merge now. What the disk refuses is told once; the shards stay as they are."""
         try:
             with self._lock:
+                if whole:  # a day that an earlier process left, where a power cut may have ended it
+                    for path in set_torn_aside(self._root, part):
+                        self._say(torn_text(path))
                 tail = self._tail_of(part)
                 paths = [path for path in files(self._root, part) if path.name != tail]
             sources = paths if whole else small_neighbours(paths)
             if len(sources) > 1 or (sources and not has_digest(sources[0])):
                 put_in_place(self._root, merge(self._root, part, sources), self._lock)
-        except (OSError, StageError) as error:
+        except (OSError, StageError, pl.exceptions.PolarsError) as error:
             self._tell(error)
 
     def _work(self) -> None:

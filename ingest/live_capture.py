@@ -98,7 +98,7 @@ async def _session(
     feeds = await make_feeds(config, config.capture.hosts, symbols, say, behind=behind)
     begin(feeds)
     monitor.watch(feeds)
-    resumption = Resumption(config.root, feeds)
+    resumption = Resumption(config.root, feeds, say)
     log.write("start", data_dir=str(config.root), connections=len(feeds), streams=monitor.count())
     writer = _writer(config.root, config.capture, say, monitor)
     return Session(config, stage, log, monitor, feeds, writer, resumption)

@@ -5,14 +5,14 @@ order may not come for a day) the last row tells little: it was captured as long
 same connection. A stream that the data directory holds nothing of is new and has no gap.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
 from core.schema import KLINES, LIQUIDATIONS
-from core.store import Partition, files, scan
+from core.store import Partition, files, set_torn_aside, torn_text
 from ingest.events import Event, Gap
 from ingest.feed import Feed
 from ingest.reception import TABLE_OF
@@ -28,8 +28,8 @@ Stream = tuple[str, str]
 class Resumption:
     """Gaps of the streams that an earlier capture left off. Holds no more once each of them goes on."""
 
-    def __init__(self, root: Path, feeds: Sequence[Feed]) -> None:
-        self._since_ns = {id(feed): since for feed in feeds if (since := _left_off(root, feed))}
+    def __init__(self, root: Path, feeds: Sequence[Feed], say: Callable[[str], None] = print) -> None:
+        self._since_ns = {id(feed): since for feed in feeds if (since := _left_off(root, feed, say))}
         self._open_ns: dict[int, int] = {}
 
     @property
@@ -61,9 +61,9 @@ def _gap(stream: Stream, from_ns: int, to_ns: int) -> Gap:
     return Gap(*stream, from_ns, max(from_ns, to_ns), REASON, False)
 
 
-def _left_off(root: Path, feed: Feed) -> dict[Stream, int]:
+def _left_off(root: Path, feed: Feed, say: Callable[[str], None]) -> dict[Stream, int]:
     """Until when each stream of a connection was captured, as far as it was."""
-    rows_ns = {stream: last_row_ns(root, feed.venue, *stream) for stream in feed.plan.feeds}
+    rows_ns = {stream: last_row_ns(root, feed.venue, *stream, say) for stream in feed.plan.feeds}
     alive_ns: dict[str, int] = {}
     for (symbol, _), last_ns in rows_ns.items():
         alive_ns[symbol] = max(alive_ns.get(symbol, 0), last_ns)
@@ -71,10 +71,26 @@ def _left_off(root: Path, feed: Feed) -> dict[Stream, int]:
     return {stream: last_ns for stream, last_ns in since_ns.items() if last_ns}
 
 
-def last_row_ns(root: Path, venue: str, symbol: str, table: str) -> int:
-    """The receive time of the last row on disk, 0 where there is none. Shards are named, and sorted, by their first."""
+def last_row_ns(root: Path, venue: str, symbol: str, table: str, say: Callable[[str], None] = print) -> int:
+    """The receive time of the last row on disk, 0 where there is none. Torn shards are set aside and told.
+
+    Every shard of the day is asked: the last may begin, and end, with trades that were refilled from before.
+    """
     folder = root / table / f"exchange={venue}" / f"symbol={symbol}"
     for date in sorted((path.name.removeprefix("date=") for path in folder.glob("date=*")), reverse=True):
-        if shards := files(root, Partition(table, venue, symbol, date)):
-            return int(scan(shards[-1]).select(pl.col(_RECEIVED).max()).collect().item())
+        part = Partition(table, venue, symbol, date)
+        for path in set_torn_aside(root, part):
+            say(torn_text(path))
+        if last_ns := max((_end_ns(path, say) for path in files(root, part)), default=0):
+            return last_ns
     return 0
+
+
+def _end_ns(path: Path, say: Callable[[str], None]) -> int:
+    """The time of a shard's last row, which is its latest; 0 where it cannot be read. Reads one row group."""
+    try:
+        rows = pl.scan_parquet(path, hive_partitioning=False).select(_RECEIVED).tail(1).collect()
+    except pl.exceptions.PolarsError as error:
+        say(f"{path} cannot be read as Parquet ({error}): what it holds is taken for missing")
+        return 0
+    return int(rows.item()) if rows.height else 0

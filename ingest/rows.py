@@ -164,9 +164,11 @@ class TableWriter:
         self._hand_over_all(write=True)
         self._jobs.put(None)
         self._thread.join()
-        self._check()
+        if self._failure is not None:
+            raise self._failure
         sealed = self._shards.seal_all()
         self._compactor.finish(sealed if merge else [])
+        self._check()
         if self._shards.waiting:
             raise StageError(f"{self._shards.waiting:,} rows were received and are lost: {self.trouble}")
 

@@ -20,7 +20,7 @@ import polars as pl
 from core.atomic import put_file
 from core.plain_parquet import PlainParquet
 from core.schema import GAPS, Table, check
-from core.store import Partition, seal_shard, shard_name, split_by_date, take_over
+from core.store import Partition, seal_shard, shard_name, split_by_date, take_over, torn_text
 from ingest.events import Event, Gap
 from ingest.packing import frame_of, in_order
 
@@ -190,7 +190,7 @@ class ShardWriter:
     def _take_over(self, growing: _Growing) -> int:
         number, torn = take_over(self._root, growing.part)
         for path in torn:
-            self._say(f"set aside, as it has no end (a power cut leaves such files): {path}")
+            self._say(torn_text(path))
         return number
 
     def _is_long(self, growing: _Growing, fresh: pl.DataFrame, now_s: float) -> bool:

@@ -4,7 +4,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from core.store import Partition, append
+import pytest
+
+from core.store import Partition, append, shard_name
 from ingest.events import Event, Gap, Liquidation, Quote, Trade
 from ingest.packing import TABLES, frame_of
 from ingest.resumption import REASON, Resumption, last_row_ns
@@ -47,6 +49,37 @@ def test_the_last_row_is_that_of_the_last_shard_of_the_last_day(tmp_path: Path) 
     put(tmp_path, trade(DAY + 3), date="1970-01-02")
     (tmp_path / "trades/exchange=binance_um/symbol=BTCUSDT/date=1970-01-03").mkdir()
     assert last_row_ns(tmp_path, "binance_um", "BTCUSDT", "trades") == DAY + 3
+
+
+def test_a_shard_that_begins_with_a_refilled_trade_hides_no_later_one(tmp_path: Path) -> None:
+    put(tmp_path, trade(90), 1)
+    put(tmp_path, trade(100), 2)
+    part = Partition("trades", "binance_um", "BTCUSDT", "1970-01-01")
+    append(tmp_path, part, frame_of(TABLES[Trade], [trade(30), trade(40)]), 30, 3)
+    (tmp_path / part.path / shard_name(20, 4)).write_bytes((tmp_path / part.path / shard_name(90, 1)).read_bytes())
+    assert last_row_ns(tmp_path, "binance_um", "BTCUSDT", "trades") == 100
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 and no end"])
+def test_a_shard_that_a_power_cut_tore_is_set_aside_and_told_once(tmp_path: Path, content: bytes) -> None:
+    put(tmp_path, trade(DAY - 5))
+    today = tmp_path / Partition("trades", "binance_um", "BTCUSDT", "1970-01-02").path
+    today.mkdir()
+    (today / shard_name(DAY + 7, 0)).write_bytes(content)
+    said: list[str] = []
+    for _ in range(2):
+        assert last_row_ns(tmp_path, "binance_um", "BTCUSDT", "trades", said.append) == DAY - 5
+    assert len(said) == 1
+    assert str(today / (shard_name(DAY + 7, 0) + ".torn")) in said[0]
+
+
+def test_a_damaged_shard_is_told_of_and_the_others_count(tmp_path: Path) -> None:
+    put(tmp_path, trade(100))
+    part = Partition("trades", "binance_um", "BTCUSDT", "1970-01-01")
+    (tmp_path / part.path / shard_name(200, 2)).write_bytes(b"PAR1 nonsense PAR1")
+    said: list[str] = []
+    assert last_row_ns(tmp_path, "binance_um", "BTCUSDT", "trades", said.append) == 100
+    assert len(said) == 1
 
 
 def test_a_gap_ends_with_the_first_row_or_with_the_subscription(tmp_path: Path) -> None:
