@@ -14,7 +14,7 @@ import msgspec
 from core.schema import BOOK_DELTAS, KLINES, LIQUIDATIONS, MARK_PRICES, TOP_OF_BOOK, TRADES
 from ingest import binance_wire as wire
 from ingest.binance_streams import BinanceStreams, Venue
-from ingest.events import DecodeError, Event, Gap
+from ingest.events import DecodeError, Event, Gap, TradeHole
 from ingest.frame_gaps import frame_gap, stream_name
 from ingest.wire import MALFORMED, admit_symbol, frame_bytes, frame_decoder
 
@@ -80,6 +80,10 @@ class BinanceDecoder:
             return self.streams.refill(symbol, wire.read_trades(frame_bytes(body)))
         except MALFORMED as error:
             raise DecodeError(str(error)) from error
+
+    def still_misses(self, hole: TradeHole) -> bool:
+        """Whether any trade of a hole of `missed` has not come, by the stream or by REST."""
+        return self.streams.still_misses(hole)
 
     @property
     def wants_snapshot(self) -> list[str]:

@@ -63,7 +63,8 @@ class Refill:
         next_id, brought, why = hole.first_id, 0, ""
         if hole.last_id - hole.first_id >= _MOST_TRADES:
             why = f"more than {_MOST_TRADES:,} are not asked for"
-        while not why and next_id <= hole.last_id:
+        misses = self._reception.decoder.still_misses
+        while not why and next_id <= hole.last_id and misses(hole):  # not if the pages of another hole brought it
             try:
                 numbers, trades = await self._page(hole.symbol, next_id)
             except StageError as error:
@@ -76,6 +77,8 @@ class Refill:
                 why = f"the venue gives no trade {next_id}"
                 break
             next_id = max(numbers) + 1
+        if not why and misses(hole):
+            why = "not all of them came"
         self._tell(hole, brought, why)
 
     async def _page(self, symbol: str, first_id: int) -> tuple[list[int], list[Event]]:

@@ -1,12 +1,15 @@
 """One symbol's trades whose ids a venue counts up by one: what is missing, what comes late, what comes again."""
 
+from bisect import bisect_right
+from collections import deque
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from core.schema import TRADES
 from ingest.events import Gap, TradeHole
 from ingest.sequence import Progress
 
-_MOST_HOLES: Final = 64
+_MOST_HOLES: Final = 4_096  # several times what may wait to be refilled (refill.py)
 _MOST_REFILLED: Final = 50_000
 """Trades that are worth asking for: 50 requests of weight 20. A jump beyond is told as a gap at once."""
 
@@ -29,7 +32,8 @@ class TradeStream:
         self.next_id = -1
         """The id that follows on, once there was one."""
         self._progress = Progress(-1, 0, 0)
-        self._holes: list[_Hole] = []
+        self._holes: list[_Hole] = []  # by id
+        self._forgotten: deque[_Hole] = deque(maxlen=_MOST_HOLES)
 
     @property
     def last_ns(self) -> int:
@@ -51,7 +55,7 @@ class TradeStream:
         if self.next_id >= 0 and number < self.next_id:
             if progress.is_repeat(number, exch_ns, recv_ns):
                 return None if self.fill(number) is None else told
-            self._holes.clear()
+            self._forget(len(self._holes))
             told = [self._gap(recv_ns, f"{self.stream} {progress.last_id} is followed by {number}: counted anew")]
         elif self.next_id >= 0 and number > self.next_id:
             told = self._jump(number, recv_ns, missed)
@@ -60,12 +64,18 @@ class TradeStream:
 
     def fill(self, number: int) -> tuple[int, int] | None:
         """(from_ns, to_ns) of the hole that an id, late or refilled, belongs to, less that id; None if it was there."""
-        for place, hole in enumerate(self._holes):
-            if hole.first_id <= number <= hole.last_id:
-                parts = hole._replace(last_id=number - 1), hole._replace(first_id=number + 1)
-                self._holes[place : place + 1] = [part for part in parts if part.first_id <= part.last_id]
-                return hole.from_ns, hole.to_ns
-        return None
+        place = bisect_right(self._holes, number, key=attrgetter("first_id")) - 1
+        if place < 0 or number > self._holes[place].last_id:
+            return None
+        hole = self._holes[place]
+        parts = hole._replace(last_id=number - 1), hole._replace(first_id=number + 1)
+        self._holes[place : place + 1] = [part for part in parts if part.first_id <= part.last_id]
+        return hole.from_ns, hole.to_ns
+
+    def still_misses(self, hole: TradeHole) -> bool:
+        """Whether any id of a hole has not come, or nothing is known of it any more. Its receipts tell it apart."""
+        span_ns = hole.from_ns, hole.to_ns
+        return any((one.from_ns, one.to_ns) == span_ns for held in (self._holes, self._forgotten) for one in held)
 
     def is_beyond(self, number: int) -> bool:
         """Whether the stream itself has still to bring this trade."""
@@ -74,11 +84,18 @@ class TradeStream:
     def _jump(self, number: int, recv_ns: int, missed: list[TradeHole] | None) -> list[Gap]:
         """Ids were left out: note which, the oldest of too many holes being forgotten."""
         hole = _Hole(self.next_id, number - 1, self.last_ns, recv_ns)
-        self._holes = [*self._holes[1 - _MOST_HOLES :], hole]
+        self._forget(len(self._holes) + 1 - _MOST_HOLES)
+        self._holes.append(hole)
         if missed is None or hole.last_id - hole.first_id >= _MOST_REFILLED:
             return [self._gap(recv_ns, f"{self.stream} {self.next_id - 1} is followed by {number}")]
         missed.append(TradeHole(self.symbol, *hole))
         return []
+
+    def _forget(self, count: int) -> None:
+        """Fill the oldest holes no more."""
+        if count > 0:
+            self._forgotten.extend(self._holes[:count])
+            del self._holes[:count]
 
     def _gap(self, recv_ns: int, reason: str) -> Gap:
         return Gap(self.symbol, TRADES.name, self.last_ns, recv_ns, reason, False)

@@ -63,8 +63,14 @@ def test_a_long_hole_is_fetched_page_by_page_and_holes_one_after_another() -> No
     gaps, trades = gaps_and_trades(found, 1, 27, 28, 30)
     assert sorted(int(event.trade_id) for event in trades) == list(range(1, 31))
     assert [gap.mended for gap in gaps] == [True, True]
-    assert [parse_qs(urlsplit(path).query)["fromId"] for path in found.asked] == [["2"], ["12"], ["22"], ["29"]]
+    assert [parse_qs(urlsplit(path).query)["fromId"] for path in found.asked] == [["2"], ["12"], ["22"]]
     assert "0 refilled" in gaps[1].reason  # the page before had it
+
+
+def test_hundreds_of_holes_that_wait_are_all_filled() -> None:
+    gaps, trades = gaps_and_trades(Venue(rest=by_id(1000)), *range(0, 600, 2))
+    assert sorted(int(event.trade_id) for event in trades) == list(range(599))
+    assert all(gap.mended for gap in gaps)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +78,8 @@ def test_a_long_hole_is_fetched_page_by_page_and_holes_one_after_another() -> No
     [
         (by_id(10, last=14), (1, 27), r"13 refilled by REST: the venue gives no trade 15"),
         (lambda path: (400, b'{"code":-1121,"msg":"Invalid symbol."}'), (1, 5), "0 refilled by REST: .* HTTP 400"),
+        (lambda path: (200, rest_trades(2, 3)[:-1] + b", " + rest_trades(5, 9)[1:]), (1, 7), "not all of them came"),
+        (lambda path: (200, rest_trades(2, 9).replace(b'"1.5"', b'"?"', 1)), (1, 7), "not all of them came"),
         (lambda path: (200, b"garbage"), (1, 5), "0 refilled by REST: the venue gives no trade 2"),
     ],
 )
