@@ -8,7 +8,7 @@ lines are restored from `<data>/stages/<name>.json`.
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -51,8 +51,12 @@ class Stage:
             self._record.print("\n".join(lines))
 
     def note(self, text: str) -> None:
-        """Print a line to the terminal alone: a capture that runs for months must not gather them for a report."""
-        self._record.console.print(text, markup=False)
+        """Print a line to the terminal alone: a capture that runs for months must not gather them for a report.
+
+        What takes the output may be a file on a full disk: that must not end a capture either, so the line is dropped.
+        """
+        with suppress(OSError):
+            self._record.console.print(text, markup=False)
 
     @property
     def console(self) -> Console:

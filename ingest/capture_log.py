@@ -3,7 +3,8 @@
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,21 @@ from core.config import ROOT
 from ingest.feed import Feed
 
 LOGS = ROOT / "logs"
+
+
+def unfailing(say: Callable[[str], None]) -> Callable[[str], None]:
+    """`say` that drops what cannot be told: the disk that is full may be the one that takes the output, too."""
+
+    def tell(text: str) -> None:
+        with suppress(OSError):
+            say(text)
+
+    return tell
+
+
+def _warn(text: str) -> None:
+    with suppress(OSError):
+        print(text, file=sys.stderr)
 
 
 class CaptureLog:
@@ -41,18 +57,25 @@ class CaptureLog:
                 self._failing = False
             except OSError as error:
                 if not self._failing:
-                    print(f"capture log: {error}; events are not logged until that ends", file=sys.stderr)
+                    _warn(f"capture log: {error}; events are not logged until that ends")
                 self._failing = True
 
 
 def log_samples(feeds: Sequence[Feed]) -> Path:
-    """Move the feeds' samples of frames that did not decode to `undecoded-DATE.jsonl`, one JSON object per line."""
+    """Move the feeds' samples of frames that did not decode to `undecoded-DATE.jsonl`, one JSON object per line.
+
+    Where the disk refuses they stay with the feeds, which keep few, for the next time.
+    """
     path = LOGS / f"undecoded-{datetime.now(UTC):%Y-%m-%d}.jsonl"
     samples = [sample for feed in feeds for sample in feed.counts.samples]
     if samples:
-        LOGS.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
-            file.writelines(msgspec.json.encode(sample._asdict()) + b"\n" for sample in samples)
+        try:
+            LOGS.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as file:
+                file.writelines(msgspec.json.encode(sample._asdict()) + b"\n" for sample in samples)
+        except OSError as error:
+            _warn(f"samples of what did not decode are not written: {error}")
+            return path
     for feed in feeds:
         feed.counts.samples.clear()
     return path

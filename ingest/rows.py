@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 
 from core.errors import StageError
 from core.schema import Table
+from ingest.capture_log import unfailing
 from ingest.compactor import Compactor
 from ingest.events import Event, Gap
 from ingest.packing import TABLES
@@ -67,7 +68,7 @@ class TableWriter:
         observe: Observe | None = None,
         read_clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        lock = threading.Lock()
+        lock, say = threading.Lock(), unfailing(say)
         settings = ShardSettings(flush_rows, waiting_rows, fsync, grows=durable_s < inf)
         self._compactor = Compactor(root, lock, lambda part: self._shards.tail_of(part), say)
         self._shards = ShardWriter(root, settings, lock, say, observe, self._compactor.consider, read_clock_s)

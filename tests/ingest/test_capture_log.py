@@ -8,7 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from core.run_record import Stage
 from ingest import capture_log
 from ingest.capture_log import CaptureLog, log_samples
 from ingest.reception import Sample
@@ -52,3 +54,31 @@ def test_samples_are_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for _ in range(2):
         log_samples([feed])
     assert [line["why"] for line in lines_of(tmp_path)] == ["no JSON"]
+
+
+def test_samples_wait_for_a_disk_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(capture_log, "LOGS", tmp_path / "file" / "logs")
+    feed: Any = SimpleNamespace(counts=SimpleNamespace(samples=[Sample(1, "wss://x", "no JSON", "{")]))
+    log_samples([feed])
+    monkeypatch.setattr(capture_log, "LOGS", tmp_path / "logs")
+    log_samples([feed])
+    assert [line["why"] for line in lines_of(tmp_path / "logs")] == ["no JSON"]
+
+
+class FullDisk:
+    """Standard output into a file on a disk that is full."""
+
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+    def flush(self) -> None:
+        raise OSError(28, "No space left on device")
+
+
+def test_output_that_takes_nothing_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("sys.stderr", FullDisk())
+    CaptureLog(tmp_path / "file").write("one")
+    record: Any = SimpleNamespace(console=Console(file=FullDisk()))  # type: ignore[arg-type]
+    Stage("capture", record).note("a line")

@@ -230,6 +230,22 @@ def test_what_the_thread_died_of_surfaces(tmp_path: Path) -> None:
         writer.tick()
 
 
+def test_a_message_that_cannot_be_told_ends_nothing(tmp_path: Path) -> None:
+    def say(text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    writer = TableWriter(tmp_path, durable_s=1.0, say=say)
+    folder = tmp_path / part().path
+    folder.parent.mkdir(parents=True)
+    folder.write_text("where the partition should be")
+    writer.add("binance_um", [quote(1)])
+    writer.flush()
+    assert writer.trouble
+    folder.unlink()
+    writer.close()
+    assert read(tmp_path, part())["recv_ns"].to_list() == [1]
+
+
 def test_rows_that_no_disk_took_are_an_error_in_the_end(tmp_path: Path) -> None:
     root = tmp_path / "data"
     root.write_bytes(b"a file where the folder should be")
