@@ -1,18 +1,18 @@
 """Gaps of frames that did not decode: told at once, and then in one piece for as long as a stream stays broken.
 
 The first bad frame of a stream is a gap of its own. Those that follow within a second of each other are held and told
-together, at the latest after a minute, so that a storm of a million bad frames leaves a handful of rows.
+together, at the latest after a second: a storm leaves a row of each stream in a second, and a crash no more untold.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from core.units import NS_PER_MINUTE, NS_PER_S
+from core.units import NS_PER_S
 from ingest.events import Event, Gap
 
 _ADJACENT_NS: Final = NS_PER_S
-_LONGEST_NS: Final = NS_PER_MINUTE
+_LONGEST_NS: Final = NS_PER_S
 
 
 @dataclass

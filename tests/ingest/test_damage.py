@@ -24,23 +24,26 @@ def test_a_single_bad_frame_is_told_at_once_and_once() -> None:
 def test_those_that_follow_are_told_in_one_piece_when_it_is_over() -> None:
     damage = Damage()
     damage.note([gap(0)])
-    for number in range(1, 1_001):
+    for number in range(1, 501):
         assert damage.note([gap(number * NS_PER_MS)]) == []
         assert damage.settle(number * NS_PER_MS) == []
-    over_ns = 1_000 * NS_PER_MS + NS_PER_S + 1
+    over_ns = 500 * NS_PER_MS + NS_PER_S + 1
     assert damage.settle(over_ns) == [
-        Gap("X", "trades", 0, over_ns, "1000 more: a frame did not decode", False),
+        Gap("X", "trades", 0, over_ns, "500 more: a frame did not decode", False),
     ]
     assert damage.settle(over_ns + 1) == []
 
 
-def test_a_long_storm_is_told_each_minute() -> None:
+def test_a_long_storm_is_told_each_second() -> None:
+    """What is held longer would be missing without a word after a crash."""
     damage = Damage()
     told: list = []
     for number in range(181 * 10):
-        told += damage.note([gap(number * 100 * NS_PER_MS)])
-        told += damage.settle(number * 100 * NS_PER_MS)
-    assert len(told) == 4
+        now_ns = number * 100 * NS_PER_MS
+        told += damage.note([gap(now_ns)])
+        told += damage.settle(now_ns)
+        assert now_ns - told[-1].to_ns <= NS_PER_S
+    assert len(told) <= 182
     assert [after.from_ns for after in told[2:]] == [before.to_ns for before in told[1:-1]]
 
 
