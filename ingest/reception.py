@@ -82,6 +82,7 @@ class Reception:
         self._stretches = self._damage.stretches
         self._steps_seen = clock.step_count
         self._before_ns = 0
+        self._repeats = 0
         self._unsure_ns: dict[str, int] = {}
 
     def release_to(self, deliver: Pass) -> None:
@@ -106,6 +107,8 @@ class Reception:
         heard_ns = self.heard_ns
         for event in events:
             heard_ns[event.symbol, type(event)] = recv_ns
+        if not events:
+            self._hear_repeat(message, recv_ns)
         self.deliver(recv_ns, events)
 
     def take_stamped(self, message: bytes) -> None:
@@ -155,7 +158,10 @@ class Reception:
         gaps: list[Event] = []
         for (symbol, table), from_ns in since_ns.items():
             if table == TRADES.name and self.decoder.refills and (symbol, Trade) in self.heard_ns:
-                self._unsure_ns[symbol] = from_ns
+                unsure_ns = self._unsure_ns.get(symbol, from_ns)
+                if self.heard_ns[symbol, Trade] > unsure_ns:  # what was lost before then is known
+                    unsure_ns = from_ns
+                self._unsure_ns[symbol] = min(unsure_ns, from_ns)
             else:
                 gaps.append(Gap(symbol, table, from_ns, until_ns or self.now_ns, reason, False))
         self.tell(gaps)
@@ -182,6 +188,15 @@ class Reception:
         if self._stretches and (over := self._damage.settle(recv_ns)):
             events = [*over, *events]
         return events
+
+    def _hear_repeat(self, frame: bytes, recv_ns: int) -> None:
+        """A stream that repeats itself is no row and yet not silent: Bybit sends a quiet orderbook.1 each 3 s."""
+        repeats = self.decoder.repeated.total()
+        if repeats == self._repeats:
+            return
+        self._repeats = repeats
+        for gap in self.decoder.gap_of(frame, recv_ns, ""):
+            self.heard_ns[gap.symbol, KIND_OF[gap.stream]] = recv_ns
 
     def _take_rest(self, url: str, body: bytes, recv_ns: int) -> list[Event]:
         """A REST answer, asked for or recorded. One that does not decode is counted and sampled: nothing is lost."""

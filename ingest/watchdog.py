@@ -11,6 +11,7 @@ from ingest.reception import KIND_OF
 from ingest.transport import Interrupted, Socket
 
 _LONGEST_PATIENCE_S: Final = 3_600.0
+_CALM_NS: Final = 3_600 * NS_PER_S
 
 
 class Silent(NamedTuple):
@@ -33,11 +34,14 @@ class Silence:
     """Watches streams by when they were last heard, (symbol, kind of event) -> receive time.
 
     Patience doubles each time that a stream was silent for too long: an illiquid symbol may be silent for 43 s, and
-    must not cost a connection each time.
+    must not cost a connection each time. A stream that then comes for an hour gets half of it, down to what it had.
     """
 
     def __init__(self, patience_s: Mapping[tuple[str, str], float], heard_ns: Mapping[tuple[str, type], int]) -> None:
+        self._first_s = patience_s
         self._patience_s = dict(patience_s)
+        self._found_ns: dict[tuple[str, str], int] = {}
+        """When the patience with a stream last changed."""
         self._heard_ns = heard_ns
         self._asked_ns = 0
 
@@ -47,15 +51,21 @@ class Silence:
 
     def overdue(self, now_ns: int) -> list[Silent]:
         """The streams that are silent for too long. Each gets twice the patience from now on."""
-        found = []
+        found, calm = [], list[tuple[str, str]]()
         for (symbol, table), patience_s in self._patience_s.items():
             heard_ns = self._heard_ns.get((symbol, KIND_OF[table]), 0)
+            if (symbol, table) in self._found_ns and heard_ns - self._found_ns[symbol, table] > _CALM_NS:
+                calm.append((symbol, table))
             if now_ns - max(heard_ns, self._asked_ns) > patience_s * NS_PER_S:
                 since_ns = max(heard_ns, self._asked_ns)
                 found.append(Silent(symbol, table, since_ns, patience_s, never=not heard_ns))
+        for stream in calm:
+            self._patience_s[stream] = max(self._first_s[stream], self._patience_s[stream] / 2)
+            self._found_ns[stream] = now_ns
         for silent in found:
             doubled_s = min(2 * silent.patience_s, max(silent.patience_s, _LONGEST_PATIENCE_S))
             self._patience_s[silent.symbol, silent.table] = doubled_s
+            self._found_ns[silent.symbol, silent.table] = now_ns
         return found
 
     def lost_with(self, silent: Sequence[Silent], now_ns: int) -> dict[tuple[str, str], int]:

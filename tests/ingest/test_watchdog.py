@@ -44,6 +44,20 @@ def test_patience_does_not_grow_for_ever() -> None:
     assert names(last) == [("top_of_book", 3_600.0)]
 
 
+def test_patience_falls_back_hour_by_hour_while_the_stream_comes() -> None:
+    heard_ns: dict = {}
+    silence = Silence({QUOTES: 10.0}, heard_ns)
+    for now_s in (11, 32, 73):  # 10 s, 20 s and 40 s of it pass
+        (silent,) = silence.overdue(now_s * NS_PER_S)
+        silence.restart(now_s * NS_PER_S)
+    assert silent.patience_s == 40.0
+    for now_s in range(74, 5 * 3_600, 30):
+        heard_ns["BTCUSDT", Quote] = now_s * NS_PER_S
+        assert silence.overdue(now_s * NS_PER_S) == []
+    assert silence.overdue((now_s + 9) * NS_PER_S) == []
+    assert names(silence.overdue((now_s + 11) * NS_PER_S)) == [("top_of_book", 10.0)]
+
+
 def test_a_stream_that_never_came_is_told_with_the_likely_cause() -> None:
     silence = Silence({QUOTES: 10.0, TRADES: 10.0}, {("BTCUSDT", Trade): 1})
     silence.restart(NS_PER_S)
