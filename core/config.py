@@ -4,20 +4,33 @@ Layers, later ones win: defaults, the named profile, `pipeline.toml` (or `--conf
 command line's own options. Unknown keys and bad values are ConfigErrors that hold the path of the key.
 """
 
-import difflib
 import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, time
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
+from core.config_errors import explain, near_to
 from core.errors import ConfigError
 from core.polling import Collector, Provider
+from core.setting_types import (
+    ArchiveUrl,
+    BarClock,
+    CoinMWsUrl,
+    Day,
+    Duration,
+    ExactInstant,
+    Instant,
+    PollDuration,
+    RestUrl,
+    SpotWsUrl,
+    WsUrl,
+)
 from core.store import hash_of
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -42,16 +55,6 @@ Interval = Literal[
 Family = Literal["hgb", "lightgbm", "catboost"]
 StreamKind = Literal["quotes", "trades", "depth", "partial", "marks", "liquidations", "klines"]
 RestFault = Literal[403, 418, 429, 451, 500, 503, "timeout", "cut", "garbled"]
-Duration = Annotated[str, Meta(pattern=r"^[1-9]\d*(ms|s|m|h|d)$")]
-BarClock = Annotated[
-    str,
-    Meta(
-        pattern=r"^(time_[1-9]\d*(ms|s|m|h|d)|(renko|range|(volume|dollar|tick)(_imbalance|_run)?)_(?!0+(\.0+)?$)\d+(\.\d+)?)$"
-    ),
-]
-Day = Annotated[str, Meta(pattern=r"^(\d{4}-\d\d-\d\d)?$")]
-Instant = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
-ExactInstant = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z$")]  # down to a nanosecond
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,14 +64,14 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Hosts(Section, frozen=True):
     """Base URLs. The simulated exchange and the replay server put their own in their place."""
 
-    binance_um_ws: str = "wss://fstream.binance.com"
-    binance_um_rest: str = "https://fapi.binance.com"
-    binance_cm_ws: str = "wss://dstream.binance.com"
-    binance_cm_rest: str = "https://dapi.binance.com"
-    binance_ws: str = "wss://stream.binance.com:9443"
-    binance_rest: str = "https://api.binance.com"
-    bybit_ws: str = "wss://stream.bybit.com"
-    bybit_rest: str = "https://api.bybit.com"
+    binance_um_ws: WsUrl = "wss://fstream.binance.com"
+    binance_um_rest: RestUrl = "https://fapi.binance.com"
+    binance_cm_ws: CoinMWsUrl = "wss://dstream.binance.com"
+    binance_cm_rest: RestUrl = "https://dapi.binance.com"
+    binance_ws: SpotWsUrl = "wss://stream.binance.com:9443"
+    binance_rest: RestUrl = "https://api.binance.com"
+    bybit_ws: WsUrl = "wss://stream.bybit.com"
+    bybit_rest: RestUrl = "https://api.bybit.com"
 
 
 class Capture(Section, frozen=True):
@@ -117,10 +120,10 @@ class Sim(Section, frozen=True):
 class ArchiveHosts(Section, frozen=True):
     """Where archives are downloaded from (exchange_protocols section E)."""
 
-    binance: str = "https://data.binance.vision"
-    bybit: str = "https://public.bybit.com"
-    bybit_books: str = "https://quote-saver.bycsi.com"
-    tardis: str = "https://datasets.tardis.dev"
+    binance: ArchiveUrl = "https://data.binance.vision"
+    bybit: ArchiveUrl = "https://public.bybit.com"
+    bybit_books: ArchiveUrl = "https://quote-saver.bycsi.com"
+    tardis: ArchiveUrl = "https://datasets.tardis.dev"
 
 
 class Backfill(Section, frozen=True):
@@ -137,7 +140,7 @@ class Backfill(Section, frozen=True):
 
 
 class Poll(Section, frozen=True):
-    duration: Annotated[str, Meta(pattern=r"^(once|forever|[1-9]\d*(s|m|h|d))$")] = "once"  # what cron needs
+    duration: PollDuration = "once"  # what cron needs
     only: tuple[str, ...] = ()  # names of collectors; empty: all whose symbols are there
     history_days: Annotated[float, Meta(ge=0, le=3_660)] = 30.0  # Binance keeps its positioning series no longer
     assumed_lag_s: Annotated[float, Meta(ge=0, le=86_400)] = 60.0  # of values fetched long after they were new
@@ -322,7 +325,7 @@ def load(
     try:
         config = msgspec.convert(tree, Config, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"configuration: {_explain(str(error), tree)}") from error
+        raise ConfigError(explain(str(error), tree, Config)) from error
     for value, path in _leaves(msgspec.to_builtins(config), "$"):
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"configuration: expected a finite number, was {value} - at `{path}`")
@@ -383,59 +386,6 @@ def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
             _merge(into[key], value)
         else:
             into[key] = value
-
-
-def _explain(message: str, tree: Mapping[str, Any]) -> str:
-    """msgspec's message with the key that it writes as `[...]`, and with the known key nearest to an unknown one."""
-    for section, kind in _NAMED.items():
-        if f"$.{section}[...]" in message and (key := _wrong_key(_at(tree, section), kind)):
-            message = message.replace(f"{section}[...]", f"{section}.{key}")
-    unknown = re.search(r"unknown field `(.+?)`(?: - at `(.+)`)?$", message)
-    if unknown is None:
-        return message
-    known = [field.encode_name for field in msgspec.structs.fields(_section_at(unknown[2] or "$"))]
-    near = difflib.get_close_matches(unknown[1], known, 1)
-    return f"{message}: did you mean `{near[0]}`?" if near else f"{message}: known are {', '.join(known)}"
-
-
-_NAMED: Final[dict[str, Any]] = {
-    "fees": Fee,
-    "features.mine": str,
-    "poll.providers": Provider,
-    "poll.collectors": Collector,
-}
-"""Tables whose keys the user chooses: msgspec writes `[...]` for them."""
-
-
-def _at(tree: Any, path: str) -> Any:
-    for name in path.split("."):
-        tree = tree.get(name) if isinstance(tree, Mapping) else None
-    return tree
-
-
-def _wrong_key(table: Any, kind: type) -> str:
-    """The first key whose value is not of its kind, empty if there is none."""
-    for key, value in table.items() if isinstance(table, Mapping) else ():
-        try:
-            msgspec.convert(value, kind, strict=False)
-        except msgspec.ValidationError:
-            return str(key)
-    return ""
-
-
-def _section_at(path: str) -> type[msgspec.Struct]:
-    """The struct that a path like `$.capture.hosts`, `$.fees.binance` or `$.poll.collectors.mine.series[0]` names."""
-    section: type[msgspec.Struct] = Config
-    for name in path.split(".")[1:]:
-        fields = {field.name: field.type for field in msgspec.structs.fields(section)}
-        section = _struct_in(fields[name.partition("[")[0]]) if name.partition("[")[0] in fields else section
-    return section
-
-
-def _struct_in(kind: Any) -> type[msgspec.Struct]:
-    """The struct of a field whose type is one, or a table, a list or an option of them."""
-    inner = [kind, *(part for one in get_args(kind) for part in (one, *get_args(one)))]
-    return next(one for one in inner if isinstance(one, type) and issubclass(one, msgspec.Struct))
 
 
 def _leaves(tree: Any, path: str) -> Iterator[tuple[Any, str]]:
@@ -499,7 +449,6 @@ def _check_symbols(config: Config) -> None:
             example = "venue:SYMBOL, the symbol in upper case, as in binance_um:BTCUSDT"
             raise ConfigError(f"symbols: each is {example}, was {name!r} - at `$.symbols`")
         if venue not in config.fees:
-            known = ", ".join(config.fees)
-            raise ConfigError(
-                f"symbols: no fees for venue {venue!r} (known: {known}): set fees.{venue} - at `$.symbols`"
-            )
+            known = f": known are {', '.join(config.fees)}; set fees.{venue} for the rows of another venue"
+            why = f"unknown venue {venue!r} in {name!r}{near_to(venue, config.fees) or known}"
+            raise ConfigError(f"symbols: {why} - at `$.symbols`")

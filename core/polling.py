@@ -4,17 +4,30 @@ The built-in declarations stand in `ingest/collectors.toml`; a user's own have t
 and `[poll.collectors]` of the configuration. What cannot be said by a type is checked by `ingest/collectors.py`.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
-Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
-SeriesName = Annotated[str, Meta(pattern=r"^[a-z0-9_{}]{1,60}$")]
-PollInterval = Annotated[str, Meta(pattern=r"^[1-9]\d*(m|h|d)$")]
-Delay = Annotated[str, Meta(pattern=r"^(0s|[1-9]\d*(s|m|h))$")]
-Path = Annotated[str, Meta(pattern=r"^/")]
-Symbol = Annotated[str, Meta(pattern=r"^[\w-]{1,40}$")]
+_NAME: Final = "a name in lower case such as my_provider"
+Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,39}$", description=_NAME)]
+SeriesName = Annotated[
+    str,
+    Meta(pattern=r"^[a-z0-9_{}]{1,60}$", description="a name in lower case such as oi_{asset}, at most 60 characters"),
+]
+PollInterval = Annotated[str, Meta(pattern=r"^[1-9]\d*(m|h|d)$", description="a length of time such as 5m, 8h or 1d")]
+Delay = Annotated[str, Meta(pattern=r"^(0s|[1-9]\d*(s|m|h))$", description="a length of time such as 0s, 20s or 5m")]
+Path = Annotated[str, Meta(pattern=r"^/", description="a path that begins with /")]
+Symbol = Annotated[
+    str, Meta(pattern=r"^[\w-]{1,40}$", description="a symbol such as BTCUSDT or ALL, at most 40 characters")
+]
+Resolution = Annotated[
+    str,
+    Meta(
+        pattern=r"^(settlement|[1-9]\d*(m|h|d))$",
+        description="the distance of two values such as 5m, 8h or 1d, or `settlement`",
+    ),
+]
 
 
 class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,7 +37,13 @@ class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Provider(Declaration, frozen=True):
     """Who answers, how often it may be asked, and how it says no with HTTP 200."""
 
-    host: Annotated[str, Meta(min_length=1)]
+    host: Annotated[
+        str,
+        Meta(
+            pattern=r"^(https?://[^\s/]+(/\S*)?|(binance(_um|_cm)?|bybit)_rest)$",
+            description="must begin with http:// or https://, or be a name in capture.hosts such as binance_um_rest",
+        ),
+    ]
     """A base URL, or the name of one in `capture.hosts`."""
     requests: Annotated[int, Meta(ge=1)] = 30  # modest, as the limits of an unknown provider are unknown
     per_s: Annotated[float, Meta(gt=0, le=86_400)] = 60.0
@@ -89,8 +108,8 @@ class Collector(Declaration, frozen=True):
     path: Path
     series: Annotated[tuple[Series, ...], Meta(min_length=1)]
     time: Annotated[str, Meta(min_length=1)]
-    resolution: Annotated[str, Meta(pattern=r"^(settlement|[1-9]\d*(m|h|d))$")]
-    exchange: Annotated[str, Meta(pattern=r"^[a-z0-9_]{0,40}$")] = ""
+    resolution: Resolution
+    exchange: Annotated[str, Meta(pattern=r"^[a-z0-9_]{0,40}$", description=_NAME)] = ""
     """The venue of the partition; empty: the provider. Its symbols in the configuration's `symbols` are asked for."""
     symbols: tuple[Symbol, ...] = ()
     """Own symbols in their place, for what is not of one contract: `["ALL"]`."""

@@ -1,11 +1,14 @@
 """The configuration: layers, overrides, and errors that hold the path of the wrong key."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from core.config import PROFILES, REGULAR_FEES, Config, hash_config, load
+from core.config import PROFILES, REGULAR_FEES, Config, Hosts, hash_config, load
 from core.errors import ConfigError
+from core.servers import local_hosts
 
 
 def test_defaults_are_those_of_the_tree(tmp_path: Path) -> None:
@@ -86,6 +89,72 @@ def test_a_wrong_key_or_value_is_an_error_with_its_path(pair: str, path: str, tm
     assert path in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ("source=lve", "source: one of sim, replay, archive, live, was 'lve': did you mean `live`? - at `$.source`"),
+        ("capture.depth=50ms", "one of off, 100ms, 250ms, 500ms, 1000ms, was '50ms': did you mean `500ms`?"),
+        ("capture.partial_depth=7", "capture.partial_depth: one of 0, 5, 10, 20, was 7 - at"),
+        ('capture.klines=["7m"]', "capture.klines[0]: one of 1s, 1m, 3m"),
+        ("capture.klines=1m", "capture.klines: a list such as ['1m'], was '1m' - at"),
+        (
+            "export_events.start=2026-11-22",
+            "such as 2026-11-22T09:00:00Z or 2026-11-22T09:00:00.250Z, was '2026-11-22'",
+        ),
+        ("poll.duration=5x", "poll.duration: once, forever, or a length of time such as 90m or 7d, was '5x'"),
+        ("bars=tme_5s", "bars: a clock and its size such as time_200ms, volume_5"),
+        ("backfill.from=20260101", 'backfill.from: a UTC day such as "2026-11-22", or empty, was 20260101'),
+        ("faults.rest=500ms", "faults.rest: one of 403, 418"),
+        ("faults.drop.quote=0.1", "faults.drop: one of quotes, trades"),
+        ("poll.providers.mine.host=example.org", "poll.providers.mine.host: must begin with http:// or https://, or"),
+        (
+            "symbols=binanceum:BTCUSDT",
+            "symbols: unknown venue 'binanceum' in 'binanceum:BTCUSDT': did you mean `binance_um`?",
+        ),
+        ("symbols=kraken:BTCUSDT", "known are binance, binance_um"),
+        ("seed=x", "seed: expected `int`, got `str`, was 'x' - at `$.seed`"),
+    ],
+)
+def test_a_wrong_value_is_told_with_what_is_permitted(pair: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(pairs=[pair], root=tmp_path)
+    assert message in str(caught.value)
+    assert "regex" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("capture.hosts.bybit_ws", "localhost:1"),
+        ("capture.hosts.bybit_ws", "http://localhost:1"),
+        ("capture.hosts.bybit_ws", "ws://localhost:70000"),
+        ("capture.hosts.bybit_ws", "ws://localhost:1/"),
+        ("capture.hosts.binance_ws", "ws://192.0.2.1:9000"),
+        ("capture.hosts.binance_cm_ws", "wss://fstream.binance.com"),
+        ("capture.hosts.bybit_rest", "ws://localhost:1"),
+        ("backfill.hosts.binance", "data.binance.vision"),
+        ("backfill.hosts.tardis", "ftp://datasets.tardis.dev"),
+        ("poll.providers.mine.host", "wss://example.org"),
+        ("poll.providers.mine.host", "binance_um_ws"),
+    ],
+)
+def test_a_host_without_its_scheme_is_refused_at_once(key: str, value: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="must begin with ") as caught:
+        load(pairs=[f"{key}={value}"], root=tmp_path)
+    assert str(caught.value).startswith(f"{key}: ")
+    assert str(caught.value).endswith(f"was {value!r} - at `$.{key}`")
+
+
+def test_hosts_of_ones_own_are_taken(tmp_path: Path) -> None:
+    """Local servers, mirrors, and every REST host as that of a poll's provider."""
+    local = [f"capture.hosts.{name}={url}" for name, url in msgspec.structs.asdict(local_hosts("[::1]:65535")).items()]
+    mirror = "backfill.hosts.binance=https://mirror.example.org/binance"
+    assert load(pairs=[*local, mirror], root=tmp_path).capture.hosts == local_hosts("[::1]:65535")
+    for name in Hosts.__struct_fields__:
+        if name.endswith("_rest"):
+            load(pairs=[f"poll.providers.mine.host={name}"], root=tmp_path)
+
+
 @pytest.mark.parametrize("pair", ["sim.hours", "=2", "sim..hours=2", ""])
 def test_a_pair_must_read_key_equals_value(pair: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--set takes key=value"):
@@ -114,3 +183,28 @@ def test_the_hash_ignores_where_and_how_fast_but_not_what(tmp_path: Path) -> Non
     plain = hash_config(load(root=tmp_path))
     assert plain == hash_config(load(pairs=["sim.speed=3"], options={"data_dir": "elsewhere"}, root=tmp_path))
     assert plain != hash_config(load(pairs=["sim.edge=0"], root=tmp_path))
+
+
+def settings_in(kind: type[msgspec.Struct], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The paths of all settings and sections."""
+    for field in msgspec.structs.fields(kind):
+        path = *above, field.encode_name
+        yield path
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield from settings_in(field.type, path)
+
+
+USERS_OWN = [("fees", "kraken"), ("faults", "drop", "quotes"), ("poll", "providers", "a"), ("poll", "collectors", "a")]
+
+
+@pytest.mark.parametrize("value", ["x", 1, -1.5, True, [], [[]], ["x"], {}, {"a": 1}, {"a": {"b": [1]}}, [{"a": 1}]])
+def test_whatever_stands_at_a_setting_is_taken_or_an_error_with_a_path(value: object, tmp_path: Path) -> None:
+    for path in (*settings_in(Config), *USERS_OWN):
+        tree = value
+        for name in reversed(path):
+            tree = {name: tree}
+        assert isinstance(tree, dict)
+        try:
+            load(options=tree, root=tmp_path)
+        except ConfigError as error:
+            assert f"`$.{path[0]}" in str(error) or "at `$`" in str(error)
