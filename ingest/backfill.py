@@ -89,7 +89,8 @@ def run(cfg: Config, stage: Stage) -> None:
     else:
         for job in stage.track(new, "backfill", total=len(new)):
             work.take(job)
-    write_holes_between(cfg.root, manifest.entries.values())
+    for line in write_holes_between(cfg.root, manifest.entries.values()):
+        stage.say(line)
     report_backfill(cfg.root, work.result, manifest.entries.values(), stage)
     _finish(cfg, work)
 

@@ -86,7 +86,8 @@ def calendar_of(root: Path, part: Partition) -> Calendar | None:
     """Rows per minute of a partition, read an hour at a time if they are many; None where it has none."""
     begin_ns, end_ns = part.starts_ns, part.starts_ns + NS_PER_DAY
     step_ns = NS_PER_HOUR if stored_rows(root, part) > SLICE_ROWS else NS_PER_DAY
-    pieces, times_ns, intervals = [], [], DelayHistogram()
+    pieces, intervals = [], DelayHistogram()
+    times_ns: list[int] = []
     for from_ns in range(begin_ns, end_ns, step_ns):
         recv_ns = read_between(root, part, ["recv_ns"], from_ns, from_ns + step_ns)["recv_ns"].to_numpy()
         if recv_ns.size:
@@ -104,7 +105,8 @@ def calendar_of(root: Path, part: Partition) -> Calendar | None:
 def _intervals_ns(recv_ns: Ints) -> Floats:
     """Between bursts: what comes within one tenth of a second counts once, or a burst would be the typical case."""
     starts = recv_ns[np.diff(recv_ns // _BURST_NS, prepend=-1) != 0]
-    return np.diff(starts).astype(np.float64)
+    intervals_ns: Floats = np.diff(starts).astype(np.float64)
+    return intervals_ns
 
 
 def _span(calendars: Sequence[Calendar], gaps: pl.DataFrame, day: Interval) -> Interval:

@@ -18,6 +18,7 @@ DUPLICATE: Final = "duplicate"
 OTHER_SYMBOL: Final = "of another symbol"
 OTHER_DAY: Final = "of a day not asked for or filled by another file"
 UNVERIFIED: Final = ".unverified"
+TOLD_BEFORE: Final = "in the day beside it already"
 _SAMPLES_EACH: Final = 3
 _SAMPLE_SIGNS: Final = 200
 

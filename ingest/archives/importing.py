@@ -8,7 +8,7 @@ from typing import Final
 import polars as pl
 
 from core.errors import StageError
-from core.schema import GAPS, SIGNALS, Table
+from core.schema import GAPS, SIGNALS, TRADES, Table
 from core.store import Partition, append, day_start_ns, split_by_date
 from core.units import NS_PER_DAY, NS_PER_MS
 from ingest.archives.choice import Job
@@ -17,12 +17,14 @@ from ingest.archives.formats import (
     DUPLICATE,
     OTHER_DAY,
     OTHER_SYMBOL,
+    TOLD_BEFORE,
     UNSOUND,
     Counts,
     Piece,
     unverified_mark,
 )
 from ingest.archives.manifest import FORMAT_VERSION, Entry, Manifest
+from ingest.archives.seams import clocks_by_day, seams_of, told_before
 from ingest.archives.spool import MOST_ROWS, Spool, hole_rows
 from ingest.archives.withdrawal import withdraw_signals
 from ingest.signals import merge_signals
@@ -118,7 +120,7 @@ class _Writer:
         """Sort and write everything; signals go into their partitions at once, which is repeatable."""
         for (_, symbol), spool in self.spools.items():
             for frame in spool.shards():
-                self._write(spool.table, symbol, frame)
+                self._write(spool.table, symbol, self._without_told(spool.table, symbol, frame))
             holes = self._own_holes(spool)
             if holes.height:
                 self._write(GAPS, symbol, holes)
@@ -126,6 +128,18 @@ class _Writer:
             self._write(GAPS, self.job.file.symbol, pl.concat(self.gaps).sort("from_ns"))
         if self.signals:
             self._merge_signals(pl.concat(self.signals))
+
+    def _without_told(self, table: Table, symbol: str, frame: pl.DataFrame) -> pl.DataFrame:
+        """But for trades around midnight that the day beyond it has too, as another clock cut it."""
+        if table is not TRADES:
+            return frame
+        file, entries = self.job.file, self.manifest.entries
+        same = [each for each in entries.values() if (each.venue, each.symbol) == (file.venue, file.symbol)]
+        own = dict.fromkeys(self.job.days_by_table[table.name], self.job.dataset.day_column)
+        seams = seams_of(clocks_by_day(each for each in same if each.key != file.key) | own)
+        shards = entries[file.key].shards if file.key in entries else ()
+        told = told_before(self.root, file.venue, symbol, seams, frame, shards)
+        return self.counts.keep(frame, ~pl.lit(told), TOLD_BEFORE)
 
     def _own_holes(self, spool: Spool) -> pl.DataFrame:
         """Holes of the ids, but for those made by leaving out a day of this file that another one fills."""
