@@ -86,9 +86,8 @@ def captured(fault: Fault, seconds: float, folder: Path) -> Outcome:
                 crashes = 1
         ledger = venue.ledger
         undecoded = record.report().get("capture", {}).get("undecoded", 0)
-        return Outcome(
-            len(ledger.of(*fault.counted)), accounts(folder, venue.tapes), ledger.rows, undecoded, crashes
-        )  # fmt: skip
+        injected = len(ledger.of(*fault.counted)) or len(fault.settings.get("mute", ())) * len(SYMBOLS)
+        return Outcome(injected, accounts(folder, venue.tapes), ledger.rows, undecoded, crashes)
 
 
 def config_for(venue: Rehearsal, folder: Path, seconds: float) -> Config:
