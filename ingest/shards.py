@@ -125,11 +125,30 @@ class ShardWriter:
             waiting = [growing for growing in self._growing.values() if growing.fresh]
             self._tries += 1
             if waiting:  # another one each time: it may be a single folder that cannot be written to
-                self._write(waiting[self._tries % len(waiting)], probe=True)
+                for growing in self._led_by_gaps(waiting[self._tries % len(waiting)]):
+                    self._write(growing, probe=True)
+
+    def _led_by_gaps(self, growing: _Growing) -> list[_Growing]:
+        """What is to be tried first: where rows were dropped, the `gaps` that tell so, alone.
+
+        Killed in between, a capture must not hide a hole. Once those are on disk, `_yielded` writes the rest.
+        """
+        stream = GAPS.name, growing.part.exchange, growing.part.symbol
+        waiting = [gaps for gaps in self._days.get(stream, ()) if gaps.fresh]
+        if growing.lost and not waiting:  # once only, or there would be a row for each second of an outage
+            self._confess(growing, self.trouble)
+            waiting = [gaps for gaps in self._days[stream] if gaps.fresh]
+        return waiting or [growing]
+
+    def _gaps_first(self) -> list[_Growing]:
+        return sorted(self._growing.values(), key=lambda each: each.table is not GAPS)
 
     def seal_all(self) -> list[Partition]:
         """Write everything; the partitions that rows came to. No rows may follow."""
         for growing in list(self._growing.values()):
+            if growing.lost:
+                self._confess(growing, self.trouble)
+        for growing in self._gaps_first():
             self._write(growing, seal=True, probe=True)
             self._let_go(growing)
         return list(self._growing)
@@ -264,6 +283,7 @@ class ShardWriter:
         for growing in list(self._growing.values()):
             if growing.lost and not self.trouble:
                 self._confess(growing, why)
+        for growing in self._gaps_first():
             self._write(growing)
         if not self.trouble:
             self._told = ""

@@ -254,6 +254,31 @@ def test_rows_beyond_the_bound_are_dropped_oldest_first_and_stand_in_gaps(small_
     assert [read(small_disk, part).height for part in partitions(small_disk, GAPS)] == [2, 1]
 
 
+@pytest.mark.parametrize("ends", [False, True])
+def test_rows_are_not_on_disk_before_the_gap_of_those_dropped_before_them(small_disk: Path, ends: bool) -> None:
+    bench = Bench(small_disk, waiting_rows=1000)
+    bench.take([0])
+    filler = fill(small_disk)
+    for k in range(1, 2000):
+        bench.take([k])
+    for _ in range(5):  # refused again and again: no row in `gaps` each time
+        bench.now_s += 1.0
+        bench.writer.retry()
+    filler.unlink()
+    bench.now_s += 1.0
+    bench.observed.clear()
+    if ends:
+        bench.writer.seal_all()
+    else:
+        bench.writer.retry()
+    assert "stream" in bench.observed[0].columns
+    gaps = pl.concat(each for each in bench.observed if "stream" in each.columns)
+    (kept,) = (each for each in bench.observed if "stream" not in each.columns)
+    assert gaps.height == 1
+    assert gaps["to_ns"][0] < kept["recv_ns"][0]
+    assert bench.writer.waiting == 0
+
+
 def test_a_read_only_disk_is_told_of_and_writing_goes_on_after_it(small_disk: Path) -> None:
     bench = Bench(small_disk)
     bench.take([1])
