@@ -49,7 +49,7 @@ def seams_of(clocks: Mapping[str, str]) -> Iterator[Seam]:
 def told_before(
     root: Path, venue: str, symbol: str, seams: Iterable[Seam], rows: pl.DataFrame, own: Collection[str]
 ) -> pl.Series:
-    """Which of a file's trades the tables have from the day beyond a seam. `own` are the shards that it wrote before."""
+    """Which of a file's trades the tables have from the day beyond a seam. `own` are the shards it wrote before."""
     key = [pl.col("trade_id"), (pl.col("exch_ns") // NS_PER_MS).alias("ms")]
     stored = [
         scan(path).filter(_is_near("recv_ns", midnight_ns)).select(key).collect()

@@ -12,6 +12,8 @@ from ingest.archives.formats import ArchiveFile, Counts, Dataset, Provider
 DAY = "2024-03-29"
 DAY_MS = 1_711_670_400_000
 MS = 1_000_000
+_DAY_LENGTH_MS = 86_400_000
+UM = "data/futures/um/daily"
 
 
 def zipped(path: Path, text: str | bytes) -> Path:
@@ -60,3 +62,18 @@ def agg_trades(ids: Sequence[int], first_ms: int = DAY_MS, step_ms: int = 10, he
         for at, number in enumerate(ids)
     )
     return head + "".join(lines)
+
+
+def agg_day(folder: Path, day: int, ids: range, nested: bool = True) -> Path:
+    """aggTrades of the n-th day after 2024-03-29, spread over it."""
+    name = f"BTCUSDT-aggTrades-2024-03-{29 + day:02d}.zip"
+    text = agg_trades(ids, DAY_MS + day * _DAY_LENGTH_MS, _DAY_LENGTH_MS // max(1, len(ids)))
+    return zipped(folder / UM / "aggTrades" / "BTCUSDT" / name if nested else folder / name, text)
+
+
+def book_day(folder: Path, day: int, count: int = 50) -> Path:
+    header = "update_id,best_bid_price,best_bid_qty,best_ask_price,best_ask_qty,transaction_time,event_time\n"
+    times = (DAY_MS + day * _DAY_LENGTH_MS + at * _DAY_LENGTH_MS // count for at in range(count))
+    lines = (f"{day * count + at},70000.0,1,70000.{1 + at % 9},2,{ms},{ms + 2}\n" for at, ms in enumerate(times))
+    name = f"BTCUSDT-bookTicker-2024-03-{29 + day:02d}.zip"
+    return zipped(folder / UM / "bookTicker" / "BTCUSDT" / name, header + "".join(lines))

@@ -20,6 +20,10 @@ def backfilled(root: Path, *pairs: str) -> tuple[dict[str, Any], str]:
     return run_backfill(config)
 
 
+def from_folder(root: Path, folder: Path, *pairs: str) -> str:
+    return backfilled(root, f"backfill.path={folder}", *pairs)[1]
+
+
 def run_backfill(config: Config) -> tuple[dict[str, Any], str]:
     said = io.StringIO()
     record = run_stages(config, {"backfill": backfill.run}, Console(file=said, width=10_000, highlight=False))

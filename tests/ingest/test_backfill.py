@@ -1,9 +1,8 @@
-"""The backfill stage as a user runs it: from folders, and from a local server that plays the archives."""
+"""The backfill stage as a user runs it, from folders."""
 
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -14,33 +13,11 @@ from core.errors import ConfigError, StageError
 from core.origin import Origin, read_origin, write_origin
 from core.schema import GAPS, KLINES, LIQUIDATIONS, SIGNALS, TOP_OF_BOOK, TRADES
 from core.store import partitions
-from ingest.archives.manifest import Manifest
-from tests.ingest.archive_files import DAY_MS, agg_trades, gzipped, plain, zipped
-from tests.ingest.archive_server import Archive, serving
-from tests.ingest.backfill_runs import backfilled, everything, rows
+from tests.ingest.archive_files import DAY_MS, agg_day, agg_trades, book_day, plain, zipped
+from tests.ingest.backfill_runs import backfilled, everything, from_folder, rows
 
 BTC = "binance_um:BTCUSDT"
 DAY = 86_400_000
-UM = "data/futures/um/daily"
-
-
-def agg_day(folder: Path, day: int, ids: range, nested: bool = True) -> Path:
-    """aggTrades of the n-th day after 2024-03-29, spread over it."""
-    name = f"BTCUSDT-aggTrades-2024-03-{29 + day:02d}.zip"
-    text = agg_trades(ids, DAY_MS + day * DAY, DAY // max(1, len(ids)))
-    return zipped(folder / UM / "aggTrades" / "BTCUSDT" / name if nested else folder / name, text)
-
-
-def book_day(folder: Path, day: int, count: int = 50) -> Path:
-    header = "update_id,best_bid_price,best_bid_qty,best_ask_price,best_ask_qty,transaction_time,event_time\n"
-    times = (DAY_MS + day * DAY + at * DAY // count for at in range(count))
-    lines = (f"{day * count + at},70000.0,1,70000.{1 + at % 9},2,{ms},{ms + 2}\n" for at, ms in enumerate(times))
-    name = f"BTCUSDT-bookTicker-2024-03-{29 + day:02d}.zip"
-    return zipped(folder / UM / "bookTicker" / "BTCUSDT" / name, header + "".join(lines))
-
-
-def from_folder(root: Path, folder: Path, *pairs: str) -> str:
-    return backfilled(root, f"backfill.path={folder}", *pairs)[1]
 
 
 def test_a_mirrored_folder_needs_no_words(tmp_path: Path) -> None:
@@ -286,105 +263,6 @@ def test_settings_that_cannot_work_are_refused(tmp_path: Path, pairs: list[str],
 def test_a_path_that_does_not_exist_is_told(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="does not exist"):
         from_folder(tmp_path / "data", tmp_path / "nowhere")
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Iterator[Archive]:
-    with serving(tmp_path / "server") as running:
-        yield running
-
-
-def downloaded(archive: Archive, root: Path, *pairs: str) -> str:
-    names = ("binance", "bybit", "bybit_books", "tardis")
-    hosts = [f"backfill.hosts.{name}={archive.url}" for name in names]
-    return backfilled(root, *hosts, "backfill.from=2024-03-29", "backfill.to=2024-03-31", *pairs)[1]
-
-
-def test_a_range_of_days_is_downloaded_and_imported(archive: Archive, tmp_path: Path) -> None:
-    root = tmp_path / "data"
-    for day in (0, 1):
-        agg_day(archive.folder, day, range(50 * day + 1, 50 * day + 51))
-    book_day(archive.folder, 0)
-    first = f"{UM}/aggTrades/BTCUSDT/BTCUSDT-aggTrades-2024-03-29.zip"
-    archive.faults[first] = ["cut 700", 429]
-    funding = archive.folder / "data/futures/um/monthly/fundingRate/BTCUSDT/BTCUSDT-fundingRate-2024-03.zip"
-    zipped(funding, f"{DAY_MS},8,0.0001\n{DAY_MS - 20 * DAY},8,0.0002\n")
-    said = downloaded(archive, root, f"symbols={BTC}")
-    assert rows(root, TRADES, BTC)["trade_id"].to_list() == [str(number) for number in range(1, 101)]
-    assert rows(root, TOP_OF_BOOK, BTC).height == 50
-    assert rows(root, SIGNALS, BTC)["value"].to_list() == [0.0001]
-    assert f"{BTC} aggTrades: the archive has no file of 2024-03-31" in said
-    assert f"{BTC} bookTicker: the archive has no file of 2024-03-30, 2024-03-31" in said
-    archive.asked.clear()
-    downloaded(archive, root, f"symbols={BTC}")
-    assert not any(first in path for path, _ in archive.asked)
-
-
-def test_a_wrong_checksum_is_told_and_the_next_run_tries_again(archive: Archive, tmp_path: Path) -> None:
-    agg_day(archive.folder, 0, range(1, 51))
-    published = archive.folder / f"{UM}/aggTrades/BTCUSDT/BTCUSDT-aggTrades-2024-03-29.zip.CHECKSUM"
-    published.write_text("0" * 64)
-    pairs = [f"symbols={BTC}", 'backfill.datasets=["aggTrades"]']
-    with pytest.raises(StageError, match="CHECKSUM"):
-        downloaded(archive, tmp_path / "data", *pairs)
-    assert not rows(tmp_path / "data", TRADES, BTC).height
-    published.unlink()
-    downloaded(archive, tmp_path / "data", *pairs)
-    assert rows(tmp_path / "data", TRADES, BTC).height == 50
-
-
-def test_a_download_without_a_checksum_is_told_and_recorded(archive: Archive, tmp_path: Path) -> None:
-    path = f"{UM}/aggTrades/BTCUSDT/{agg_day(archive.folder, 0, range(1, 51)).name}"
-    archive.faults[f"{path}.CHECKSUM"] = [404] * 9
-    pairs = [f"symbols={BTC}", 'backfill.datasets=["aggTrades"]']
-    assert "UNVERIFIED BTCUSDT-aggTrades-2024-03-29.zip" in downloaded(archive, tmp_path / "data", *pairs)
-    (entry,) = Manifest(tmp_path / "data").entries.values()
-    assert entry.unverified
-    assert "UNVERIFIED" in from_folder(tmp_path / "again", tmp_path / "data" / "archives", f"symbols={BTC}")
-
-
-def test_downloads_need_not_be_kept(archive: Archive, tmp_path: Path) -> None:
-    agg_day(archive.folder, 0, range(1, 51))
-    pairs = [f"symbols={BTC}", 'backfill.datasets=["aggTrades"]', "backfill.keep_files=false"]
-    downloaded(archive, tmp_path / "data", *pairs)
-    assert not list((tmp_path / "data" / "archives").rglob("*.zip"))
-    archive.asked.clear()
-    downloaded(archive, tmp_path / "data", *pairs)
-    assert not any("2024-03-29" in path for path, _ in archive.asked)
-
-
-def test_bybit_serves_trades_and_books_from_two_hosts(archive: Archive, tmp_path: Path) -> None:
-    text = "timestamp,symbol,side,size,price,tickDirection,trdMatchID,grossValue,homeNotional,foreignNotional\n"
-    text += (
-        f"{DAY_MS / 1000 + 1:.4f},BTCUSDT,Buy,1,70000,x,b,1,1,1\n{DAY_MS / 1000:.4f},BTCUSDT,Buy,1,70000,x,a,1,1,1\n"
-    )
-    gzipped(archive.folder / "trading/BTCUSDT/BTCUSDT2024-03-29.csv.gz", text)
-    said = downloaded(archive, tmp_path / "data", "symbols=bybit:BTCUSDT")
-    assert rows(tmp_path / "data", TRADES, "bybit:BTCUSDT")["trade_id"].to_list() == ["a", "b"]
-    assert ("orderbook/linear/BTCUSDT/2024-03-29_BTCUSDT_ob500.data.zip", "") in archive.asked
-    assert "bybit:BTCUSDT orderbook: the archive has no file of 2024-03-29" in said
-
-
-def test_tardis_takes_the_key_from_the_environment(
-    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    archive.key = "secret"
-    head = "exchange,symbol,timestamp,local_timestamp,id,side,price,amount\n"
-    line = f"binance-futures,BTCUSDT,{DAY_MS}000,{DAY_MS}500,1,buy,70000,1\n"
-    gzipped(archive.folder / "v1/binance-futures/trades/2024/03/29/BTCUSDT.csv.gz", head + line)
-    pairs = [f"symbols={BTC}", "backfill.provider=tardis", 'backfill.datasets=["trades"]']
-    monkeypatch.delenv("TARDIS_API_KEY", raising=False)
-    with pytest.raises(StageError, match="TARDIS_API_KEY"):
-        downloaded(archive, tmp_path / "data", *pairs)
-    monkeypatch.setenv("TARDIS_API_KEY", "secret")
-    said = downloaded(archive, tmp_path / "data", *pairs)
-    assert rows(tmp_path / "data", TRADES, BTC)["recv_assumed"].to_list() == [False]
-    assert "secret" not in said
-
-
-def test_an_archive_without_any_of_the_files_ends_with_what_is_missing(archive: Archive, tmp_path: Path) -> None:
-    with pytest.raises(StageError, match="has none of the files"):
-        downloaded(archive, tmp_path / "data", f"symbols={BTC}")
 
 
 def test_with_source_archive_the_pipeline_goes_from_files_to_bars(tmp_path: Path) -> None:
