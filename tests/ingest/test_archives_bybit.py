@@ -97,7 +97,8 @@ def test_an_update_that_does_not_follow_is_a_gap(tmp_path: Path) -> None:
     tables, _ = converted(BOOK, archive_file(path, "bybit", "orderbook", "bybit:BTCUSDT"))
     gaps = tables["gaps"].filter(pl.col("stream") == "book_deltas")
     assert gaps.select("from_ns", "to_ns", "mended").rows() == [
-        ((START_MS + 6_000) * MS, (START_MS + 7_000) * MS, True)
+        ((START_MS + 6_000) * MS, (START_MS + 6_100) * MS, False),
+        ((START_MS + 6_100) * MS, (START_MS + 7_000) * MS, True),
     ]
 
 
