@@ -31,7 +31,10 @@ async def capture_to_the_end(config: Config, stage: Stage, begin: Callable[[Sequ
     with hosts(config) as where:
         symbols = config.symbols or (() if config.source == "replay" else DEFAULT_SYMBOLS)
         say = partial(stage.say, keep=False)
-        feeds = await make_feeds(config, where, symbols, say=say)
+        writer: TableWriter | None = None
+        feeds = await make_feeds(
+            config, where, symbols, say=say, behind=lambda: writer is not None and writer.is_behind
+        )
         begin(feeds)  # only now: what cannot be served must not cost the tables that are there
         writer = TableWriter(config.root, config.capture.flush_rows, say=say)
         try:

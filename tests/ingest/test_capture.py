@@ -21,6 +21,7 @@ from core.schema import BOOK_DELTAS, TOP_OF_BOOK, TRADES
 from core.store import partitions, read
 from ingest import capture, capture_log
 from ingest.raw import RawReader, RawWriter, raw_files
+from ingest.rows import TableWriter
 from tests.ingest.local_venue import LIVE_URL as URL
 from tests.ingest.local_venue import trade
 
@@ -74,6 +75,14 @@ def test_the_same_recording_is_captured_once_and_another_takes_its_place(tmp_pat
     assert rows(data, TRADES) == 70
     assert not (data / "bars").exists()
     assert (data / "models").exists()
+
+
+def test_a_replay_waits_while_its_rows_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([True, True])
+    monkeypatch.setattr(TableWriter, "is_behind", property(lambda self: next(answers, False)))
+    replay(tmp_path / "data", record(tmp_path / "one", 5_000))
+    assert next(answers, None) is None
+    assert rows(tmp_path / "data", TRADES) == 5_000
 
 
 def test_no_model_of_a_market_that_was_replaced_stays_in_use(
