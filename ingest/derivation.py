@@ -7,12 +7,13 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from core.schema import GAPS, LIQUIDATIONS, MARK_PRICES, SIGNALS
+from core.schema import LIQUIDATIONS, MARK_PRICES, SIGNALS
 from core.store import Partition, date_of_ns, read, read_between
 from core.units import NS_PER_DAY, NS_PER_MINUTE
 from ingest.collectors import Target
 from ingest.derived_signals import (
     Ints,
+    has_notional,
     hourly_liquidations,
     liquidations_over_venues,
     notional,
@@ -20,8 +21,9 @@ from ingest.derived_signals import (
     total,
     velocity,
 )
-from ingest.poller import News
 from ingest.signals import ALL, asset_of, days_of, merge_signals, read_signal
+from ingest.stored_books import gaps_between
+from ingest.underived import News
 
 _BEFORE_NS: Final = 10 * NS_PER_DAY
 """How far behind a new value the values lie that it is compared with: one settlement, with an outage between."""
@@ -91,7 +93,7 @@ def derive_liquidations(root: Path, instruments: Iterable[str], lag_ns: int, now
     for instrument in sorted(instruments):
         exchange, _, symbol = instrument.partition(":")
         asset = asset_of(symbol)
-        if _derive_hours(root, found, exchange, symbol, lag_ns, now_ns):
+        if has_notional(exchange) and _derive_hours(root, found, exchange, symbol, lag_ns, now_ns):
             by_asset.setdefault(asset, []).append(instrument)
     for asset, holders in by_asset.items():
         _derive_hours_over_venues(root, found, asset, holders, lag_ns, now_ns)
@@ -137,9 +139,12 @@ def _minutes_covered(root: Path, part: Partition) -> Ints:
     for table in (MARK_PRICES, LIQUIDATIONS):
         times = read_between(root, part.of(table), ["recv_ns"], part.starts_ns, part.starts_ns + NS_PER_DAY)
         minutes |= set((times["recv_ns"].to_numpy() // NS_PER_MINUTE).tolist())
-    for row in read(root, part.of(GAPS)).filter(pl.col("stream") == LIQUIDATIONS.name).iter_rows(named=True):
-        if not row["mended"]:
-            minutes -= set(range(row["from_ns"] // NS_PER_MINUTE, row["to_ns"] // NS_PER_MINUTE + 1))
+    end_ns = part.starts_ns + NS_PER_DAY
+    gaps = gaps_between(root, part.instrument, part.starts_ns, end_ns)
+    open_gaps = gaps.filter((pl.col("stream") == LIQUIDATIONS.name) & ~pl.col("mended"))
+    for from_ns, to_ns in open_gaps.select("from_ns", "to_ns").iter_rows():
+        first_ns, last_ns = max(from_ns, part.starts_ns), min(to_ns, end_ns - 1)
+        minutes -= set(range(first_ns // NS_PER_MINUTE, last_ns // NS_PER_MINUTE + 1))
     return np.array(sorted(minutes), np.int64)
 
 

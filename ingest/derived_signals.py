@@ -64,6 +64,11 @@ def total(name: str, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     return rows.filter(pl.Series(whole))
 
 
+def has_notional(exchange: str) -> bool:
+    """Whether it is known what a liquidation was worth: how large COIN-M's contracts are differs by symbol."""
+    return exchange != "binance_cm"
+
+
 def notional(exchange: str) -> pl.Expr:
     """What a liquidation was worth in quote. Bybit's inverse contracts are of one dollar each."""
     return pl.col("qty") if exchange == "bybit_inverse" else pl.col("price") * pl.col("qty")

@@ -39,12 +39,16 @@ from core.units import NS_PER_HOUR, NS_PER_MS, NS_PER_S, parse_duration_ns
 from ingest.collectors import Target
 from ingest.declarations import declared, targets
 from ingest.derivation import derive, derive_liquidations
+from ingest.derived_signals import has_notional
 from ingest.ownership import identity_of
 from ingest.poll_report import report
-from ingest.poller import News, Poller
+from ingest.poller import Poller
+from ingest.rate_limit import RateLimiter
 from ingest.rest import RestClient
 from ingest.signal_log import SignalLog
+from ingest.spent_weight import keep_spent, resume_spent
 from ingest.transport import NEVER_NS, VIRTUAL_CLOCK, clock_message
+from ingest.underived import News, strike_off, underived
 from ingest.venues import is_local
 
 READS: tuple[Table, ...] = (LIQUIDATIONS, MARK_PRICES, GAPS)
@@ -67,6 +71,8 @@ def run(cfg: Config, stage: Stage) -> None:
         chosen = targets(what, symbols, where)
         for name in sorted(cfg.poll.collectors.keys() & what.collectors.keys() - {one.name for one in chosen}):
             stage.say(f"collector {name}: no symbol of its exchange is in `symbols`, and it names none of its own")
+        if unvalued := [symbol for symbol in symbols if not has_notional(symbol.partition(":")[0])]:
+            stage.say(f"liquidations of {', '.join(unvalued)} are not summed: the size of its contracts is not known")
         if not chosen:
             raise StageError(f"nothing to poll for {', '.join(symbols)}: no collector is declared for these venues")
         if read_origin(cfg) is None:
@@ -104,8 +110,9 @@ async def _poll(
 ) -> None:
     log = SignalLog()
     async with RestClient(say=partial(stage.say, keep=False)) as rest:
+        resume_spent(rest.limiter, cfg.root)
         poller = Poller(cfg.root, cfg.poll, chosen, rest, log.write, now_ns)
-        keeper = _Keeper(cfg, poller, symbols, now_ns, partial(stage.say, keep=False))
+        keeper = _Keeper(cfg, poller, symbols, now_ns, partial(stage.say, keep=False), rest.limiter)
         try:
             await _collect(cfg, poller, keeper)
         finally:
@@ -140,14 +147,20 @@ class _Keeper:
     """Stores what the poller holds, now and then and at the end, and what follows from it."""
 
     def __init__(
-        self, cfg: Config, poller: Poller, symbols: Sequence[str], now_ns: Callable[[], int], say: Callable[[str], None]
+        self,
+        cfg: Config,
+        poller: Poller,
+        symbols: Sequence[str],
+        now_ns: Callable[[], int],
+        say: Callable[[str], None],
+        limiter: RateLimiter,
     ) -> None:
         self.derived: Counter[str] = Counter()
         """New derived rows by series."""
         self.stopping = asyncio.Event()
         self._root, self._poller, self._symbols, self._now_ns, self._say = cfg.root, poller, symbols, now_ns, say
         self._lag_ns = int(cfg.poll.assumed_lag_s * NS_PER_S)
-        self._underived: list[News] = []
+        self._limiter = limiter
         self._hour = -1
         self._told, self._told_s = 0, time.monotonic()
         self._trouble = ""
@@ -158,7 +171,8 @@ class _Keeper:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.stopping.wait(), _FLUSH_S)
             try:
-                self._underived.append(await self._poller.flush())
+                keep_spent(self._limiter, self._root)
+                await self._poller.flush()
                 await asyncio.to_thread(self._derive)
                 self._trouble = ""
                 self._tell_progress()
@@ -179,14 +193,15 @@ class _Keeper:
     def finish(self) -> None:
         """Store the rest. Raises what the disk says."""
         self._hour = -1
-        self._underived.append(self._poller.flush_last())
+        keep_spent(self._limiter, self._root)
+        self._poller.flush_last()
         self._derive()
 
     def _derive(self) -> None:
-        """What follows from news is derived once; after a failure, the next time."""
-        while self._underived:
-            self._count(derive(self._root, self._underived[0], self._poller.targets))
-            del self._underived[0]
+        """What follows from news is derived once; after a failure or a crash, the next time."""
+        if news := underived(self._root):
+            self._count(derive(self._root, news, self._poller.targets))
+            strike_off(self._root)
         now_ns = self._now_ns()
         if (hour := (now_ns - self._lag_ns) // NS_PER_HOUR) != self._hour:
             self._count(derive_liquidations(self._root, self._symbols, self._lag_ns, now_ns))

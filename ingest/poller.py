@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import polars as pl
 
 from core.config import Poll
 from core.errors import StageError
@@ -22,11 +21,10 @@ from core.units import NS_PER_DAY, NS_PER_S
 from ingest.collectors import Answer, Point, Target
 from ingest.providers import NOT_ANSWERED, CircuitOpen, Get, Providers, is_passing, pool_name
 from ingest.signal_checks import Kind, Recent, SignalEvent, is_stale, out_of_range
-from ingest.signals import merge_signals, read_newest, signal_rows
+from ingest.signals import SETTLEMENT, merge_signals, read_newest, signal_rows
+from ingest.underived import note
 
 Row = tuple[str, int, float, str, int]
-News = dict[tuple[str, str], pl.DataFrame]
-"""Rows that the table did not have, by (exchange, symbol)."""
 OVERLAP: Final = 12  # intervals asked for again each time: venues revise the newest values
 _FILLS_AT_ONCE: Final = 2  # histories: one after the other is as fast, and a crash loses less
 _AGAIN_S: Final = 60.0  # after a failure, where the next slot is further away
@@ -55,9 +53,9 @@ class Tally:
 
 @dataclass
 class Batch:
-    """Rows that wait to be stored, by (exchange, symbol), and what is served when they are."""
+    """Rows that wait to be stored, by (exchange, symbol, is assumed), and what is served when they are."""
 
-    rows: defaultdict[tuple[str, str], list[Row]] = field(default_factory=lambda: defaultdict(list))
+    rows: defaultdict[tuple[str, str, bool], list[Row]] = field(default_factory=lambda: defaultdict(list))
     progress: dict[str, Progress] = field(default_factory=dict)
 
 
@@ -116,35 +114,34 @@ class Poller:
         self._pending.progress[target.key] = self._progress[target.key]
         return True
 
-    async def flush(self) -> News:
+    async def flush(self) -> None:
         """Store what waits, on a thread; it goes on waiting if that fails (a full disk, say)."""
         batch, self._pending = self._pending, Batch()
         try:
-            return await asyncio.to_thread(self._store, batch)
+            await asyncio.to_thread(self._store, batch)
         except (OSError, StageError):
-            for instrument, rows in self._pending.rows.items():
-                batch.rows[instrument] += rows
+            for key, rows in self._pending.rows.items():
+                batch.rows[key] += rows
             batch.progress |= self._pending.progress
             self._pending = batch
             raise
 
-    def flush_last(self) -> News:
+    def flush_last(self) -> None:
         """Store what waits, when nothing is asked any more."""
         batch, self._pending = self._pending, Batch()
-        return self._store(batch)
+        self._store(batch)
 
-    def _store(self, batch: Batch) -> News:
-        """Merge rows into the table, then note the progress; the rows that were news."""
-        found = {}
-        for (exchange, symbol), rows in batch.rows.items():
-            news = merge_signals(self._root, exchange, symbol, signal_rows(rows))
+    def _store(self, batch: Batch) -> None:
+        """Merge rows into the table, observed ones before assumed ones, then note the progress."""
+        merges = {key: signal_rows(rows) for key, rows in sorted(batch.rows.items()) if rows}
+        for (exchange, symbol, _), rows in merges.items():
+            note(self._root, {(exchange, symbol): int(rows["time_ns"].to_numpy().min())})
+        for (exchange, symbol, is_assumed), rows in merges.items():
+            news = merge_signals(self._root, exchange, symbol, rows, is_assumed)
             self.news.update((exchange, symbol, name) for name in news["name"])
-            if news.height:
-                found[exchange, symbol] = news
         if batch.progress:
             self._stored |= batch.progress
             write_atomic(_progress_path(self._root), msgspec.json.encode(self._stored))
-        return found
 
     async def _keep(self, target: Target) -> None:
         while True:
@@ -182,19 +179,20 @@ class Poller:
     def _take(self, target: Target, answer: Answer, is_fill: bool = False) -> int:
         """Keep the points of an answer and look for odd ones; the newest time."""
         recv_ns, tally = self._now_ns(), self.tallies[target.key]
-        points = [one for one in answer.points if _FIRST_NS < one.time_ns < recv_ns + NS_PER_DAY]
+        ahead_ns = NS_PER_DAY if target.resolution == SETTLEMENT else target.interval_ns
+        points = [one for one in answer.points if _FIRST_NS < one.time_ns <= recv_ns + ahead_ns]
         tally.points += len(points)
         tally.faults.update(answer.faults)
         if wrong := len(answer.points) - len(points):
-            tally.faults[f"time not between 2009 and tomorrow, in {target.collector.time_unit}"] += wrong
+            tally.faults[f"time before 2009 or ahead of now, in {target.collector.time_unit}"] += wrong
         if answer.faults or wrong:
             self._say("unreadable", target.key, detail=", ".join(tally.faults))
         self._check(target, sorted(points, key=lambda one: one.time_ns), is_fill)
-        kept = self._pending.rows[target.exchange, target.symbol]
         lag_ns = int(self._settings.assumed_lag_s * NS_PER_S)
         for name, time_ns, value in points:
             # What was not asked for when it was new is taken to have been known as soon as a poll would have had it.
             known_ns = min(recv_ns, time_ns + target.span_ns + lag_ns) if is_fill else recv_ns
+            kept = self._pending.rows[target.exchange, target.symbol, known_ns < recv_ns]
             kept.append((name, time_ns, value, target.resolution, known_ns))
         return max((one.time_ns for one in points), default=0)
 

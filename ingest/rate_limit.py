@@ -8,7 +8,7 @@ exchange_protocols.md A.5, A.6, A.8, B, C.2 and C.5.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
@@ -124,6 +124,11 @@ class Budget:
         if used > self._total:
             self.spend(used - self._total, now_s)
 
+    def spent(self, now_s: float) -> list[tuple[float, float]]:
+        """(age in seconds, weight) of what counts yet, the oldest first."""
+        self._forget(now_s)
+        return [(now_s - at_s, weight) for at_s, weight in self._spent]
+
     def _forget(self, now_s: float) -> None:
         while self._spent and self._spent[0][0] + self._window_s <= now_s:
             self._total -= self._spent.popleft()[1]
@@ -163,6 +168,18 @@ class RateLimiter:
         weights = (pool for _, pool in _BY_PATH if pool.provider == provider and pool.window_s == _MINUTE_S)
         if pool := next(weights, None):  # pools of 5 minutes count requests, not weight
             self._budget(pool).heard(used, self._now_s())
+
+    def spent(self, longer_than_s: float) -> dict[str, list[tuple[float, float]]]:
+        """(age in seconds, weight) of what was spent, by the pools of longer windows that were asked."""
+        pools = {pool.name: pool for _, pool in _BY_PATH if pool.window_s > longer_than_s}
+        return {name: self._budget(pools[name]).spent(self._now_s()) for name in self._budgets.keys() & pools.keys()}
+
+    def resume(self, name: str, spent: Sequence[tuple[float, float]]) -> None:
+        """Count what an earlier run spent of a pool: (age in seconds, weight), the oldest first."""
+        now_s = self._now_s()
+        if pool := next((pool for _, pool in _BY_PATH if pool.name == name), None):
+            for age_s, weight in spent:
+                self._budget(pool).spend(weight, now_s - age_s)
 
     def _budget(self, pool: Pool) -> Budget:
         return self._budgets.setdefault(pool.name, Budget(pool.limit, pool.window_s))

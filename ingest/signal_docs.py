@@ -61,7 +61,7 @@ They exist where every part has a value, so another list of symbols is another t
 second, a sample that counts least in cascades (which one it is changed on 2026-04-14); Bybit publishes all, at the
 bankruptcy price. `liq_coverage_*` is the share of the hour's minutes in which the feed worked, gaps taken off: sums of
 an hour with less than 1 are too small. `*_total_*` adds the two kinds and is a lower bound; never compare it across
-another list of venues.
+another list of venues. Binance COIN-M is left out: the size of its contracts is not known here.
 """
 _OWN: Final = """\
 ## Your own collector
@@ -89,13 +89,16 @@ series = [{ name = "stablecoin_supply_usdt", fields = [{ path = "totalCirculatin
 
 A value is the number at `path`, divided by the one at `per`, times `scale`, plus `plus`; of several fields the first
 that the row has. `history` says how the past is asked for, in windows. How far each collector is stored is noted in
-`data/poll.json`: without that file the history is asked for again, and what is stored stays.
+`data/poll.json`: without that file the history is asked for again, and what is stored stays. Beside
+it lie `poll_underived.json` (what is stored and was not derived from yet) and `poll_spent.json` (requests of the last
+five minutes, which count against the next run's budgets).
 
 ## Events
 
 `logs/signal_events-DATE.jsonl` has a line for each oddity: `range` (at or beyond `above` or `below`), `jump` (a change
 of more than `poll.jump_mads` robust standard deviations), `stale` and `fresh` (no value for `poll.stale_intervals`),
-`unreadable`, `refused`, `unreachable`, `circuit_open`, `circuit_closed`. Odd values are stored all the same.
+`unreadable` (a time more than an interval ahead is, too, and not stored), `refused`, `unreachable`, `circuit_open`,
+`circuit_closed`. Odd values are stored all the same.
 """
 DERIVED: Final = (
     (

@@ -43,9 +43,7 @@ def without_repeats(frame: pl.DataFrame) -> pl.DataFrame:
     return ordered.filter(starts | pl.col("value").ne_missing(pl.col("value").shift(1)))
 
 
-def merge_signals(
-    root: Path, exchange: str, symbol: str, rows: pl.DataFrame, assumed: bool = False
-) -> pl.DataFrame:
+def merge_signals(root: Path, exchange: str, symbol: str, rows: pl.DataFrame, assumed: bool = False) -> pl.DataFrame:
     """Add rows to the partitions of one instrument; those of them that were news. Days are rewritten atomically.
 
     Rows whose `known_ns` is assumed (an archive, a history that is filled) add only values that the table lacks: beside

@@ -193,6 +193,20 @@ def test_a_gap_in_the_capture_lowers_the_coverage_unless_it_was_mended(tmp_path:
     assert stored(tmp_path, "liq_coverage_btc_1h", BOTH[1])[0] == pytest.approx(50 / 60)
 
 
+def test_a_gap_that_began_the_day_before_lowers_the_coverage_too(tmp_path: Path) -> None:
+    part = capture(tmp_path, "bybit", range(60), [])
+    gap = (LIQUIDATIONS.name, T0 - NS_PER_HOUR, T0 + 15 * NS_PER_MINUTE - 1, "disconnected", False)
+    before = Partition(GAPS.name, "bybit", "BTCUSDT", "2025-12-31")
+    write(tmp_path, before, pl.DataFrame([gap], schema=GAPS.columns, orient="row"))
+    derive_liquidations(tmp_path, [part.instrument], LAG_NS, T0 + NS_PER_DAY)
+    assert stored(tmp_path, "liq_coverage_btc_1h", part.instrument)[0] == pytest.approx(45 / 60)
+
+
+def test_contracts_of_unknown_size_are_left_out(tmp_path: Path) -> None:
+    capture(tmp_path, "binance_cm", range(60), LIQUIDATED[:1])
+    assert derive_liquidations(tmp_path, ["binance_cm:BTCUSDT"], LAG_NS, T0 + NS_PER_DAY) == {}
+
+
 def test_deriving_again_changes_nothing_and_what_came_late_is_a_revision_known_now(tmp_path: Path) -> None:
     capture(tmp_path, "bybit", range(60), LIQUIDATED[:1])
     first = derive_liquidations(tmp_path, BOTH, LAG_NS, T0 + 2 * NS_PER_HOUR)

@@ -14,10 +14,12 @@ from core.config import Hosts, Poll
 from core.errors import StageError
 from core.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MINUTE, NS_PER_MS, NS_PER_S
 from ingest.declarations import declared, targets
+from ingest.derivation import derive
 from ingest.poller import Poller, slot_of, slot_start_ns
 from ingest.rest import RestError
 from ingest.signal_checks import Recent, SignalEvent, age_text, is_stale, out_of_range
 from ingest.signals import as_of, read_signal
+from ingest.underived import strike_off, underived
 from tests.ingest.slow_venue import SlowVenue, funding_rate, open_interest
 
 START_NS = 1_790_000_100 * NS_PER_S + 40 * NS_PER_S  # 20 s after a slot of five minutes with its offset of 20 s
@@ -146,6 +148,29 @@ def test_a_stamp_that_lies_ahead_does_not_end_the_series(world: World) -> None:
     assert world.stored("oi_btc").filter(pl.col("time_ns") <= world.now_ns).height > before
 
 
+def test_a_stamp_more_than_an_interval_ahead_is_told_and_not_stored(tmp_path: Path) -> None:
+    world = World(tmp_path, "bybit:BTCUSDT", only=("bybit_tickers",))
+    world.venue.now_ms = lambda: (world.now_ns + SLOT_NS) // NS_PER_MS + 1
+    world.poll()
+    assert world.stored("premium_btc", "bybit:BTCUSDT").is_empty()
+    assert world.kinds() == ["unreadable"]
+    assert world.events[0].detail == "time before 2009 or ahead of now, in ms"
+
+
+def test_a_history_that_is_filled_again_leaves_what_was_observed(world: World) -> None:
+    """The note of progress is lost, and the venue has revised a value since."""
+    world.poll()
+    time_ms = world.now_ns // NS_PER_MS // 300_000 * 300_000
+    world.venue.revisions[time_ms] = 5.0
+    world.now_ns += SLOT_NS
+    world.poll()
+    before = world.stored("oi_btc")
+    (world.root / "poll.json").unlink()
+    world.now_ns += NS_PER_HOUR
+    world.poll()
+    assert world.stored("oi_btc").head(before.height).equals(before)
+
+
 def ahead(venue: SlowVenue) -> Any:
     """A venue that ignores the end that it is asked for."""
     whole = venue.get
@@ -271,7 +296,7 @@ def test_a_time_in_the_wrong_unit_is_a_fault_and_no_row(world: World) -> None:
 
     world.venue.get = get  # type: ignore[method-assign]
     poller = world.poll()
-    assert poller.tallies["binance_um_open_interest/BTCUSDT"].faults["time not between 2009 and tomorrow, in ms"] >= 4
+    assert poller.tallies["binance_um_open_interest/BTCUSDT"].faults["time before 2009 or ahead of now, in ms"] >= 4
     assert world.stored("oi_btc").is_empty()
     assert set(world.kinds()) == {"unreadable"}
 
@@ -295,6 +320,25 @@ def test_rows_that_could_not_be_stored_wait_and_are_stored_later(world: World, m
     asyncio.run(scenario())
     assert world.stored("oi_btc").height == THREE_DAYS
     assert not world.poller().is_due(world.targets[0])
+
+
+def test_what_a_flush_stored_before_it_failed_is_derived_later(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by another process: nothing of it is kept in memory alone."""
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    poller = world.poller()
+    asyncio.run(poller.collect_due())
+    with monkeypatch.context() as patch:
+        patch.setattr("ingest.poller.write_atomic", full)
+        with pytest.raises(OSError, match="No space"):
+            poller.flush_last()
+    assert world.stored("oi_btc").height == THREE_DAYS
+    derive(world.root, underived(world.root), world.targets)
+    strike_off(world.root)
+    assert world.stored("oi_total_btc", "all:BTC").height == THREE_DAYS
+    assert underived(world.root) == {}
 
 
 def test_while_nothing_can_be_stored_no_more_is_asked_than_memory_holds(

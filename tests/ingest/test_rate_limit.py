@@ -1,12 +1,16 @@
 """Budgets of weight: never over the limit in any window, first come first served, and stops that hold."""
 
 import asyncio
+import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.errors import StageError
 from ingest.rate_limit import Budget, RateLimiter, Stopped, pool_of, weight_of
+from ingest.spent_weight import keep_spent, resume_spent
 
 SNAPSHOT = "https://fapi.binance.com/fapi/v1/depth?symbol=BTCUSDT&limit=1000"
 
@@ -102,6 +106,38 @@ def test_the_limiter_keeps_to_the_budget_in_the_order_of_asking(monkeypatch: pyt
     asyncio.run(scenario())
     assert [number for number, _ in done] == list(range(250))
     assert [at_s for _, at_s in done] == [0.0] * 120 + [60.0] * 120 + [120.0] * 10
+
+
+def test_what_a_run_spent_of_five_minutes_counts_in_the_next(tmp_path: Path) -> None:
+    async def spend_all() -> None:
+        limiter = RateLimiter()
+        for _ in range(500):
+            await limiter.acquire("https://fapi.binance.com/fapi/v1/fundingRate")
+        await limiter.acquire(SNAPSHOT)
+        keep_spent(limiter, tmp_path)
+
+    async def next_run() -> None:
+        limiter = RateLimiter()
+        resume_spent(limiter, tmp_path)
+        await limiter.acquire("https://fapi.binance.com/futures/data/basis")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await limiter.acquire("https://fapi.binance.com/fapi/v1/fundingInfo")
+
+    asyncio.run(spend_all())
+    asyncio.run(next_run())
+    (tmp_path / "poll_spent.json").write_text("{")
+    with pytest.raises(StageError, match="delete it"):
+        resume_spent(RateLimiter(), tmp_path)
+
+
+def test_what_a_run_spent_six_minutes_ago_is_forgotten(tmp_path: Path) -> None:
+    long_ago = int(time.time()) - 360
+    (tmp_path / "poll_spent.json").write_text(f'{{"binance funding": {{"{long_ago}": 500}}}}')
+    limiter = RateLimiter()
+    resume_spent(limiter, tmp_path)
+    asyncio.run(limiter.acquire("https://fapi.binance.com/fapi/v1/fundingInfo"))
+    assert [weight for _, weight in limiter.spent(60.0)["binance funding"]] == [1]
 
 
 def test_a_stop_is_kept_by_all_requests_to_the_provider_and_told() -> None:

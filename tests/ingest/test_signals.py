@@ -92,6 +92,13 @@ def test_a_late_revision_of_an_old_value_does_not_pass_for_the_newest() -> None:
     assert as_of_each(rows, asked, max_age_ns=100 * NS_PER_S).to_list() == [None, 10.0, 11.0, None]
 
 
+def test_a_stamp_that_lies_ahead_hides_no_value_of_now() -> None:
+    rows = signal_rows([oi(0, 10.0, 30), oi(36_000, 99.0, 40), oi(300, 11.0, 330)])
+    asked = pl.Series([T0 + second * NS_PER_S for second in (35, 350, 35_699, 35_700)])
+    assert as_of_each(rows, asked).to_list() == [10.0, 11.0, 11.0, 99.0]
+    assert as_of(rows, T0 + 350 * NS_PER_S)["value"].to_list() == [10.0, 11.0]
+
+
 versions = st.lists(
     st.tuples(st.integers(0, 9), st.integers(0, 5), st.integers(0, 30)).map(
         lambda drawn: oi(300 * drawn[0], float(drawn[1]), 300 * drawn[0] + 60 * drawn[2])
