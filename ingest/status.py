@@ -2,34 +2,76 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
-from rich.console import Console, Group
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from ingest.monitor import ConnectionStatus, Monitor, StreamStatus, by_table, by_venue, each_stream
 
-_AROUND: Final = 6  # lines of the screen that the table itself does not fill
+_AROUND: Final = 3  # lines beside rows and notes: an empty one, the header, and one left to the cursor
 _COLUMNS: Final = ("venue", "table", "symbol", "rows", "rows/s", "p50 ms", "p99 ms", "excess p99", "gaps", "last")
-_TEXT_COLUMNS: Final = 3
+_NAME_COLUMNS: Final = 3
+_LEAST_WANTED_FIRST: Final = ("excess p99", "p50 ms", "rows", "p99 ms", "rows/s", "gaps", "last")
+"""What goes first where the screen is too narrow for all: a column is shown whole or not at all."""
+_BETWEEN: Final = 2  # spaces between two columns
 
 
 def status_table(monitor: Monitor, head: str, trouble: str, height: int) -> Group:
-    """The finest grouping that fits into `height` lines: streams, tables, or venues."""
-    fitting = (each for each in (each_stream, by_table) if monitor.count(each) + _AROUND <= height)
-    streams = monitor.streams(next(fitting, by_venue))
+    """The finest grouping that fits into `height` lines (streams, tables, or venues), and the columns that fit into
+    the width of wherever it is shown."""
+    return Group(_Status(monitor, head, trouble, height))
+
+
+@dataclass(frozen=True)
+class _Status:
+    """The status, made when it is rendered: only then its width is known."""
+
+    monitor: Monitor
+    head: str
+    trouble: str
+    height: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        notes = Group(*self._notes())
+        around = _AROUND + len(console.render_lines(notes, options))
+        fitting = (each for each in (each_stream, by_table) if self.monitor.count(each) + around <= self.height)
+        yield Text()
+        yield _table(self.monitor.streams(next(fitting, by_venue)), options.max_width)
+        yield notes
+
+    def _notes(self) -> Iterator[Text]:
+        yield Text(f"{self.head} | {connections_line(self.monitor.connections())}")
+        if self.trouble:
+            yield Text(self.trouble, style="bold red")
+
+
+def _table(streams: Sequence[StreamStatus], width: int) -> Table:
+    rows = [tuple(_cells(status)) for status in streams]
+    shown = _shown_columns(rows, width)
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for place, name in enumerate(_COLUMNS):
-        table.add_column(name, justify="left" if place < _TEXT_COLUMNS else "right", no_wrap=True)
-    for status in streams:
-        table.add_row(*_cells(status), style="yellow" if status.age_s is None else "")
-    notes = [Text(f"{head} | {connections_line(monitor.connections())}")]
-    if trouble:
-        notes.append(Text(trouble, style="bold red"))
-    return Group(Text(), table, *notes)
+    for place in shown:
+        # Folded where even the names alone are wider than the screen: nothing that is shown is ever cut.
+        table.add_column(_COLUMNS[place], justify="left" if place < _NAME_COLUMNS else "right", overflow="fold")
+    for status, cells in zip(streams, rows, strict=True):
+        table.add_row(*(cells[place] for place in shown), style="yellow" if status.age_s is None else "")
+    return table
+
+
+def _shown_columns(rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """The places of the columns that fit side by side into `width`."""
+    widths = [max(map(cell_len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
+    shown = list(range(len(_COLUMNS)))
+    for name in _LEAST_WANTED_FIRST:
+        if sum(widths[place] for place in shown) + _BETWEEN * (len(shown) - 1) <= width:
+            break
+        shown.remove(_COLUMNS.index(name))
+    return shown
 
 
 @contextmanager

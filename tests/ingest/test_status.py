@@ -1,12 +1,18 @@
 """What people see of a running capture: every stream where the screen has room, less where it has not."""
 
+import re
+import time
 from io import StringIO
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
+from core.schema import TOP_OF_BOOK
 from ingest.monitor import Monitor
 from ingest.status import span, status_line, status_table
 
@@ -29,8 +35,8 @@ def monitor_of(symbols: int) -> Monitor:
     return monitor
 
 
-def shown(monitor: Monitor, height: int, trouble: str = "") -> str:
-    console = Console(width=120, file=StringIO())
+def shown(monitor: Monitor, height: int, trouble: str = "", width: int = 120) -> str:
+    console = Console(width=width, file=StringIO())
     with console.capture() as capture:
         console.print(status_table(monitor, "capture 5 s into data", trouble, height))
     return capture.get()
@@ -44,9 +50,50 @@ def test_the_table_shows_what_fits(symbols: int, rows: str) -> None:
 
 
 def test_a_small_screen_gets_a_line_per_venue() -> None:
-    text = shown(monitor_of(2), height=9)
+    text = shown(monitor_of(2), height=7)
     assert "4 streams" in text
     assert "top_of_book" not in text
+
+
+def busy_monitor() -> Monitor:
+    """Millions of rows of two streams, with latencies of minutes: the widest figures that are to be expected."""
+    monitor = monitor_of(1)
+    now_ns = time.time_ns()
+    late_ns = np.linspace(1e6, 4e11, 1_000).astype(np.int64)
+    rows = pl.DataFrame({"exch_ns": now_ns - late_ns, "recv_ns": np.full(1_000, now_ns)})
+    for _ in range(1_300):
+        monitor.observe("binance_um", TOP_OF_BOOK, "S0USDT", rows)
+    return monitor
+
+
+ALWAYS = {"venue", "table", "symbol", "rows/s", "gaps", "last"}
+
+
+@pytest.mark.parametrize(
+    ("width", "columns"),
+    [
+        (60, ALWAYS),
+        (80, ALWAYS | {"rows", "p99 ms"}),
+        (120, ALWAYS | {"rows", "p50 ms", "p99 ms", "excess p99"}),
+        (200, ALWAYS | {"rows", "p50 ms", "p99 ms", "excess p99"}),
+    ],
+)
+def test_a_narrow_screen_gets_fewer_columns_and_each_of_them_whole(width: int, columns: set[str]) -> None:
+    text = shown(busy_monitor(), height=30, width=width)
+    header, *lines = text.splitlines()[1:6]
+    assert set(re.split(r"\s{2,}", header.strip())) == columns
+    assert max(map(cell_len, text.splitlines())) <= width
+    assert "…" not in text
+    for line, table in zip(lines, ["top_of_book", "trades"] * 2, strict=False):
+        assert re.match(rf"(binance_um|bybit) +{table} +S0USDT ", line)
+    assert ("1,300,000" in text) == ("rows" in columns)
+    assert len(shown(busy_monitor(), height=12, width=width).splitlines()) <= 12
+
+
+def test_a_screen_too_narrow_for_the_names_folds_them() -> None:
+    text = shown(busy_monitor(), height=30, width=24)
+    assert "…" not in text
+    assert max(map(cell_len, text.splitlines())) <= 24
 
 
 def test_connections_and_trouble_stand_below() -> None:
