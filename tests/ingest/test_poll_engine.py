@@ -162,7 +162,7 @@ def test_a_history_that_is_filled_again_leaves_what_was_observed(world: World) -
     world.poll()
     time_ms = world.now_ns // NS_PER_MS // 300_000 * 300_000
     world.venue.revisions[time_ms] = 5.0
-    world.now_ns += SLOT_NS
+    world.now_ns += 3 * SLOT_NS
     world.poll()
     before = world.stored("oi_btc")
     (world.root / "poll.json").unlink()
