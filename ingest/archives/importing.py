@@ -63,8 +63,8 @@ class _Writer:
     number: int
     counts: Counts
     most_rows: int
-    later_ns: int
-    """By how much its assumed latency is longer than when the file was imported before; 0 for a new file."""
+    later_ns: int | None
+    """By how much its assumed latency is longer than when the file was imported before; None for a new file."""
     spools: dict[tuple[str, str], Spool] = field(default_factory=dict)
     signals: list[pl.DataFrame] = field(default_factory=list)
     gaps: list[pl.DataFrame] = field(default_factory=list)
@@ -167,7 +167,7 @@ class _Writer:
         key = list(self.job.dataset.unique[SIGNALS.name])
         unique = rows.unique(key, keep="first", maintain_order=True)
         self.counts.drop(DUPLICATE, rows.height - unique.height, [])
-        if self.later_ns:
+        if self.later_ns is not None:
             earlier = unique.with_columns(pl.col("known_ns") - self.later_ns)
             withdraw_signals(self.root, self.job.file.venue, self.job.file.symbol, earlier)
         merge_signals(self.root, self.job.file.venue, self.job.file.symbol, unique, assumed=True)
@@ -183,7 +183,7 @@ def import_file(
     file, counts, facts = job.file, Counts(), job.file.path.stat()
     before = manifest.entries.get(file.key)
     latency_ns = round(latency_ms * NS_PER_MS)
-    later_ns = latency_ns - round(before.latency_ms * NS_PER_MS) if before else 0
+    later_ns = latency_ns - round(before.latency_ms * NS_PER_MS) if before else None
     writer = _Writer(root, manifest, job, number, counts, most_rows, later_ns)
     if before and (merged := manifest.merged(before)):
         raise StageError(

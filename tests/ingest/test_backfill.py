@@ -79,6 +79,14 @@ def test_another_latency_moves_when_signals_were_known(tmp_path: Path, latency_m
     assert ((frame["known_ns"] - frame["time_ns"]) // 1_000_000).to_list() == [latency_ms] * 2
 
 
+def test_signals_of_a_file_that_was_published_again_are_replaced(tmp_path: Path) -> None:
+    folder, root = tmp_path / "data/futures/um", tmp_path / "tables"
+    for rate in (0.0001, 0.0003):
+        zipped(folder / "BTCUSDT-fundingRate-2024-03.zip", f"{DAY_MS},8,{rate}\n")
+        from_folder(root, folder)
+    assert rows(root, SIGNALS, BTC)["value"].to_list() == [0.0003]
+
+
 def test_a_missing_day_is_a_gap_until_it_is_there(tmp_path: Path) -> None:
     folder, root = tmp_path / "archive", tmp_path / "data"
     agg_day(folder, 0, range(1, 51))
