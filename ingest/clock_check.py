@@ -9,6 +9,7 @@ import ctypes
 import time
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -22,6 +23,7 @@ WORST_OFFSET_NS: Final = 50 * NS_PER_MS
 _UNSYNCHRONISED: Final = 0x40  # STA_UNSYNC, and
 _NANOSECONDS: Final = 0x2000  # STA_NANO of adjtimex(2)
 _ERROR: Final = 5  # the clock's state TIME_ERROR
+_UNKNOWN_ERROR_NS: Final = 16 * NS_PER_S  # NTP_PHASE_LIMIT: what the kernel says once nobody has told it the error
 _ASKED: Final = 3  # times per venue: the quickest answer bounds the offset best
 _TIMEOUT_S: Final = 5.0
 _NS_PER_US: Final = 1_000
@@ -34,6 +36,11 @@ class KernelClock(NamedTuple):
     estimated_error_ns: int
     largest_error_ns: int
     offset_ns: int
+
+    @property
+    def error_is_known(self) -> bool:
+        """Whether somebody who knows keeps the clock: without, the kernel lets the error grow to its limit."""
+        return max(self.estimated_error_ns, self.largest_error_ns) < _UNKNOWN_ERROR_NS
 
 
 class _Timex(ctypes.Structure):
@@ -113,8 +120,24 @@ async def _venue_clock(venue: str, url: str) -> VenueClock:
         async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=not is_local(url)) as client:
             answers = [await _ask(client, venue, url) for _ in range(_ASKED)]
     except (httpx.HTTPError, msgspec.MsgspecError, ValueError) as error:
-        return VenueClock(venue, 0, 0, f"{type(error).__name__} {error}".split("\n")[0][:200])
+        return VenueClock(venue, 0, 0, _why(error, url))
     return min(answers, key=lambda answer: answer.half_round_trip_ns)
+
+
+def _why(error: Exception, url: str) -> str:
+    """Why a venue's clock is not known, in plain words."""
+    parts = urlsplit(url)
+    host = f"{parts.scheme}://{parts.netloc}"
+    match error:
+        case httpx.ConnectError():
+            return f"cannot connect to {host}"
+        case httpx.TimeoutException():
+            return f"{host} did not answer within {_TIMEOUT_S:g} s"
+        case httpx.HTTPStatusError():
+            return f"{host} answered with HTTP {error.response.status_code}"
+        case httpx.HTTPError():
+            return f"the connection to {host} broke"
+    return f"the answer of {host} holds no time"
 
 
 class _Result(msgspec.Struct):
@@ -136,7 +159,7 @@ async def _ask(client: httpx.AsyncClient, venue: str, url: str) -> VenueClock:
     answer = msgspec.json.decode(response.content, type=_Answer, strict=False)
     venue_ns = answer.result.timeNano if answer.result else answer.serverTime * NS_PER_MS
     if not venue_ns:
-        raise ValueError(f"no time in {response.text[:80]!r}")
+        raise ValueError("no time in the answer")
     return VenueClock(venue, venue_ns - (wall_ns + half_ns), half_ns)
 
 
@@ -154,7 +177,7 @@ class Clocks(NamedTuple):
         """For the log."""
         return {
             "synchronised": self.kernel and self.kernel.synchronised,
-            "estimated_error_ms": self.kernel and self.kernel.estimated_error_ns / NS_PER_MS,
+            "estimated_error_ms": _known_error_ms(self.kernel),
             "venues": [venue.facts() for venue in self.venues],
         }
 
@@ -164,10 +187,16 @@ async def check_clocks(venues: Iterable[str], hosts: Hosts) -> Clocks:
     return Clocks(kernel_clock(), await venue_clocks(venues, hosts))
 
 
+def _known_error_ms(kernel: KernelClock | None) -> float | None:
+    return kernel.estimated_error_ns / NS_PER_MS if kernel and kernel.error_is_known else None
+
+
 def _kernel_line(kernel: KernelClock | None) -> str:
     if kernel is None:
         return "clock: this system does not say whether it is synchronised"
-    errors = f"estimated error {_ms(kernel.estimated_error_ns)}, at most {_ms(kernel.largest_error_ns)}"
+    errors = "error unknown"
+    if kernel.error_is_known:
+        errors = f"estimated error {_ms(kernel.estimated_error_ns)}, at most {_ms(kernel.largest_error_ns)}"
     if not kernel.synchronised:
         return f"WARNING clock: not synchronised ({errors}), receive times drift: run chrony"
     warning = "WARNING " if abs(kernel.offset_ns) > WORST_OFFSET_NS else ""
@@ -176,7 +205,7 @@ def _kernel_line(kernel: KernelClock | None) -> str:
 
 def _venue_line(venue: VenueClock) -> str:
     if venue.problem:
-        return f"clock of {venue.venue}: not told ({venue.problem})"
+        return f"clock of {venue.venue}: unknown, {venue.problem}"
     warning = "WARNING " if venue.is_off else ""
     ahead = "ahead of" if venue.offset_ns >= 0 else "behind"
     span = f"{_span(abs(venue.offset_ns))} ± {_ms(venue.half_round_trip_ns)}"

@@ -11,6 +11,7 @@ import pytest
 
 from core.config import Hosts
 from core.servers import local_hosts
+from ingest import clock_check
 from ingest.clock_check import Clocks, KernelClock, VenueClock, check_clocks, kernel_clock, time_url, venue_clocks
 
 MS, S = 1_000_000, 1_000_000_000
@@ -82,17 +83,37 @@ def test_a_slow_answer_is_no_offset() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "body"), [(451, "no"), (200, "[]"), (200, "{}"), (200, '{"serverTime":"soon"}'), (503, "")]
+    ("status", "body", "words"),
+    [
+        (451, "no", "answered with HTTP 451"),
+        (200, "[]", "holds no time"),
+        (200, "{}", "holds no time"),
+        (200, '{"serverTime":"soon"}', "holds no time"),
+        (503, "", "answered with HTTP 503"),
+    ],
 )
-def test_a_venue_that_does_not_tell_is_a_problem_and_no_error(status: int, body: str) -> None:
+def test_a_venue_that_does_not_tell_is_a_problem_and_no_error(status: int, body: str, words: str) -> None:
     with venue(lambda path: (status, body)) as hosts:
         clock = ask(hosts, "binance_um")["binance_um"]
-    assert clock.problem
+    assert words in clock.problem
+    assert "Error" not in clock.problem
     assert not clock.is_off
 
 
+def test_a_venue_that_does_not_answer_in_time_is_a_problem_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock_check, "_TIMEOUT_S", 0.1)
+
+    def never(path: str) -> tuple[int, str]:
+        time.sleep(0.4)
+        return 200, "{}"
+
+    with venue(never) as hosts:
+        assert ask(hosts, "bybit")["bybit"].problem.endswith("did not answer within 0.1 s")
+
+
 def test_a_host_that_is_not_there_is_a_problem_and_no_error() -> None:
-    assert ask(local_hosts("127.0.0.1:9"), "binance_um")["binance_um"].problem
+    found = ask(local_hosts("127.0.0.1:9"), "binance_um")["binance_um"]
+    assert found.problem == "cannot connect to http://127.0.0.1:9"
     assert time_url("okx", Hosts()) == ""
     assert ask(Hosts(), "okx") == {}
 
@@ -112,12 +133,19 @@ def test_lines_warn_of_what_should_worry() -> None:
     assert [line.startswith("WARNING") for line in lines] == [True, True, False, False]
     assert lines[1] == "WARNING clock of a: 80.0 ms ± 5.0 ms ahead of ours"
     assert lines[2] == "clock of b: 80.0 ms ± 40.0 ms behind ours"
-    assert "gone" in lines[3]
+    assert lines[3] == "clock of c: unknown, gone"
     assert Clocks(KernelClock(True, 2 * MS, 9 * MS, 0), []).lines() == [
         "clock: synchronised, estimated error 2.0 ms, at most 9.0 ms"
     ]
     assert Clocks(KernelClock(True, 0, 0, 60 * MS), []).lines()[0].startswith("WARNING")
     assert "does not say" in Clocks(None, []).lines()[0]
+
+
+def test_the_kernels_word_for_an_unknown_error_is_not_told_as_one() -> None:
+    unset = Clocks(KernelClock(False, 16 * S, 16 * S, 0), [])
+    assert unset.lines() == ["WARNING clock: not synchronised (error unknown), receive times drift: run chrony"]
+    assert unset.facts()["estimated_error_ms"] is None
+    assert Clocks(KernelClock(True, 2 * MS, 9 * MS, 0), []).facts()["estimated_error_ms"] == 2.0
 
 
 def test_a_check_is_of_both() -> None:
