@@ -12,19 +12,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from core.errors import StageError
 from core.schema import Table
 from ingest.capture_log import unfailing
 from ingest.compactor import Compactor
-from ingest.events import Event, Gap
+from ingest.events import BookUpdate, Event, Gap
 from ingest.packing import TABLES
 from ingest.shards import Observe, ShardSettings, ShardWriter
 
 _HAND_OVER_EVENTS: Final = 16_384
 _LONG: Final = 1024  # events of one kind and symbol that are packed at once
 _MOST_EVENTS: Final = 131_072  # structs in all lists together, some 40 MB
+_LEVELS: Final = 4  # of a book take the memory of one event
 _SWEEP: Final = 0.8  # of durable_s: the longest that an event waits to be handed over
 _IDLE_S: Final = 0.25
 
@@ -80,6 +81,8 @@ class TableWriter:
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._given = 0  # events, by add
         self._taken = 0  # of them, by the writer's thread
+        self._levels_given = 0  # the same, of the levels in updates of books
+        self._levels_taken = 0
         self._here = 0  # of them, since lists were last handed over
         self._next = 0  # stream of the sweep
         self._swept_s = read_clock_s()
@@ -104,7 +107,12 @@ class TableWriter:
 
         A disk that refuses is no reason: rows are packed and wait in memory then.
         """
-        return self._given - self._taken > _MOST_EVENTS // 2
+        return self._load > _MOST_EVENTS // 2
+
+    @property
+    def _load(self) -> int:
+        """What is not packed yet, in events of common size."""
+        return self._given - self._taken + (self._levels_given - self._levels_taken) // _LEVELS
 
     @property
     def trouble(self) -> str:
@@ -119,13 +127,17 @@ class TableWriter:
     def add(self, venue: str, events: Sequence[Event]) -> None:
         """Take events of one venue, in the order of their receipt."""
         append = self._append
+        levels = 0
         for event in events:
             try:
                 append[venue, type(event), event.symbol](event)
             except KeyError:
                 self._begin(venue, event)
+            if type(event) is BookUpdate:
+                levels += len(event.bids) + len(event.asks)
         self._given += len(events)
-        self._here += len(events)
+        self._levels_given += levels
+        self._here += len(events) + levels // _LEVELS
         if self._here >= _HAND_OVER_EVENTS:
             self._hand_over_long()
 
@@ -186,9 +198,9 @@ class TableWriter:
             if len(stream.events) >= _LONG:
                 self._hand_over(stream, write=False)
         self._here = 0
-        if self._given - self._taken > _MOST_EVENTS:
+        if self._load > _MOST_EVENTS:
             self._hand_over_all(write=False)
-            while self._given - self._taken > _MOST_EVENTS:
+            while self._load > _MOST_EVENTS:
                 self._check()
                 time.sleep(0.001)
 
@@ -225,6 +237,8 @@ class TableWriter:
                 self._shards.take(stream.venue, stream.table, stream.symbol, events, write)
                 stream.is_due &= not write
                 self._taken += len(events)
+                if stream.kind is BookUpdate:
+                    self._levels_taken += _levels(events)
                 self._shards.retry()
         except BaseException as error:
             self._failure = error
@@ -235,3 +249,7 @@ class TableWriter:
                 return self._jobs.get(timeout=_IDLE_S)
             except queue.Empty:
                 self._shards.retry()
+
+
+def _levels(updates: Sequence[Any]) -> int:
+    return sum(len(each.bids) + len(each.asks) for each in updates)

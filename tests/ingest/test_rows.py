@@ -17,7 +17,7 @@ from core.schema import EVENTS, GAPS, TOP_OF_BOOK, Table, check
 from core.store import Partition, files, has_digest, partitions, read
 from core.units import NS_PER_DAY
 from ingest import rows
-from ingest.events import Gap, Quote
+from ingest.events import BookUpdate, Gap, Quote
 from ingest.rows import TableWriter
 
 
@@ -258,6 +258,23 @@ def test_rows_that_no_disk_took_are_an_error_in_the_end(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="2 rows were received and are lost"):
         writer.close()
     assert len([text for text in said if "CANNOT WRITE" in text]) == 1
+
+
+def test_deep_books_make_a_writer_that_hangs_fall_behind_sooner(tmp_path: Path) -> None:
+    hang, levels = threading.Event(), [(float(k), 1.0) for k in range(1, 21)]
+    writer = TableWriter(tmp_path, durable_s=1.0, observe=lambda *_: hang.wait() and None)
+    writer.add("binance_um", [quote(1)])
+    writer.tick()
+    added = 0
+    while not writer.is_behind:
+        added += 1
+        writer.add("binance_um", [BookUpdate("BTCUSDT", added, added, added, list(levels), list(levels))])
+    assert added < rows._MOST_EVENTS // 20  # 40 levels weigh as much as ten events
+    hang.set()
+    writer.flush()
+    assert not writer.is_behind
+    assert writer._load == 0
+    writer.close()
 
 
 def test_events_are_not_taken_faster_than_they_are_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
