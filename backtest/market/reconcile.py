@@ -72,6 +72,7 @@ def _liquidation_keys(tape: Tape, rows: Rows) -> list[Key]:
 
 _QUOTE: Final = ("exch_ns", "bid_price", "bid_qty", "ask_price", "ask_qty")
 """Not the update id: a restart of the venue gives new ones."""
+_MARK: Final = ("mark_price", "index_price", "funding_rate", "open_interest")
 _STREAMS: Final = (
     _Stream(TOP_OF_BOOK, _plain(*_QUOTE), lambda tape: tape.quotes, _QUOTE, ("update_id", *_QUOTE), _QUOTE[1:]),
     _Stream(TRADES, _trade_keys, lambda tape: tape.trades, ("trade_id",)),
@@ -79,7 +80,14 @@ _STREAMS: Final = (
         BOOK_DELTAS, _plain("exch_ns"), lambda tape: tape.depth, ("exch_ns",), ("exch_ns", "update_id", "side", "price")
     ),
     _Stream(LIQUIDATIONS, _liquidation_keys, lambda tape: tape.liquidations, ("exch_ns", "liquidated", "price", "qty")),
-    _Stream(MARK_PRICES, _plain("exch_ns"), lambda tape: tape.marks, ("exch_ns",), state=("mark_price", "index_price")),
+    _Stream(
+        MARK_PRICES,
+        _plain("exch_ns"),
+        lambda tape: tape.marks,
+        ("exch_ns",),
+        ("exch_ns", *_MARK),  # a subscription's first message may be of the millisecond of the one that follows
+        _MARK[:2],
+    ),
 )
 
 
