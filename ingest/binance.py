@@ -90,6 +90,12 @@ class BinanceDecoder:
         """Symbols whose depth changes have no snapshot to stand on."""
         return [symbol for symbol, book in self.books.items() if book.wants_snapshot]
 
+    def stream_of(self, frame: bytes) -> tuple[str, str] | None:
+        """(symbol, table) that a frame's stream names; None if it cannot be read."""
+        name, _, rest = stream_name(frame, ENVELOPE).partition("@")
+        kind = _kind(rest)
+        return (name.upper(), _HANDLERS[kind].table) if kind in _HANDLERS else None
+
     def gap_of(self, frame: str | bytes, recv_ns: int, why: str) -> list[Gap]:
         """The gap that a frame which did not decode leaves in its stream; none if its stream cannot be read."""
         name, _, rest = stream_name(frame, ENVELOPE).partition("@")

@@ -69,6 +69,12 @@ class BybitDecoder:
         """Symbols whose topic must be subscribed to again: a delta did not follow, and only that brings a snapshot."""
         return [symbol for symbol, book in self.books.items() if book.wants_snapshot]
 
+    def stream_of(self, frame: bytes) -> tuple[str, str] | None:
+        """(symbol, table) that a frame's topic names; None if it cannot be read."""
+        kind, _, rest = stream_name(frame, _ENVELOPE).partition(".")
+        handler = _handler_of(kind, rest)
+        return (rest.rpartition(".")[2], handler.table) if handler else None
+
     def gap_of(self, frame: str | bytes, recv_ns: int, why: str) -> list[Gap]:
         """The gap that a frame which did not decode leaves in its topic; none if its topic cannot be read."""
         kind, _, rest = stream_name(frame, _ENVELOPE).partition(".")

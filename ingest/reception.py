@@ -195,8 +195,10 @@ class Reception:
         if repeats == self._repeats:
             return
         self._repeats = repeats
-        for gap in self.decoder.gap_of(frame, recv_ns, ""):
-            self.heard_ns[gap.symbol, KIND_OF[gap.stream]] = recv_ns
+        if stream := self.decoder.stream_of(frame):
+            symbol, table = stream
+            if (symbol, KIND_OF[table]) in self.heard_ns:
+                self.heard_ns[symbol, KIND_OF[table]] = recv_ns
 
     def _take_rest(self, url: str, body: bytes, recv_ns: int) -> list[Event]:
         """A REST answer, asked for or recorded. One that does not decode is counted and sampled: nothing is lost."""
