@@ -35,16 +35,17 @@ async def make_feeds(
     say: Callable[[str], None] = print,
     refill: bool = True,
     behind: Callable[[], bool] | None = None,
+    clock: ReceiveClock | None = None,
 ) -> list[Feed]:
     """The feeds of a run, not yet open: what the replay server holds, or the subscriptions for `symbols`.
 
     `symbols` (`venue:SYMBOL`) may be empty in replay: whatever the frames hold. `refill` and `behind` as in
-    FeedOptions: whether missed trades are fetched late, and whether writing is behind.
+    FeedOptions: whether missed trades are fetched late, and whether writing is behind. `clock` is the one they share.
     """
     capture = config.capture
     is_replay = config.source == "replay"
     options = FeedOptions(
-        clock=ReceiveClock(),
+        clock=clock or ReceiveClock(),
         virtual=config.source != "live",
         connect_timeout_s=capture.connect_timeout_s,
         silence_s=capture.silence_s,

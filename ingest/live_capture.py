@@ -18,6 +18,7 @@ from rich.console import Group
 
 from core.config import DEFAULT_SYMBOLS, Capture, Config
 from core.run_record import SIMULATED, Stage
+from core.units import NS_PER_S
 from ingest.capture_log import CaptureLog, log_samples
 from ingest.clock_check import Clocks, check_clocks
 from ingest.events import Event
@@ -25,6 +26,7 @@ from ingest.feed import Feed
 from ingest.feeds import make_feeds
 from ingest.monitor import Monitor, by_table, each_stream
 from ingest.prometheus import CaptureMetrics, served
+from ingest.receive_clock import SLEW, ReceiveClock
 from ingest.resumption import Resumption
 from ingest.rows import TableWriter
 from ingest.status import displayed, span, status_line, status_table
@@ -65,8 +67,10 @@ class Session:
 
 async def capture_live(
     config: Config, stage: Stage, begin: Callable[[Sequence[Feed]], None], log: CaptureLog, monitor: Monitor
-) -> None:
-    """Capture until told to end. `begin` is called when the feeds are known and before anything is written."""
+) -> bool:
+    """Capture until told to end; True if SIGTERM told it. `begin` is called when the feeds are known and before
+    anything is written.
+    """
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     session = await _session(config, stage, begin, log, monitor)
@@ -80,6 +84,7 @@ async def capture_live(
         session.writer.close(merge=not stopped.is_set())
         log_samples(session.feeds)
         _sum_up(session, "stop")
+    return stopped.is_set()
 
 
 async def _session(
@@ -95,10 +100,16 @@ async def _session(
 
     writer: TableWriter | None = None
     symbols = config.symbols or DEFAULT_SYMBOLS
-    feeds = await make_feeds(config, config.capture.hosts, symbols, say, behind=behind)
+    clock = ReceiveClock()
+    feeds = await make_feeds(config, config.capture.hosts, symbols, say, behind=behind, clock=clock)
     begin(feeds)
     monitor.watch(feeds)
     resumption = Resumption(config.root, feeds, say)
+    if behind_ns := clock.go_on_from(resumption.last_ns):
+        say(
+            f"the clock was set back: it is {behind_ns / NS_PER_S:.3f} s behind the last row on disk. Receive times go "
+            f"on from there, and are ahead of UTC for the next {SLEW * behind_ns / NS_PER_S:.0f} s"
+        )
     log.write("start", data_dir=str(config.root), connections=len(feeds), streams=monitor.count())
     writer = _writer(config.root, config.capture, say, monitor)
     return Session(config, stage, log, monitor, feeds, writer, resumption)

@@ -16,6 +16,8 @@ from core.units import NS_PER_MS
 CLOCK_STEP_NS: Final = 50 * NS_PER_MS
 """A wall clock that is set by more is a gap (method.md section 1)."""
 _SLEW_SHIFT: Final = 4  # a 16th: fast enough that 2 s are over in half a minute, too slow to bend a bar
+SLEW: Final = 2**_SLEW_SHIFT
+"""How much longer than a step back it takes until the wall clock has met it."""
 _MOST_STEPS: Final = 64
 
 
@@ -56,6 +58,19 @@ class ReceiveClock:
         if not -CLOCK_STEP_NS <= wall_offset_ns - self._wall_offset_ns <= CLOCK_STEP_NS:
             self._note_step(recv_ns)
         return recv_ns
+
+    def go_on_from(self, last_ns: int) -> int:
+        """Be later than `last_ns`, the last receive time of a process before this one. By how many nanoseconds the wall
+        clock is behind that: 0, or it was set back since, which is a step as any other.
+        """
+        behind_ns = last_ns + 1 - self.now_ns()
+        if behind_ns <= 0:
+            return 0
+        self._last_ns = last_ns
+        self._offset_ns += behind_ns
+        self._steps.append(ClockStep(last_ns + 1, -behind_ns))
+        self.step_count += 1
+        return behind_ns
 
     def steps_since(self, count: int) -> list[ClockStep]:
         """The steps after the first `count`, oldest first."""

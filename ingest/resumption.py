@@ -31,6 +31,8 @@ class Resumption:
     def __init__(self, root: Path, feeds: Sequence[Feed], say: Callable[[str], None] = print) -> None:
         self._since_ns = {id(feed): since for feed in feeds if (since := _left_off(root, feed, say))}
         self._open_ns: dict[int, int] = {}
+        self.last_ns = max((ns for since in self._since_ns.values() for ns in since.values()), default=0)
+        """The last row of all, 0 where there is none."""
 
     @property
     def is_over(self) -> bool:

@@ -24,7 +24,7 @@ from core.locks import CAPTURE, RUN, held
 from core.origin import Origin, read_origin, write_origin
 from core.run_record import RunRecord
 from core.schema import GAPS, TRADES
-from core.store import files, partitions, read
+from core.store import append, files, partitions, read
 from core.units import NS_PER_S
 from ingest import capture, capture_log
 from ingest.raw import raw_files
@@ -106,6 +106,34 @@ def test_a_live_capture_ends_when_its_time_is_over_and_reports_what_it_added(tmp
     assert done[0].sections["symbols"] == [SYMBOLS]
     assert [len(files(tmp_path, part)) for part in partitions(tmp_path, TRADES)] == [1]  # compacted when it ended
     assert len(raw_files(tmp_path / "raw")) == 4
+
+
+def test_a_symbol_that_never_came_is_an_error_in_the_end_and_the_others_are_kept(tmp_path: Path, venue: Hosts) -> None:
+    config = config_of(tmp_path, venue)
+    config = msgspec.structs.replace(config, symbols=(SYMBOLS, "binance_um:NOPEUSDT"))
+    with pytest.raises(StageError, match="no row came of binance_um:NOPEUSDT: does the venue have it"):
+        run(config)
+    assert trades(tmp_path).height
+
+
+def test_a_clock_that_was_set_back_while_nothing_ran_mixes_no_rows_and_is_told(
+    tmp_path: Path, venue: Hosts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(config_of(tmp_path, venue))
+    before, part = trades(tmp_path).height, partitions(tmp_path, TRADES)[0]
+    ahead_ns = time.time_ns() + 50 * NS_PER_S
+    late = (
+        read(tmp_path, part)
+        .tail(1)
+        .with_columns(pl.lit(ahead_ns).alias("recv_ns"), pl.lit("from before").alias("trade_id"))
+    )
+    append(tmp_path, part, late, ahead_ns, 900)
+    run(config_of(tmp_path, venue))
+    assert "the clock was set back" in capsys.readouterr().out
+    found = trades(tmp_path).sort("recv_ns")
+    assert found.filter(pl.col("recv_ns") > ahead_ns).height == found.height - before - 1 > 0
+    reasons = pl.concat(read(tmp_path, each) for each in partitions(tmp_path, GAPS))["reason"]
+    assert reasons.str.starts_with("clock set by -").any()
 
 
 def test_the_log_tells_the_story(tmp_path: Path, venue: Hosts, logs: Path) -> None:

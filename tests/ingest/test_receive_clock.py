@@ -121,3 +121,24 @@ def test_steps_are_not_kept_forever(clocks: Clocks) -> None:
         clock.now_ns()
     assert clock.step_count == 1_000
     assert len(clock.steps_since(0)) == 64
+
+
+def test_a_clock_that_was_set_back_while_nothing_ran_goes_on_behind_the_last_row(clocks: Clocks) -> None:
+    clock = ReceiveClock()
+    last_ns = clocks.wall_ns + 2 * NS_PER_S
+    behind_ns = clock.go_on_from(last_ns)
+    assert behind_ns == pytest.approx(2 * NS_PER_S, abs=10)
+    assert clock.steps_since(0) == [(last_ns + 1, -behind_ns)]
+    assert last_ns < clock.now_ns() < last_ns + 10
+    for _ in range(33):
+        clocks.go(NS_PER_S)
+        clock.now_ns()
+    assert clock.now_ns() - clocks.wall_ns < 10
+    assert clock.step_count == 1
+
+
+def test_a_clock_that_is_later_than_the_last_row_stays(clocks: Clocks) -> None:
+    clock = ReceiveClock()
+    assert clock.go_on_from(clocks.wall_ns - NS_PER_S) == clock.go_on_from(0) == 0
+    assert clock.now_ns() - clocks.wall_ns < 10
+    assert clock.step_count == 0
