@@ -99,7 +99,20 @@ def _live(cfg: Config, origin: Origin, stage: Stage) -> None:
                 simulated = any(is_local(feed.url) for feed in found)
                 _begin(cfg, msgspec.structs.replace(origin, simulated=simulated), stage, found)
 
-        asyncio.run(capture_live(cfg, stage, begin, log, monitor))
+        is_stopped = asyncio.run(capture_live(cfg, stage, begin, log, monitor))
+    if not is_stopped:
+        _check_came(feeds, monitor)
+
+
+def _check_came(feeds: Sequence[Feed], monitor: Monitor) -> None:
+    """Raises StageError for symbols of which no row came at all: the venue may not have them."""
+    wanted = {f"{feed.venue}:{symbol}" for feed in feeds for symbol, _ in feed.plan.feeds}
+    came = {f"{status.key.venue}:{status.key.symbol}" for status in monitor.streams() if status.rows}
+    if missing := sorted(wanted - came):
+        raise StageError(
+            f"no row came of {', '.join(missing)}: does the venue have it, under that name? "
+            "What came of the others is kept"
+        )
 
 
 @contextmanager
