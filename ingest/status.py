@@ -23,8 +23,8 @@ _BETWEEN: Final = 2  # spaces between two columns
 
 
 def status_table(monitor: Monitor, head: str, trouble: str, height: int) -> Group:
-    """The finest grouping that fits into `height` lines (streams, tables, or venues), and the columns that fit into
-    the width of wherever it is shown."""
+    """The finest grouping that fits into `height` lines: streams, tables, or venues; and the columns that fit beside
+    each other where it is shown."""
     return Group(_Status(monitor, head, trouble, height))
 
 
@@ -46,9 +46,10 @@ class _Status:
         yield notes
 
     def _notes(self) -> Iterator[Text]:
-        yield Text(f"{self.head} | {connections_line(self.monitor.connections())}")
+        """Wrapped here: the console of a run leaves that to the terminal, which cuts a live display instead."""
+        yield Text(f"{self.head} | {connections_line(self.monitor.connections())}", no_wrap=False, overflow="fold")
         if self.trouble:
-            yield Text(self.trouble, style="bold red")
+            yield Text(self.trouble, style="bold red", no_wrap=False, overflow="fold")
 
 
 def _table(streams: Sequence[StreamStatus], width: int) -> Table:

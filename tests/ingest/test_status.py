@@ -36,7 +36,7 @@ def monitor_of(symbols: int) -> Monitor:
 
 
 def shown(monitor: Monitor, height: int, trouble: str = "", width: int = 120) -> str:
-    console = Console(width=width, file=StringIO())
+    console = Console(width=width, file=StringIO(), soft_wrap=True)  # as that of a run
     with console.capture() as capture:
         console.print(status_table(monitor, "capture 5 s into data", trouble, height))
     return capture.get()
@@ -100,6 +100,8 @@ def test_connections_and_trouble_stand_below() -> None:
     text = shown(monitor_of(1), height=30, trouble="No space left on device")
     assert "2 connections: 20 frames" in text
     assert "2 reconnects, 0 rotations" in text
+    narrow = shown(monitor_of(1), height=30, width=60)
+    assert "2 reconnects, 0 rotations" in " ".join(narrow.split())
     assert text.rstrip().endswith("No space left on device")
 
 
