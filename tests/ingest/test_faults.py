@@ -79,7 +79,7 @@ def assert_honest(run: Run) -> None:
 
 
 def test_without_a_fault_every_frame_is_a_row_and_there_is_no_gap(tmp_path: Path) -> None:
-    run = captured(tmp_path, 3.0)
+    run = captured(tmp_path, 3.0, silence_s=10.0)
     assert_honest(run)
     assert sum(account.lost + account.holes for account in run.accounts) == 0
     assert run.gaps.is_empty()
@@ -98,7 +98,7 @@ def test_dropped_frames_are_told_where_ids_show_it_and_trades_are_fetched(tmp_pa
 
 
 def test_doubled_frames_leave_no_row_twice(tmp_path: Path) -> None:
-    run = captured(tmp_path, 3.0, double=dict.fromkeys(KINDS, 0.5))
+    run = captured(tmp_path, 3.0, silence_s=10.0, double=dict.fromkeys(KINDS, 0.5))
     assert_honest(run)
     assert len(run.of("double")) > 20
     assert run.gaps.is_empty()
