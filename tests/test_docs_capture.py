@@ -6,8 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import asdict
 
-from core.config import Capture, load
+from core.config import DEFAULT_SYMBOLS, Capture, Faults, load
+from core.servers import local_hosts
 from ingest.clock_check import Clocks, KernelClock
 from ingest.monitor import Monitor
 from ingest.prometheus import CaptureMetrics
@@ -27,6 +29,17 @@ def test_settings_that_are_named_exist_and_the_example_is_a_configuration(text: 
     (example,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     (tmp_path / "pipeline.toml").write_text(example)
     assert load(root=tmp_path).capture.metrics_port == 9464
+
+
+def test_the_local_exchange_and_its_capture_are_given_one_file_and_one_port(text: str, tmp_path: Path) -> None:
+    (file,) = re.findall(r"<<'END'\n(.*?)\nEND\n", text, re.DOTALL)
+    (port,) = re.findall(r"exchange_server --wall --port (\d+) --config local.toml\n", text)
+    (tmp_path / "local.toml").write_text(file)
+    config = load("local.toml", root=tmp_path)
+    assert config.faults != Faults()
+    venues = {name.partition(":")[0] for name in DEFAULT_SYMBOLS}
+    for name, url in asdict(config.capture.hosts).items():
+        assert (url == getattr(local_hosts(f"127.0.0.1:{port}"), name)) == (name.rpartition("_")[0] in venues)
 
 
 def test_metrics_are_named_as_they_are_served(text: str) -> None:

@@ -8,11 +8,14 @@ With `--wall` it is a venue in the present: the market began when the server did
 or not, the venues' limits hold, and what the configuration's section `faults` asks for goes wrong.
 
     python -m backtest.market.exchange_server --stretch history      configuration as JSON on standard input
+    python -m backtest.market.exchange_server --wall --port 9800 --config local.toml      on its own, until Ctrl-C
 """
 
 import argparse
 import asyncio
 import itertools
+import os
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -38,6 +41,7 @@ from backtest.market.local_server import (
     json_response,
     run_process,
     serve_until_stdin_closes,
+    serve_until_told,
 )
 from backtest.market.pump import VIRTUAL_CLOCK, Outlet, Pump, WallClock
 from backtest.market.query import Query
@@ -45,10 +49,12 @@ from backtest.market.rest import respond
 from backtest.market.sessions import BYBIT, MOST_STREAMS, Session, answer, hangs_up, open_session
 from backtest.market.simulate import Market, market_chunks
 from backtest.market.tape import Tape
-from core.config import DEFAULT_SYMBOLS, ROOT, Config
+from core.cli import guarded
+from core.config import DEFAULT_SYMBOLS, ROOT, Config, load
 from core.units import NS_PER_MS
 
 _OUTAGE_S: Final = 1.5  # of the books, when the venue restarts
+_PORTS: Final = range(65_536)
 _WALL_CHUNK_MINUTES: Final = 1 / 60  # a second: made and formatted in the pauses between two steps
 
 
@@ -59,14 +65,15 @@ async def serve_exchange(config: Config, stretch: Literal["history", "fresh"]) -
     await serve_until_stdin_closes(pump, *service(exchange, pump))
 
 
-async def serve_at_wall_clock(config: Config) -> None:
-    """Serve a market that began just now until the parent process is gone."""
+async def serve_at_wall_clock(config: Config, port: int | None = None) -> None:
+    """Serve a market that began just now until the parent process is gone; with a port (0: any), until Ctrl-C."""
     exchange = Exchange(wall_chunks(config), latency_ns(config))
     ledger = Ledger(ROOT / config.faults.ledger)
     ledger.write("begin", from_ns=exchange.start_ns, seed=config.seed)
     pump, injector = at_wall_clock(exchange, config, ledger)
     faults = asyncio.create_task(injector.run(pump))
-    await serve_until_stdin_closes(pump, *service(exchange, pump, injector))
+    parts = service(exchange, pump, injector)
+    await (serve_until_stdin_closes(pump, *parts) if port is None else serve_until_told(pump, *parts, port))
     faults.cancel()
 
 
@@ -164,8 +171,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="The simulated exchange; its configuration comes on standard input.")
     parser.add_argument("--stretch", choices=("history", "fresh"), default="history")
     parser.add_argument("--wall", action="store_true", help="a venue in the present, with the configured faults")
+    parser.add_argument("--port", type=int, help="with --wall: serve on this port of 127.0.0.1, until Ctrl-C")
+    parser.add_argument("--config", help="with --wall: the configuration from a TOML file, pipeline.toml without")
     given = parser.parse_args()
-    return run_process(serve_at_wall_clock if given.wall else partial(serve_exchange, stretch=given.stretch))
+    if not given.wall:
+        if given.port is not None or given.config is not None:
+            parser.error("--port and --config are for a venue in the present: add --wall")
+        return run_process(partial(serve_exchange, stretch=given.stretch))
+    if given.port is None and given.config is None and _stdin_is_a_pipe():
+        return run_process(serve_at_wall_clock)
+    port = given.port or 0
+    if port not in _PORTS:
+        parser.error(f"--port: from 0 (any that is free) to 65535, was {port}")
+    return guarded(lambda: asyncio.run(serve_at_wall_clock(load(given.config), port)))
+
+
+def _stdin_is_a_pipe() -> bool:
+    """Whether a configuration may come from there: our parent's is a pipe, a terminal or /dev/null has none."""
+    return stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode)
 
 
 if __name__ == "__main__":

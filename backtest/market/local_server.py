@@ -1,7 +1,8 @@
 """What the simulated exchange and the replay server share as processes: start, listen on loopback, answer, end.
 
 A server reads its configuration as one line of JSON from standard input, prints `listening on 127.0.0.1:PORT`, and ends
-when standard input closes: it lives no longer than the run that started it (core/servers.py).
+when standard input closes: it lives no longer than the run that started it (core/servers.py). One that a user started
+(`serve_until_told`) has a configuration file and a port instead, and ends on Ctrl-C.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from websockets.http11 import Request, Response
 from backtest.market.pump import VIRTUAL_CLOCK, WRITE_BUFFER_BYTES, Outlet, Pump, clock_of
 from core.cli import guarded
 from core.config import Config, RestFault
+from core.errors import ConfigError
 
 LOOPBACK: Final = "127.0.0.1"
 PING_S, PONG_S = 180, 600  # as Binance USD-M (exchange_protocols A.2); a client may be busy for long in virtual time
@@ -36,8 +38,13 @@ Hear = Callable[[Outlet, str], None]
 
 
 def config_from_stdin() -> Config:
-    """The configuration that the parent process wrote as one line."""
-    return msgspec.json.decode(sys.stdin.readline(), type=Config)
+    """The configuration that the parent process wrote as one line. Raises ConfigError if it is none."""
+    line = sys.stdin.readline()
+    try:
+        return msgspec.json.decode(line, type=Config)
+    except msgspec.MsgspecError as error:
+        got = f"{line[:80]!r} ({error})" if line else "nothing"
+        raise ConfigError(f"standard input: expected the configuration as one line of JSON, got {got}") from error
 
 
 def run_process(serving: Callable[[Config], Coroutine[Any, Any, None]]) -> int:
@@ -79,8 +86,12 @@ async def converse(pump: Pump, outlet: Outlet, hear: Hear) -> None:
 
 
 @asynccontextmanager
-async def running(pump: Pump, handler: Handler, answer: Answer) -> AsyncIterator[tuple[str, "asyncio.Task[None]"]]:
+async def running(
+    pump: Pump, handler: Handler, answer: Answer, port: int = 0
+) -> AsyncIterator[tuple[str, "asyncio.Task[None]"]]:
     """A server on loopback while the context is open: its address, and the task that drives the pump.
+
+    `port` 0: any that is free.
 
     `answer` responds to plain HTTP and refuses WebSocket paths, or gives None. Compression is off: it costs 30 us a
     frame.
@@ -88,7 +99,7 @@ async def running(pump: Pump, handler: Handler, answer: Answer) -> AsyncIterator
     server = await serve(
         handler,
         LOOPBACK,
-        0,
+        port,
         process_request=answer,
         select_subprotocol=lambda _, offered: VIRTUAL_CLOCK if VIRTUAL_CLOCK in offered and not pump.wall else None,
         compression=None,
@@ -99,8 +110,8 @@ async def running(pump: Pump, handler: Handler, answer: Answer) -> AsyncIterator
     )
     pumping = asyncio.create_task(pump.run())
     try:
-        host, port = next(iter(server.sockets)).getsockname()[:2]
-        yield f"{host}:{port}", pumping
+        host, bound = next(iter(server.sockets)).getsockname()[:2]
+        yield f"{host}:{bound}", pumping
     finally:
         pumping.cancel()
         for outlet in list(pump.outlets):
@@ -116,6 +127,20 @@ async def serve_until_stdin_closes(pump: Pump, handler: Handler, answer: Answer)
         _end_with_stdin()
         await pumping
         await asyncio.Event().wait()  # for who comes late
+
+
+async def serve_until_told(pump: Pump, handler: Handler, answer: Answer, port: int) -> None:
+    """The life of a server that a user started: to Ctrl-C or SIGTERM. Whatever goes wrong in the pump ends it."""
+    told = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    async with running(pump, handler, answer, port) as (address, pumping):
+        print(f"listening on {address}, until Ctrl-C", flush=True)
+        waiting = asyncio.create_task(told.wait())
+        await asyncio.wait((pumping, waiting), return_when=asyncio.FIRST_COMPLETED)
+        if pumping.done():
+            pumping.result()
+        await waiting
 
 
 def json_response(

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -367,3 +369,42 @@ def test_the_process_ends_as_soon_as_its_parent_is_done_with_it() -> None:
         process.stdin.close()
         assert process.wait(5) == 0
     assert time.monotonic() - began_s < 0.3
+
+
+def started(*arguments: str, stdin: int) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", EXCHANGE_MODULE, *arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, stdin=stdin, stdout=pipe, stderr=pipe, text=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_of_ones_own_needs_no_standard_input_and_ends_when_told_to(number: int, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(f'[faults]\nrest = 503\nrest_chance = 1.0\nledger = "{tmp_path}/faults.jsonl"\n')
+    given = "--wall", "--port", "0", "--config", str(tmp_path / "mine.toml")
+    with started(*given, stdin=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        assert said.endswith(", until Ctrl-C\n")
+        address = said.removeprefix("listening on ").partition(",")[0]
+        answer = httpx.get(f"http://{address}/fapi/v1/time", trust_env=False)
+        process.send_signal(number)
+        assert process.wait(10) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert answer.status_code == 503
+    assert '"fault":"begin"' in (tmp_path / "faults.jsonl").read_text()
+
+
+def test_a_server_that_finds_no_configuration_where_one_is_due_says_so() -> None:
+    with started("--wall", stdin=subprocess.PIPE) as process:
+        _, said = process.communicate("", timeout=30)
+    assert process.returncode == 2
+    assert said == "error: standard input: expected the configuration as one line of JSON, got nothing\n"
+
+
+@pytest.mark.parametrize("arguments", [("--port", "9800"), ("--config", "x"), ("--wall", "--port", "65536")])
+def test_a_port_is_for_a_venue_in_the_present(arguments: tuple[str, ...]) -> None:
+    with started(*arguments, stdin=subprocess.DEVNULL) as process:
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "--port" in said.splitlines()[-1]
