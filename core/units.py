@@ -27,6 +27,11 @@ def parse_duration_ns(text: str) -> int:
     return int(number) * _DURATIONS[unit]
 
 
+def counted(number: int, what: str) -> str:
+    """`1 gap`, `2,000 gaps`: a number and a noun whose plural ends in s."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def seconds_label(seconds: float) -> str:
     """`10` for 10.0 and `0.5` for 0.5: how horizons and offsets are written in names."""
     return f"{seconds:g}"

@@ -26,6 +26,7 @@ from core.errors import ConfigError, StageError
 from core.origin import Origin, read_origin, write_origin
 from core.run_record import Stage
 from core.schema import EVENTS, GAPS, OPTIONS, SIGNALS, Table
+from core.units import counted
 from ingest.archives.choice import Job, choose
 from ingest.archives.continuity import write_holes_between
 from ingest.archives.download import Downloader
@@ -185,7 +186,7 @@ def _finish(cfg: Config, work: _Import) -> None:
     if failed:
         more = f"\nand {len(failed) - FEW:,} more" if len(failed) > FEW else ""
         raise StageError(
-            f"{len(failed):,} files could not be imported, the others are:\n" + "\n".join(failed[:FEW]) + more
+            f"{counted(len(failed), 'file')} could not be imported, the others are:\n" + "\n".join(failed[:FEW]) + more
         )
     if not work.manifest.entries:
         raise StageError("nothing was imported: the archive has none of the files asked for")

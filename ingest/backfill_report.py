@@ -10,6 +10,7 @@ from typing import Final
 from core.run_record import Stage
 from core.schema import EVENTS, GAPS, TOP_OF_BOOK, TRADES
 from core.store import partitions, read
+from core.units import counted
 from ingest.archives.choice import LeftOut
 from ingest.archives.formats import ArchiveFile
 from ingest.archives.manifest import Entry
@@ -31,7 +32,7 @@ class Result:
 
 def tell_left_out(left_out: Sequence[LeftOut], stage: Stage) -> None:
     for (label, why), same in groupby(left_out, key=lambda each: (each.file.label, each.why)):
-        stage.say(f"left out {label}, {len(list(same)):,} files: {why}")
+        stage.say(f"left out {label}, {counted(len(list(same)), 'file')}: {why}")
 
 
 def tell_strangers(strangers: Sequence[tuple[Path, str]], stage: Stage) -> None:
@@ -50,7 +51,8 @@ def report_backfill(root: Path, result: Result, entries: Iterable[Entry], stage:
     for sample in [sample for entry in result.imported for sample in entry.samples][:FEW]:
         stage.say(f"  for example {sample}")
     if result.kept:
-        stage.say(f"{result.kept:,} files were imported before and are unchanged", keep=False)
+        before = "was imported before and is" if result.kept == 1 else "were imported before and are"
+        stage.say(f"{counted(result.kept, 'file')} {before} unchanged", keep=False)
     for label, absent in groupby(result.absent, key=lambda file: file.label):
         stage.say(f"{label}: the archive has no file of {_some([file.days[0] for file in absent])}")
     _tell_unverified(result.imported, stage)
@@ -91,7 +93,7 @@ def _line(label: str, entries: Sequence[Entry]) -> str:
     to = ", ".join(f"{rows:,} to {table}" for table, rows in sorted(written.items())) or "none kept"
     out = ", ".join(f"{why} {rows:,}" for why, rows in sorted(dropped.items()))
     read = sum(entry.rows_read for entry in entries)
-    return f"{label}: {len(entries):,} files, {read:,} rows, {to}{f'; dropped: {out}' if out else ''}"
+    return f"{label}: {counted(len(entries), 'file')}, {counted(read, 'row')}, {to}{f'; dropped: {out}' if out else ''}"
 
 
 def _total(entries: Sequence[Entry], name: str) -> Counter[str]:

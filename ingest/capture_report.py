@@ -11,7 +11,7 @@ import polars as pl
 from core.run_record import Stage
 from core.schema import EVENTS, GAPS, Table
 from core.store import Partition, files, partitions
-from core.units import NS_PER_S
+from core.units import NS_PER_S, counted
 from ingest.capture_log import log_samples
 from ingest.feed import Feed
 from ingest.monitor import StreamStatus
@@ -37,15 +37,15 @@ def tell_counts(feeds: Sequence[Feed], seconds: float, stage: Stage) -> None:
     reconnects = sum(feed.counts.reconnects for feed in feeds)
     stage.put("capture", counts | {"cut_lines": cut, "reconnects": reconnects})
     stage.rows_in = frames
-    rate = f"{frames:,} frames on {len(feeds)} connections in {seconds:.1f} s ({frames / seconds:,.0f} frames/s)"
-    stage.say(rate, keep=False)
+    came = f"{counted(frames, 'frame')} on {counted(len(feeds), 'connection')}"
+    stage.say(f"{came} in {seconds:.1f} s ({frames / seconds:,.0f} frames/s)", keep=False)
     if ignored:
         stage.say("no table holds: " + ", ".join(f"{why} {count:,}" for why, count in sorted(ignored.items())))
     for where in cut:
         stage.say(f"last line cut short, left out: {where}")
     log = log_samples(feeds)
     if undecoded:
-        stage.say(f"{undecoded:,} frames did not decode, samples in {log}")
+        stage.say(f"{counted(undecoded, 'frame')} did not decode, samples in {log}")
 
 
 def data_on_disk(root: Path) -> tuple[Data, list[str]]:
@@ -75,12 +75,13 @@ def data_of(streams: Sequence[StreamStatus]) -> tuple[Data, list[str]]:
 
 
 def report(stage: Stage, data: Data, symbols: list[str]) -> None:
-    """The sections `data` and `symbols`, and a small table of them."""
+    """The sections `data` and `symbols`, and a small table of them, unless there is nothing."""
     stage.put("data", data)
     stage.put("symbols", symbols)
     stage.rows_out = sum(facts["rows"] for tables in data.values() for facts in tables.values())
-    for line in _lines(data):
-        stage.say(line)
+    if any(facts["rows"] or facts["gaps"] for tables in data.values() for facts in tables.values()):
+        for line in _lines(data):
+            stage.say(line)
 
 
 def _extent(root: Path, part: Partition, table: Table) -> tuple[int, int, int]:

@@ -4,6 +4,8 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
+from core.units import counted
+
 _WORST: Final = 40
 """Streams that are listed one by one: more than a screen of lines is not read."""
 
@@ -56,7 +58,8 @@ than one before; assumed: receive times that are not ours. – is unknown or doe
 def report(measured: pl.DataFrame) -> str:
     """All streams in sums and medians, then the worst one by one. `measured` has `quality`'s columns, symbol, date."""
     named = measured.with_columns(exchange=pl.col("symbol").str.split(":").list.first())
-    lines = [f"{named['symbol'].n_unique():,} symbols, {named['date'].n_unique():,} days, {named.height:,} streams"]
+    symbols, days = named["symbol"].n_unique(), named["date"].n_unique()
+    lines = [f"{counted(symbols, 'symbol')}, {counted(days, 'day')}, {counted(named.height, 'stream')}"]
     together = {f"{row['exchange']} {row['stream']} ({row['symbols']})": row for row in _by_stream(named)}
     lines += _table("stream (symbols)", together)
     worst = worst_first(measured)

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from core.units import counted
 from ingest.monitor import ConnectionStatus, Monitor, StreamStatus, by_table, by_venue, each_stream
 
 _AROUND: Final = 3  # lines beside rows and notes: an empty one, the header, and one left to the cursor
@@ -93,7 +94,7 @@ def status_line(monitor: Monitor, head: str, trouble: str) -> str:
     venues = monitor.streams(by_venue)
     rows, rate = sum(venue.rows for venue in venues), sum(venue.rows_per_s for venue in venues)
     gaps, streams = sum(venue.gaps for venue in venues), sum(venue.streams for venue in venues)
-    totals = f"{rows:,} rows, {rate:,.0f}/s, of {streams} streams, {_count(gaps, 'gap')}"
+    totals = f"{counted(rows, 'row')}, {rate:,.0f}/s, of {counted(streams, 'stream')}, {counted(gaps, 'gap')}"
     parts = [head, totals, connections_line(monitor.connections()), *map(_venue_text, venues)]
     return " | ".join([*parts, trouble] if trouble else parts)
 
@@ -103,10 +104,10 @@ def connections_line(connections: Sequence[ConnectionStatus]) -> str:
     frames = sum(each.frames for each in connections)
     rate = sum(each.frames_per_s for each in connections)
     undecoded = sum(each.undecoded for each in connections)
-    again = _count(sum(each.reconnects for each in connections), "reconnect")
-    turned = _count(sum(each.rotations for each in connections), "rotation")
-    named = _count(len(connections), "connection")
-    return f"{named}: {frames:,} frames, {rate:,.0f}/s, {undecoded:,} undecoded, {again}, {turned}"
+    again = counted(sum(each.reconnects for each in connections), "reconnect")
+    turned = counted(sum(each.rotations for each in connections), "rotation")
+    named = counted(len(connections), "connection")
+    return f"{named}: {counted(frames, 'frame')}, {rate:,.0f}/s, {undecoded:,} undecoded, {again}, {turned}"
 
 
 def _venue_text(status: StreamStatus) -> str:
@@ -120,7 +121,7 @@ def _cells(status: StreamStatus) -> Iterable[str]:
     latency = ["–", "–"] if status.latency_ms is None else [_ms(value) for value in status.latency_ms]
     excess = "–" if status.excess_ms is None else f"+{_ms(status.excess_ms[-1])}"
     key = status.key
-    name = key.symbol or _count(status.streams, "stream")
+    name = key.symbol or counted(status.streams, "stream")
     figures = (
         f"{status.rows:,}",
         f"{status.rows_per_s:,.1f}",
@@ -140,10 +141,6 @@ def _age(age_s: float | None) -> str:
     if age_s is None:
         return "never"
     return f"{age_s:.1f} s" if age_s < 60 else span(age_s)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def span(seconds: float) -> str:

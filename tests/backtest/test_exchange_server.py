@@ -379,7 +379,8 @@ def started(*arguments: str, stdin: int) -> "subprocess.Popen[str]":
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_server_of_ones_own_needs_no_standard_input_and_ends_when_told_to(number: int, tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text(f'[faults]\nrest = 503\nrest_chance = 1.0\nledger = "{tmp_path}/faults.jsonl"\n')
+    faults = f'rest = 503\nrest_chance = 1.0\nledger = "{tmp_path}/faults.jsonl"'
+    (tmp_path / "mine.toml").write_text(f"[faults]\n{faults}\n")
     given = "--wall", "--port", "0", "--config", str(tmp_path / "mine.toml")
     with started(*given, stdin=subprocess.DEVNULL) as process:
         assert process.stdout is not None

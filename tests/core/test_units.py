@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.units import parse_duration_ns, seconds_label
+from core.units import counted, parse_duration_ns, seconds_label
 
 
 @pytest.mark.parametrize(("text", "ns"), [("200ms", 200_000_000), ("5s", 5_000_000_000), ("1d", 86_400_000_000_000)])
@@ -18,3 +18,7 @@ def test_anything_else_is_refused(text: str) -> None:
 
 def test_seconds_are_written_without_trailing_zeros() -> None:
     assert [seconds_label(x) for x in (10.0, 0.5, 900.0)] == ["10", "0.5", "900"]
+
+
+def test_one_is_singular_and_thousands_have_commas() -> None:
+    assert [counted(number, "gap") for number in (0, 1, 2_000)] == ["0 gaps", "1 gap", "2,000 gaps"]

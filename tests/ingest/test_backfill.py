@@ -41,10 +41,10 @@ def test_a_second_run_skips_what_is_there_and_takes_what_is_new(tmp_path: Path) 
     agg_day(folder, 0, range(1, 51))
     from_folder(root, folder)
     before = everything(root)
-    assert "1 files were imported before" in from_folder(root, folder)
+    assert "1 file was imported before" in from_folder(root, folder)
     assert everything(root) == before
     agg_day(folder, 1, range(51, 101))
-    assert "aggTrades: 1 files" in from_folder(root, folder)
+    assert "aggTrades: 1 file" in from_folder(root, folder)
     assert rows(root, TRADES, BTC).height == 100
 
 
@@ -149,13 +149,13 @@ def test_a_flat_name_of_an_unknown_market_asks_for_it(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="holds no archive file"):
         from_folder(tmp_path / "data", tmp_path / "archive")
     said = from_folder(tmp_path / "data", tmp_path / "archive", "symbols=binance:BTCUSDT")
-    assert "binance:BTCUSDT aggTrades: 1 files" in said
+    assert "binance:BTCUSDT aggTrades: 1 file" in said
 
 
 @pytest.mark.parametrize("below", ["", "BTCUSDT-aggTrades-2024-03-29.zip"])
 def test_a_folder_may_be_given_from_anywhere_inside(tmp_path: Path, below: str) -> None:
     path = agg_day(tmp_path / "um" / "spot", 0, range(1, 9))
-    assert f"{BTC} aggTrades: 1 files" in from_folder(tmp_path / "tables", path.parent / below)
+    assert f"{BTC} aggTrades: 1 file" in from_folder(tmp_path / "tables", path.parent / below)
 
 
 def test_trades_alone_are_said_to_make_no_bars(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_damaged_file_is_told_and_the_others_are_imported(tmp_path: Path) -> N
     agg_day(folder, 0, range(1, 9))
     damaged = agg_day(folder, 1, range(9, 17))
     damaged.write_bytes(damaged.read_bytes()[:-30])
-    with pytest.raises(StageError, match="1 files could not be imported"):
+    with pytest.raises(StageError, match="1 file could not be imported"):
         from_folder(root, folder)
     assert rows(root, TRADES, BTC).height == 8
     agg_day(folder, 1, range(9, 17))
