@@ -204,7 +204,8 @@ class Feed:
             return subscription.counting(self._listen(is_virtual))
 
         await options.rest.limiter.acquire(plan.url)
-        subscription = Subscription(plan, self.decoder, asked)
+        do_without = options.say if self._released and not options.virtual else None
+        subscription = Subscription(plan, self.decoder, asked, do_without)
         socket = await open_socket(plan.url, options.connect_timeout_s, options.virtual, listen)
         try:
             await subscription.complete(socket, options.connect_timeout_s)

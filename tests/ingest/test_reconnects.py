@@ -1,6 +1,7 @@
 """Lost connections that are not simply made again: refused by the venue, or lost while another was to take over."""
 
 import asyncio
+import json
 from dataclasses import replace
 
 import pytest
@@ -44,6 +45,38 @@ def test_a_subscription_that_is_refused_at_a_reconnect_is_asked_for_again(monkey
             "asked again in 0.1 s",
             "asked again in 0.1 s",
         ]
+
+    asyncio.run(scenario())
+
+
+def test_a_symbol_that_was_delisted_is_gone_without_at_a_reconnect_and_its_neighbours_go_on() -> None:
+    """Bybit refuses a request as a whole for one topic that it does not know."""
+
+    def acks(visit: int, request: str) -> str:
+        number = json.loads(request)["req_id"]
+        if visit > 1 and "OLDUSDT" in request:
+            return f'{{"success":false,"ret_msg":"error:handler not found","req_id":"{number}","op":"subscribe"}}'
+        return f'{{"success":true,"ret_msg":"subscribe","req_id":"{number}","op":"subscribe"}}'
+
+    def best(symbol: str, update_id: int) -> str:
+        data = f'{{"s":"{symbol}","b":[["1","1"]],"a":[["2","1"]],"u":{update_id},"seq":1}}'
+        return f'{{"topic":"orderbook.1.{symbol}","type":"snapshot","ts":{update_id},"data":{data}}}'
+
+    async def scenario() -> None:
+        said: list[str] = []
+        async with venue(acks=acks) as found:
+            plan = plans(["bybit:BTCUSDT", "bybit:OLDUSDT"], Capture(depth="off"), found.hosts)[0]
+            async with reading(feed_of(replace(plan, silence_s={}), say=said.append)) as events:
+                while not found.sockets:
+                    await asyncio.sleep(0.01)
+                await found.push(best("BTCUSDT", 1), best("OLDUSDT", 1))
+                await events.reached(2, Quote)
+                await hang_up(found)
+                await events.reached(1, Gap)
+                await found.push(best("BTCUSDT", 2))
+                await events.reached(3, Quote)
+        assert [text for text in said if "going on without" in text and "handler not found" in text]
+        assert not [text for text in said if "asked again" in text]
 
     asyncio.run(scenario())
 
