@@ -73,8 +73,8 @@ def _book(file: ArchiveFile, latency_ns: int, counts: Counts) -> Iterator[list[P
     last_ns = 0
     for line in _messages(file.path):
         counts.read += 1
-        recv_ns = max(last_ns, _time_ns(line) + latency_ns)
         try:
+            recv_ns = max(last_ns, _time_ns(line) + latency_ns)
             events += decoder.decode(line, recv_ns)
         except DecodeError as error:
             counts.drop(BROKEN, 1, [f"{error} in {line[:120].decode(errors='replace')}"])
@@ -94,7 +94,7 @@ def _messages(path: Path) -> Iterator[bytes]:
 
 
 def _time_ns(message: bytes) -> int:
-    """The matching engine's time where a message has it (since 2023-06), else the sender's."""
+    """The matching engine's time where a message has it (since 2023-06), else the sender's. Raises DecodeError."""
     times = dict(_TIME.findall(message))
     return epoch_ns(int(times.get(b"cts") or times.get(b"ts") or 0))
 
