@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import polars as pl
 
+from core.config import Features
 from research.catalogue import FEATURE_COLUMNS, compile_chosen
 from research.expression import Node, parse
 from research.language import compile_features, window_bars
@@ -148,7 +149,8 @@ def live_line(program: Program, x: Floats) -> str:
 def cold_line() -> str:
     code = (
         "import time; began = time.perf_counter(); import numpy as np; from research.catalogue import compile_chosen\n"
-        "imported = time.perf_counter(); p = compile_chosen(('all',), {}, '200ms'); built = time.perf_counter()\n"
+        "from core.config import Features\n"
+        "imported = time.perf_counter(); p = compile_chosen(Features().sets, {}, '200ms'); built = time.perf_counter()\n"
         "p.evaluate(np.ones((9, 26))); done = time.perf_counter()\n"
         "print(f'import {imported - began:.1f} s, catalogue to program {1e3 * (built - imported):.0f} ms, '\n"
         "      f'first evaluation {done - built:.1f} s')"
@@ -170,7 +172,7 @@ def main() -> None:
     machine = platform.processor() or platform.machine()
     print(f"{datetime.now(UTC):%Y-%m-%d} | {machine}, {os.cpu_count()} cores | one thread")
     x = made_up_bars(max(n, LIVE_BARS + 5000))
-    catalogue, rolling = compile_chosen(("all",), {}, BAR), rolling_program()
+    catalogue, rolling = compile_chosen(Features().sets, {}, BAR), rolling_program()
     print(batch_line("catalogue", catalogue, x[:n]))
     print(batch_line("rolling", rolling, x[:n]))
     print(live_line(catalogue, x))

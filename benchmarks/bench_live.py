@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import onnxruntime
 
-from core.config import Config
+from core.config import Config, Features
 from core.units import NS_PER_MS, NS_PER_S, NS_PER_US
 from ingest.events import Event, Quote, Trade
 from ingest.feeds import Step
@@ -72,7 +72,7 @@ def forest(n_features: int) -> TreeEnsemble:
 
 def bundle_in(folder: Path) -> Bundle:
     """The whole catalogue under a made-up model, as export writes it."""
-    features = list(choose(["all"], {}, BARS).items())
+    features = list(choose(Features().sets, {}, BARS).items())
     winner = Winner(
         candidate=Candidate("taker", "hgb", 10.0, 0.5, 0.0),
         calibration=Calibration(0.0, 1.0),

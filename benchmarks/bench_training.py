@@ -23,7 +23,7 @@ import numpy as np
 from rich.console import Console
 
 from core.cli import run_stages
-from core.config import DEFAULT_SYMBOLS, Config
+from core.config import DEFAULT_SYMBOLS, Config, Features
 from core.units import NS_PER_MS, NS_PER_S
 from research import catalogue, models
 from research.purged_cv import k_fold
@@ -74,7 +74,7 @@ def predictions(n: int) -> None:
 
 def stage(hours: float) -> None:
     """Time the stage as a run would see it, imports apart."""
-    names = list(catalogue.choose(("all",), {}, "200ms"))
+    names = list(catalogue.choose(Features().sets, {}, "200ms"))
     with tempfile.TemporaryDirectory(prefix="training-") as folder:
         cfg = Config(data_dir=folder, symbols=DEFAULT_SYMBOLS)
         write_market(cfg, hours, edge_bps=14.0, seed=1, names=names)

@@ -188,7 +188,10 @@ class Faults(Section, frozen=True):
 
 
 class Features(Section, frozen=True):
-    sets: tuple[str, ...] = ("all",)
+    # The default study's, whose windows fill in five minutes. More, and `all`: docs/language.md.
+    sets: tuple[str, ...] = (
+        "tob", "ofi", "flow", "momentum", "volatility", "liquidation", "derivatives", "time",
+    )  # fmt: skip
     mine: dict[str, str] = {}
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from core.config import ROOT
-from research.catalogue import DEFINITIONS, FEATURE_COLUMNS, REFERENCE_BAR, SETS
+from research.catalogue import CATALOGUE, DEFINITIONS, FEATURE_COLUMNS, FEATURE_SETS, REFERENCE_BAR
 from research.expression import node, show
 from research.language import compile_features
 from research.operators import OPERATORS, Operator
@@ -81,14 +81,14 @@ def operator_rows() -> list[tuple[str, ...]]:
     ]
 
 
-def feature_rows() -> list[tuple[str, str, str, str]]:
-    """Set, name, warm-up in bars of 200 ms, expression."""
-    named = {**{name: text for each in SETS.values() for name, text in each.items()}, **DEFINITIONS}
+def feature_rows() -> list[tuple[str, ...]]:
+    """Set, name, what it says, unit, warm-up in bars of 200 ms, source, expression."""
+    named = {**CATALOGUE, **DEFINITIONS}
     rows = []
-    for chosen, features in SETS.items():
-        for name, text in features.items():
-            program = compile_features({name: text}, FEATURE_COLUMNS, REFERENCE_BAR, named)
-            rows.append((chosen, name, f"{program.warmup_bars:,}", text))
+    for chosen, features in FEATURE_SETS.items():
+        for name, each in features.items():
+            program = compile_features({name: each.text}, FEATURE_COLUMNS, REFERENCE_BAR, named)
+            rows.append((chosen, name, each.says, each.unit, f"{program.warmup_bars:,}", each.source, each.text))
     return rows
 
 
@@ -103,10 +103,10 @@ def page() -> str:
         "\n## Definitions\n",
         *_table(("name", "expression"), [(name, f"`{text}`") for name, text in DEFINITIONS.items()]),
         "\n## The catalogue\n",
-        "Named sets are chosen by `features.sets`; warm-up in bars of 200 ms.\n",
+        "`features.sets` chooses named sets; `all` is all of them. Warm-up in bars of 200 ms.\n",
         *_table(
-            ("set", "feature", "warm-up", "expression"),
-            [(*row[:3], f"`{row[3]}`") for row in feature_rows()],
+            ("set", "feature", "what it says", "unit", "warm-up", "source", "expression"),
+            [(*row[:-1], f"`{row[-1]}`") for row in feature_rows()],
         ),
     ]
     return "\n".join(blocks) + "\n"

@@ -1,30 +1,29 @@
-"""The catalogue on made-up markets: quiet, busy, scaled, bursting; the choice of sets and of one's own features."""
+"""The default sets on made-up markets: quiet, busy, scaled, bursting; the choice of sets and of one's own features."""
+
+import hashlib
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from core.config import Features
 from core.errors import ConfigError
 from core.store import day_start_ns
 from core.units import NS_PER_S
 from research.bars import BAR_COLUMNS
-from research.catalogue import (
-    CATALOGUE,
-    DEFINITIONS,
-    FEATURE_COLUMNS,
-    SETS,
-    choose,
-    compile_chosen,
-    feature_rows,
-)
+from research.catalogue import DEFINITIONS, FEATURE_COLUMNS, choose, compile_chosen, feature_rows
+from research.catalogue import SETS as ALL_SETS
 from research.expression import parse, show
 from research.language import compile_features
+from research.sets_default import DEFAULT_SETS
 from tests.research.feature_programs import assert_same_bits
 
 Floats = NDArray[np.float64]
 STEP_NS = NS_PER_S // 5
 BAR = "time_200ms"
 N = 3000
+SETS = {name: ALL_SETS[name] for name in DEFAULT_SETS}
+CATALOGUE = {name: text for features in SETS.values() for name, text in features.items()}
 
 
 def market(**columns: float | Floats) -> Floats:
@@ -63,21 +62,24 @@ def busy_market(seed: int, scale: float = 1.0) -> Floats:
 
 def features_of(values: Floats, bar: str = BAR) -> Floats:
     close_ns = day_start_ns("2026-01-05") + STEP_NS * np.arange(1, N + 1)
-    return compile_chosen(("all",), {}, bar).evaluate(feature_rows(values, close_ns), close_ns // STEP_NS - 1)
+    return compile_chosen(Features().sets, {}, bar).evaluate(feature_rows(values, close_ns), close_ns // STEP_NS - 1)
 
 
 def column(y: Floats, name: str) -> Floats:
     return y[:, list(CATALOGUE).index(name)]
 
 
-def test_there_are_at_least_forty_features_in_named_sets() -> None:
-    assert len(CATALOGUE) >= 40
-    assert sum(map(len, SETS.values())) == len(CATALOGUE)  # no name in two sets
-    assert {"tob", "flow", "momentum", "volatility", "liquidation", "derivatives", "time"} <= set(SETS)
+def test_the_default_study_is_the_eight_sets_of_old() -> None:
+    assert tuple(DEFAULT_SETS) == Features().sets
+    assert len(CATALOGUE) == sum(map(len, SETS.values())) == 76
+    texts = "\n".join(f"{name} {text}" for name, text in choose(Features().sets, {}, BAR).items())
+    assert (
+        hashlib.sha256(texts.encode()).hexdigest() == "af51a480bafd42a4359d8b06b13d6c9f04923dd8e3662a707da46e8be740e8e5"
+    )
 
 
 def test_windows_fill_within_five_minutes_and_few_bars() -> None:
-    assert compile_chosen(("all",), {}, BAR).warmup_bars <= 1505
+    assert compile_chosen(Features().sets, {}, BAR).warmup_bars <= 1505
 
 
 @pytest.mark.parametrize(
@@ -166,7 +168,7 @@ def test_hours_to_funding_count_down_to_0_8_and_16_h(hour: float, wanted: float)
 
 
 def test_what_a_manifest_keeps_compiles_over_the_columns_alone() -> None:
-    chosen = choose(("all",), {}, BAR)
+    chosen = choose(Features().sets, {}, BAR)
     assert list(chosen) == list(CATALOGUE)
     program = compile_features(chosen, FEATURE_COLUMNS, BAR)
     assert program.expressions == tuple(chosen.values())
@@ -181,7 +183,7 @@ def test_definitions_hide_no_column_and_agree_with_features_of_their_name() -> N
 
 @pytest.mark.parametrize("bar", ["volume_10", "time_5m", "time_400ms"])
 def test_a_clock_without_the_windows_counts_their_bars_and_says_so(bar: str) -> None:
-    chosen = choose(("all",), {}, bar)
+    chosen = choose(Features().sets, {}, bar)
     assert "return_bps_25" in chosen
     assert "volatility_ratio_50_1500" in chosen
     assert len(chosen) == len(CATALOGUE)
@@ -215,5 +217,5 @@ def test_features_of_ones_own_may_use_names_of_the_catalogue() -> None:
 )
 def test_errors_in_ones_own_features_hold_their_path(name: str, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
-        choose(("all",), {name: text}, "volume_10" if "5s" in text else BAR)
+        choose(Features().sets, {name: text}, "volume_10" if "5s" in text else BAR)
     assert f"at `$.features.mine.{name}`" in str(caught.value)
