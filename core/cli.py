@@ -95,7 +95,9 @@ File = Annotated[str | None, typer.Option("--config", help="TOML file in place o
 Source = Annotated[str | None, typer.Option(help="sim, replay, archive or live.")]
 DataDir = Annotated[str | None, typer.Option(help="Where tables, models and runs live.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the market and of the training.")]
-Duration = Annotated[str | None, typer.Option(help="How long a live capture runs: 3600, 90m, 12h, 7d or forever.")]
+Duration = Annotated[
+    str | None, typer.Option(help="How long a live capture or a poll runs: 3600, 90m, 12h, 7d or forever.")
+]
 
 
 def seconds_of(text: str) -> float:
@@ -114,14 +116,23 @@ def settings_of(
     file: str | None, pairs: list[str], options: Mapping[str, Any], stages: Collection[str], duration: str | None
 ) -> Config:
     """The configuration that a command line asks for. Raises ConfigError where --duration has nothing to say."""
-    length = {} if duration is None else {"capture": {"duration_s": seconds_of(duration)}}
-    settings = load(file, pairs, {**options, **length})
-    if duration is not None and (settings.source != "live" or "capture" not in stages):
+    settings = load(file, pairs, {**options, **_lengths(stages, duration)})
+    is_live_capture = settings.source == "live" and "capture" in stages
+    if duration is not None and not is_live_capture and ("poll" not in stages or "capture" in stages):
         raise ConfigError(
-            f"--duration is how long `capture --source live` runs, this is `{' '.join(stages)}` of source "
+            f"--duration is how long `capture --source live` or `poll` runs, this is `{' '.join(stages)}` of source "
             f"{settings.source}: a simulated market lasts sim.hours, a replay as long as its recording"
         )
     return settings
+
+
+def _lengths(stages: Collection[str], duration: str | None) -> dict[str, Any]:
+    """What --duration sets. Raises ConfigError."""
+    if duration is None:
+        return {}
+    seconds = seconds_of(duration)
+    poll = {"poll": {"duration": f"{seconds:.0f}s" if seconds else "forever"}} if "poll" in stages else {}
+    return {"capture": {"duration_s": seconds}} | poll
 
 
 def settled(settings: Config, stages: Collection[str], asked: str | None) -> Config:

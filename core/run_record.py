@@ -22,6 +22,7 @@ from core.origin import read_origin
 from core.store import write_atomic
 
 SIMULATED: Final = "SIMULATED"
+_MARK: Final = f" | {SIMULATED}"
 T = TypeVar("T")
 
 
@@ -44,7 +45,7 @@ class Stage:
         `keep` them for the runs that need not do this again; what was done once, and how fast, is not for those.
         """
         tagged = self._record.simulated
-        lines = [f"{line} | {SIMULATED}" if tagged and line.strip() else line for line in text.split("\n")]
+        lines = [f"{line}{_MARK}" if tagged and line.strip() else line for line in text.split("\n")]
         if keep:
             self._keep("\n".join(lines))
         else:
@@ -57,6 +58,11 @@ class Stage:
         """
         with suppress(OSError):
             self._record.console.print(text, markup=False)
+
+    @property
+    def width(self) -> int:
+        """Signs that a line of a table may have: the screen's, or 80 where there is none, less the mark's."""
+        return self._record.console.width - (len(_MARK) if self._record.simulated else 0)
 
     @property
     def console(self) -> Console:

@@ -131,6 +131,8 @@ def read_answer(target: Target, body: bytes) -> Answer:
     tree = read_body(target.provider, body)
     found, collector = Answer(), target.collector
     rows = look_up(tree, collector.rows) if collector.rows else tree
+    if rows is None and _is_elsewhere(tree, collector.rows):
+        found.fault(f"nothing at {collector.rows}")
     rows = rows if isinstance(rows, list) else [] if rows is None else [rows]
     found.n_rows = len(rows)
     series = [(name, one.fields) for name, one in target.series.items()]
@@ -165,6 +167,14 @@ def look_up(tree: Any, path: str) -> Any:
         else:
             return None
     return tree
+
+
+def _is_elsewhere(tree: Any, path: str) -> bool:
+    """Whether the way to nothing is cut where there is something else: an answer that is empty there is no fault."""
+    steps = path.split(".")
+    on_the_way = [tree, *(look_up(tree, ".".join(steps[:count])) for count in range(1, len(steps)))]
+    last = next((found for found in reversed(on_the_way) if found is not None), None)
+    return bool(last)
 
 
 def number_at(tree: Any, row: Any, path: str) -> Decimal | None:

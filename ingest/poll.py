@@ -1,6 +1,6 @@
 """Poll: the slow series (funding, open interest, long/short ratios, basis, …) into the signals table.
 
-    python ingest/poll.py --source live [--set poll.duration=forever] [--set symbols=binance_um:BTCUSDT,…] ...
+    python ingest/poll.py --source live [--duration forever] [--set symbols=binance_um:BTCUSDT,…] ...
 
 Once, by default: what is due is collected, up to 30 days of history the first time, and the program ends; every five
 minutes from cron is as good as `forever`. What is collected is declared (ingest/collectors.toml, and your own under
@@ -30,7 +30,7 @@ from websockets.typing import Subprotocol
 
 from core.cli import stage_main
 from core.config import DEFAULT_SYMBOLS, Config, Hosts
-from core.errors import StageError
+from core.errors import ConfigError, StageError
 from core.origin import Origin, read_origin, write_origin
 from core.run_record import Stage
 from core.schema import GAPS, LIQUIDATIONS, MARK_PRICES, SIGNALS, Table
@@ -65,6 +65,8 @@ def run(cfg: Config, stage: Stage) -> None:
         raise StageError(
             "a recording holds frames, no slow series: poll with --source live or sim into another --data-dir"
         )
+    if cfg.source == "sim" and cfg.poll.duration != ONCE:
+        raise ConfigError("poll.duration: a simulated market is polled at its end, once - at `$.poll.duration`")
     what, symbols = declared(cfg.poll), cfg.symbols or DEFAULT_SYMBOLS
     _refuse_another_market(cfg)
     with hosts(cfg) as where:

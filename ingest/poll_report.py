@@ -6,16 +6,20 @@ from typing import Any, Final
 
 from core.errors import StageError
 from core.run_record import Stage
-from core.units import NS_PER_S
-from ingest.poller import Poller
+from core.text_table import table_lines
+from core.units import NS_PER_S, counted
+from ingest.collectors import Target
+from ingest.poller import Poller, Tally
 from ingest.signal_checks import age_text
 from ingest.signal_log import SignalLog
 
 _MOST_LINES: Final = 60
+_HEADS: Final = ("series", "new", "last value", "of (UTC)", "lag", "errors", "unreadable")
+_LEAST_WANTED: Final = ("of (UTC)", "lag")
 
 
 def report(stage: Stage, poller: Poller, derived: Counter[str], log: SignalLog, now_ns: int) -> None:
-    """Print the table and put the section `poll`. Raises StageError for a provider that gave nothing at all."""
+    """Print the table and put the section `poll`. Raises StageError for a collector that brought nothing at all."""
     rows = _series(poller, now_ns)
     stage.rows_in = sum(tally.points for tally in poller.tallies.values())
     stage.rows_out = sum(poller.news.values()) + sum(derived.values())
@@ -26,14 +30,14 @@ def report(stage: Stage, poller: Poller, derived: Counter[str], log: SignalLog, 
     stage.put("poll", section | {"errors": errors, "unreadable": faults, "events": dict(sorted(log.counts.items()))})
     asked = ", ".join(f"{name} {count:,}" for name, count in requests.items()) or "none: nothing is due yet"
     stage.say(f"requests: {asked}", keep=False)
-    for line in _table(rows):
+    for line in _table(rows, stage.width):
         stage.say(line, keep=False)
     for name, count in sorted(derived.items()):
         stage.say(f"derived: {name} {count:,} new", keep=False)
     for key, why in errors.items():
-        stage.say(f"error: {key} {poller.tallies[key].errors} times, the last: {why}", keep=False)
+        stage.say(f"error: {key}, {counted(poller.tallies[key].errors, 'time')}, the last: {why}", keep=False)
     for key, counts in faults.items():
-        told = ", ".join(f"{what} {count:,} times" for what, count in counts.items())
+        told = ", ".join(f"{what}, {counted(count, 'time')}" for what, count in counts.items())
         stage.say(f"unreadable: {key}: {told}", keep=False)
     if log.counts:
         told = ", ".join(f"{kind} {count:,}" for kind, count in sorted(log.counts.items()))
@@ -42,13 +46,37 @@ def report(stage: Stage, poller: Poller, derived: Counter[str], log: SignalLog, 
 
 
 def _judge(poller: Poller) -> None:
-    silent = set()
-    for provider in poller.providers.breakers:
-        mine = [poller.tallies[one.key] for one in poller.targets if one.collector.provider == provider]
-        if any(tally.errors for tally in mine) and not any(tally.has_worked for tally in mine):
-            silent.add(f"{provider} ({next(tally.last_error for tally in mine if tally.errors)})")
+    """Raises StageError for collectors none of whose requests brought a value; for a whole provider in one."""
+    by_provider: dict[str, dict[str, str]] = {}
+    for name, targets in _by_collector(poller).items():
+        tallies = [poller.tallies[target.key] for target in targets]
+        why = "" if any(tally.points for tally in tallies) else next(filter(None, map(_trouble, tallies)), "")
+        by_provider.setdefault(targets[0].collector.provider, {})[name] = why
+    silent = []
+    for provider, collectors in by_provider.items():
+        if all(collectors.values()):
+            silent.append(f"no series could be had from {provider} ({next(iter(collectors.values()))})")
+        else:
+            silent += [f"collector {name} brought nothing ({why})" for name, why in collectors.items() if why]
     if silent:
-        raise StageError(f"no series could be had from {'; '.join(sorted(silent))}: what others gave is stored")
+        raise StageError(f"{'; '.join(silent)}: what others gave is stored")
+
+
+def _by_collector(poller: Poller) -> dict[str, list[Target]]:
+    """Targets by the name of their collector, but for those that were not due."""
+    found: dict[str, list[Target]] = {}
+    for target in poller.targets:
+        if poller.tallies[target.key].is_asked:
+            found.setdefault(target.name, []).append(target)
+    return found
+
+
+def _trouble(tally: Tally) -> str:
+    """Why a target brought nothing; empty where the answer was sound and had no value."""
+    if tally.faults:
+        what, count = tally.faults.most_common(1)[0]
+        return f"{what}, {counted(count, 'time')}"
+    return tally.last_error
 
 
 def _series(poller: Poller, now_ns: int) -> list[dict[str, Any]]:
@@ -59,25 +87,33 @@ def _series(poller: Poller, now_ns: int) -> list[dict[str, Any]]:
             newest = poller.recent[target.exchange, target.symbol, name].newest
             row: dict[str, Any] = {"exchange": target.exchange, "symbol": target.symbol, "series": name}
             row["new"] = poller.news[target.exchange, target.symbol, name]
-            row["errors"] = poller.tallies[target.key].errors
+            tally = poller.tallies[target.key]
+            row |= {"errors": tally.errors, "unreadable": tally.faults.total()}
             if newest is not None:
                 row |= {"time_ns": newest[0], "value": newest[1], "lag_s": round((now_ns - newest[0]) / NS_PER_S, 3)}
             rows.append(row)
     return rows
 
 
-def _table(rows: list[dict[str, Any]]) -> list[str]:
-    where, what = f"{'exchange':<14}{'symbol':<14}{'series':<28}", f"{'last value':>16}  {'of (UTC)':<20}"
-    lines = [f"{where}{'new':>8}  {what}{'lag':>8}{'errors':>8}", *(_line(row) for row in rows[:_MOST_LINES])]
+def _table(rows: list[dict[str, Any]], width: int) -> list[str]:
+    """The series under the name of their instrument: beside it they would not fit 80 signs."""
+    shown = rows[:_MOST_LINES]
+    heading, *lines = table_lines(_HEADS, [_cells(row) for row in shown], width, 1, _LEAST_WANTED)
+    told, last = [heading], ("", "")
+    for row, line in zip(shown, lines, strict=True):
+        if (instrument := (row["exchange"], row["symbol"])) != last:
+            told.append(":".join(instrument))
+            last = instrument
+        told.append(line)
     if len(rows) > _MOST_LINES:
         new = sum(row["new"] for row in rows[_MOST_LINES:])
-        lines.append(f"and {len(rows) - _MOST_LINES} series more, {new:,} new rows: all stand in report.json")
-    return lines
+        told.append(f"and {len(rows) - _MOST_LINES} series more, {new:,} new rows: all stand in report.json")
+    return told
 
 
-def _line(row: dict[str, Any]) -> str:
-    start = f"{row['exchange']:<14}{row['symbol']:<14}{row['series']:<28}{row['new']:>8,}"
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    name, new, wrong = f"  {row['series']}", f"{row['new']:,}", (f"{row['errors']:,}", f"{row['unreadable']:,}")
     if "value" not in row:
-        return f"{start}  {'–':>16}  {'–':<20}{'–':>8}{row['errors']:>8,}"
+        return name, new, "–", "–", "–", *wrong
     time = f"{datetime.fromtimestamp(row['time_ns'] / NS_PER_S, UTC):%Y-%m-%d %H:%M:%S}"
-    return f"{start}  {row['value']:>16.9g}  {time:<20}{age_text(int(row['lag_s'] * NS_PER_S)):>8}{row['errors']:>8,}"
+    return name, new, f"{row['value']:.9g}", time, age_text(int(row["lag_s"] * NS_PER_S)), *wrong

@@ -47,8 +47,9 @@ class Tally:
     points: int = 0
     errors: int = 0
     last_error: str = ""
-    has_worked: bool = False
+    is_asked: bool = False
     faults: Counter[str] = field(default_factory=Counter)
+    """Rows, or values of rows, that could not be read, by what was wrong."""
 
 
 @dataclass
@@ -101,6 +102,7 @@ class Poller:
     async def collect(self, target: Target) -> bool:
         """Ask for what a target has that is not stored, and keep it for `flush`. False where it could not be had."""
         slot, served = slot_of(target, self._now_ns()), self._served(target)
+        self.tallies[target.key].is_asked = True
         try:
             self._check_room()
             newest_ns = await self._gather(target, served)
@@ -109,7 +111,6 @@ class Poller:
             return False
         finally:
             self._watch_age(target)
-        self.tallies[target.key].has_worked = True
         self._progress[target.key] = Progress(slot, max(newest_ns, served.through_ns))
         self._pending.progress[target.key] = self._progress[target.key]
         return True

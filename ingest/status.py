@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
-from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from core.text_table import fitting
 from core.units import counted
 from ingest.monitor import ConnectionStatus, Monitor, StreamStatus, by_table, by_venue, each_stream
 
@@ -20,7 +20,6 @@ _COLUMNS: Final = ("venue", "table", "symbol", "rows", "rows/s", "p50 ms", "p99 
 _NAME_COLUMNS: Final = 3
 _LEAST_WANTED_FIRST: Final = ("excess p99", "p50 ms", "rows", "p99 ms", "rows/s", "gaps", "last")
 """What goes first where the screen is too narrow for all: a column is shown whole or not at all."""
-_BETWEEN: Final = 2  # spaces between two columns
 
 
 def status_table(monitor: Monitor, head: str, trouble: str, height: int) -> Group:
@@ -55,7 +54,7 @@ class _Status:
 
 def _table(streams: Sequence[StreamStatus], width: int) -> Table:
     rows = [tuple(_cells(status)) for status in streams]
-    shown = _shown_columns(rows, width)
+    shown = fitting(_COLUMNS, rows, width, _LEAST_WANTED_FIRST)
     table = Table(box=None, pad_edge=False, header_style="dim")
     for place in shown:
         # Folded where even the names alone are wider than the screen: nothing that is shown is ever cut.
@@ -63,17 +62,6 @@ def _table(streams: Sequence[StreamStatus], width: int) -> Table:
     for status, cells in zip(streams, rows, strict=True):
         table.add_row(*(cells[place] for place in shown), style="yellow" if status.age_s is None else "")
     return table
-
-
-def _shown_columns(rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """The places of the columns that fit side by side into `width`."""
-    widths = [max(map(cell_len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
-    shown = list(range(len(_COLUMNS)))
-    for name in _LEAST_WANTED_FIRST:
-        if sum(widths[place] for place in shown) + _BETWEEN * (len(shown) - 1) <= width:
-            break
-        shown.remove(_COLUMNS.index(name))
-    return shown
 
 
 @contextmanager

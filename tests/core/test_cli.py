@@ -30,7 +30,7 @@ def settings(source: str, stages: list[str], duration: str | None) -> Config:
     return settings_of(None, [], {"source": source}, stages, duration)
 
 
-def test_a_duration_is_for_a_live_capture_alone() -> None:
+def test_a_duration_is_for_a_live_capture_and_a_poll_alone() -> None:
     assert settings("live", ["capture"], "2h").capture.duration_s == 7_200
     assert settings("live", ["capture"], "forever").capture.duration_s == 0
     assert settings("live", ["capture"], None).capture.duration_s == Config().capture.duration_s
@@ -39,11 +39,18 @@ def test_a_duration_is_for_a_live_capture_alone() -> None:
         ("replay", ["capture"]),
         ("live", ["bars"]),
         ("archive", ["backfill"]),
+        ("sim", ["capture", "poll"]),
     ):
         with pytest.raises(ConfigError, match=rf"of source {source}: a simulated market lasts sim\.hours"):
             settings(source, stages, "2h")
     with pytest.raises(ConfigError, match=r"\$\.capture\.duration_s"):
         settings("live", ["capture"], "400d")
+    assert [settings("live", ["poll"], text).poll.duration for text in ("90", "2h", "forever")] == [
+        "90s",
+        "7200s",
+        "forever",
+    ]
+    assert settings("sim", ["poll"], "90m").poll.duration == "5400s"  # its source is that of the data directory
 
 
 def test_stages_work_on_what_the_tables_hold_but_those_that_fill_them(tmp_path: Path) -> None:

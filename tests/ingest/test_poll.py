@@ -62,6 +62,11 @@ def events_in(logs: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for path in files for line in path.read_text().splitlines()]
 
 
+def last_report(root: Path) -> Any:
+    """The report of a run that failed: `polled` gives none."""
+    return json.loads(next((root / "data" / "runs").glob("*/report.json")).read_text())
+
+
 def failing(path: str, status: int, body: str = "no") -> Any:
     """The slow venue, but for one path."""
     venue = SlowVenue(now_ms)
@@ -113,16 +118,51 @@ def test_a_second_run_in_the_same_slot_asks_for_nothing(tmp_path: Path) -> None:
         ("/v5/market/account-ratio", 200, '{"retCode":10001,"retMsg":"params error","result":{}}', "retCode 10001"),
     ],
 )
-def test_a_request_that_fails_is_told_and_the_rest_is_stored(
+def test_a_collector_that_cannot_be_had_fails_the_run_and_the_rest_is_stored(
     path: str, status: int, body: str, told: str, tmp_path: Path, logs: Path
 ) -> None:
-    with serving(failing(path, status, body)) as url:
-        record, text = polled(config_of(tmp_path, url, "poll.history_days=0.1"))
-    [error] = record.sections["poll"]["errors"].values()
+    name = "bybit_ls_ratio_global" if path.startswith("/v5") else "binance_um_basis"
+    with serving(failing(path, status, body)) as url, pytest.raises(StageError) as caught:
+        polled(config_of(tmp_path, url, "poll.history_days=0.1"))
+    assert str(caught.value).startswith(f"collector {name} brought nothing (")
+    assert told in str(caught.value)
+    [error] = last_report(tmp_path)["poll"]["errors"].values()
     assert told in error
-    assert told in text
     assert {event["kind"] for event in events_in(logs)} <= {"refused", "unreachable"}
     assert not read_signal(tmp_path / "data", "oi_btc", "bybit:BTCUSDT").is_empty()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "told"),
+    [
+        ("/v5/market/account-ratio", '{"retCode":0,"result":{"rows":[]}}', "nothing at result.list"),
+        ("/v5/market/account-ratio", '{"retCode":0,"result":{"list":[{"when":1}]}}', "no time at timestamp"),
+        ("/futures/data/basis", '[{"timestamp":1,"price":1}]', "no number for basis_btc"),
+    ],
+)
+def test_a_collector_whose_answers_cannot_be_read_fails_the_run(
+    path: str, body: str, told: str, tmp_path: Path
+) -> None:
+    with serving(failing(path, 200, body)) as url, pytest.raises(StageError, match=rf"brought nothing \({told}"):
+        polled(config_of(tmp_path, url, "poll.history_days=0.1"))
+    silent = [row for row in last_report(tmp_path)["poll"]["series"] if row["unreadable"]]
+    assert silent
+    assert not any(row["new"] for row in silent)
+
+
+def test_a_collector_that_one_symbol_refuses_goes_on_with_the_others(tmp_path: Path) -> None:
+    venue = SlowVenue(now_ms)
+
+    def answer(url: str) -> tuple[int, str]:
+        is_strange = "symbol=ETHUSDT" in url and "openInterestHist" in url
+        return (400, '{"code":-1121,"msg":"Invalid symbol."}') if is_strange else venue.answer(url)
+
+    with serving(answer) as url:
+        symbols = ["binance_um:BTCUSDT", "binance_um:ETHUSDT"]
+        record, text = polled(config_of(tmp_path, url, "poll.only=binance_um_open_interest", symbols=symbols))
+    assert list(record.sections["poll"]["errors"]) == ["binance_um_open_interest/ETHUSDT"]
+    assert "Invalid symbol" in text
+    assert max(len(line) for line in text.splitlines() if "oi_" in line) <= 80
 
 
 @pytest.mark.parametrize(
@@ -156,7 +196,7 @@ def test_one_venue_that_is_down_leaves_the_other_stored_and_fails_the_run(tmp_pa
     with serving(failing("/v5/", 503)) as url, pytest.raises(StageError, match="no series could be had from bybit"):
         polled(config_of(tmp_path, url, "poll.history_days=0.1"))
     assert not read_signal(tmp_path / "data", "oi_btc", "binance_um:BTCUSDT").is_empty()
-    report = json.loads(next((tmp_path / "data" / "runs").glob("*/report.json")).read_text())
+    report = last_report(tmp_path)
     assert report["error"].startswith("poll: no series")
     assert report["poll"]["series"]
 
@@ -213,6 +253,8 @@ def test_a_users_own_collector_is_polled_like_ours(tmp_path: Path) -> None:
 def test_there_must_be_something_to_poll(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="nothing to poll for binance:BTCUSDT"):
         polled(config_of(tmp_path, "http://127.0.0.1:1", symbols=["binance:BTCUSDT"]))
+    with pytest.raises(ConfigError, match="polled at its end, once"):
+        polled(config_of(tmp_path, "http://127.0.0.1:1", "poll.duration=1h", source="sim"))
     with pytest.raises(StageError, match="no slow series"):
         polled(config_of(tmp_path, "http://127.0.0.1:1", "replay.path=x", source="replay"))
     with pytest.raises(ConfigError, match="no collector is named 'x'"):
@@ -245,7 +287,7 @@ def test_a_long_run_stores_while_it_goes_and_ends_well_on_sigterm(tmp_path: Path
     venue = SlowVenue(now_ms)
     with serving(venue.answer) as url:
         hosts = [f"--set=capture.hosts.{name}={url}" for name in ("binance_um_rest", "bybit_rest")]
-        chosen = ["--set=poll.duration=forever", '--set=poll.only=["binance_um_open_interest"]', f"--set={BOTH}"]
+        chosen = ["--duration=forever", '--set=poll.only=["binance_um_open_interest"]', f"--set={BOTH}"]
         command = [sys.executable, "ingest/poll.py", "--source=live", f"--data-dir={tmp_path / 'data'}"]
         process = subprocess.Popen(
             [*command, *chosen, *hosts], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -249,8 +249,7 @@ def test_one_target_that_is_refused_costs_the_others_nothing(tmp_path: Path) -> 
 
     world.venue.get = get  # type: ignore[method-assign]
     poller = world.poll()
-    worked = {key: tally.has_worked for key, tally in poller.tallies.items()}
-    assert [key for key, has_worked in worked.items() if not has_worked] == ["binance_um_ls_ratio_top/BTCUSDT"]
+    assert [key for key, tally in poller.tallies.items() if tally.errors] == ["binance_um_ls_ratio_top/BTCUSDT"]
     assert world.kinds() == ["refused"]
     assert poller.is_due(next(one for one in world.targets if one.name == "binance_um_ls_ratio_top"))
     assert world.stored("ls_ratio_global_btc").height == THREE_DAYS
