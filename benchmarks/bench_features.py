@@ -148,9 +148,9 @@ def live_line(program: Program, x: Floats) -> str:
 
 def cold_line() -> str:
     code = (
-        "import time; began = time.perf_counter(); import numpy as np; from research.catalogue import compile_chosen\n"
-        "from core.config import Features\n"
-        "imported = time.perf_counter(); p = compile_chosen(Features().sets, {}, '200ms'); built = time.perf_counter()\n"
+        "import time; began = time.perf_counter(); import numpy as np; from core.config import Features\n"
+        "from research.catalogue import compile_chosen; imported = time.perf_counter()\n"
+        "p = compile_chosen(Features().sets, {}, '200ms'); built = time.perf_counter()\n"
         "p.evaluate(np.ones((9, 26))); done = time.perf_counter()\n"
         "print(f'import {imported - began:.1f} s, catalogue to program {1e3 * (built - imported):.0f} ms, '\n"
         "      f'first evaluation {done - built:.1f} s')"

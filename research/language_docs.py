@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from core.config import ROOT
-from research.catalogue import CATALOGUE, DEFINITIONS, FEATURE_COLUMNS, FEATURE_SETS, REFERENCE_BAR
+from research.bar_columns import LEVEL_COLUMNS, MAX_LEVELS
+from research.catalogue import CATALOGUE, DEFINITIONS, EVERY_COLUMN, FEATURE_COLUMNS, FEATURE_SETS, REFERENCE_BAR
 from research.expression import node, show
 from research.language import compile_features
 from research.operators import OPERATORS, Operator
@@ -84,10 +85,10 @@ def operator_rows() -> list[tuple[str, ...]]:
 def feature_rows() -> list[tuple[str, ...]]:
     """Set, name, what it says, unit, warm-up in bars of 200 ms, source, expression."""
     named = {**CATALOGUE, **DEFINITIONS}
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for chosen, features in FEATURE_SETS.items():
         for name, each in features.items():
-            program = compile_features({name: each.text}, FEATURE_COLUMNS, REFERENCE_BAR, named)
+            program = compile_features({name: each.text}, EVERY_COLUMN, REFERENCE_BAR, named)
             rows.append((chosen, name, each.says, each.unit, f"{program.warmup_bars:,}", each.source, each.text))
     return rows
 
@@ -100,6 +101,9 @@ def page() -> str:
         *_table(("form", "meaning", "unit", "warm-up", "NaN", "source"), operator_rows()),
         "\n## Columns of a bar\n",
         ", ".join(f"`{name}`" for name in FEATURE_COLUMNS) + ". What each is: research/bars.py.",
+        f"\nOf level k of the book, from 1 (the best) to {MAX_LEVELS}: "
+        + ", ".join(f"`{name}_k`" for name in LEVEL_COLUMNS)
+        + ". A run whose features read levels has the bars stage build as many. What each is: research/order_book.py.",
         "\n## Definitions\n",
         *_table(("name", "expression"), [(name, f"`{text}`") for name, text in DEFINITIONS.items()]),
         "\n## The catalogue\n",
