@@ -98,6 +98,8 @@ class Feed:
         self._before_ns = self._began_ns = 0  # while a connection is opened: the last message before it; its begin
         self._fruitless = 0
         self._wished = Wish()
+        self._ending = asyncio.Event()
+        self._is_running = False
 
     @property
     def is_virtual(self) -> bool:
@@ -138,16 +140,25 @@ class Feed:
             self._socket.send(clock_message(NEVER_NS))
 
     async def run(self, sink: Sink) -> None:
-        """Read to the end of the stream; on a venue there is none, and a lost connection is made again.
+        """Read to the end of the stream; on a venue there is none, and a lost connection is made again, until `end`.
 
         Raises StageError where the data or the server are broken. Gaps that stay open are told before it returns.
         """
         self._reception.release_to(partial(sink, self))
+        self._is_running = True
         try:
-            await first_of(self._keep_up(), self._refill.run())
+            await first_of(self._keep_up(), self._refill.run(), self._until_ending())
+            await self._drop_sockets()  # or what comes meanwhile would have holes of its own
+            await self._refill.drain()
         finally:
+            self._is_running = False
             self._refill.finish()
             self._reception.finish()
+
+    def end(self) -> bool:
+        """Have `run` read no more, fetch what is missing for a short time, and return. False: it does not run."""
+        self._ending.set()
+        return self._is_running
 
     async def close(self) -> None:
         """End the connection. REST connections are shared: close feeds together."""
@@ -155,6 +166,9 @@ class Feed:
         await self._options.rest.close()
         if self._reception.raw is not None:
             self._reception.raw.close()
+
+    async def _until_ending(self) -> None:
+        await self._ending.wait()
 
     async def _keep_up(self) -> None:
         while True:

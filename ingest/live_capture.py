@@ -129,13 +129,14 @@ def _writer(root: Path, capture: Capture, say: Callable[[str], None], monitor: M
 
 async def _work(session: Session, stopped: asyncio.Event) -> None:
     """Everything that runs at once, until the time is over, SIGTERM came, or one of them failed."""
-    works = [*(_read(session, feed) for feed in session.feeds), _tend(session), _check(session), _end(stopped)]
-    tasks = [asyncio.create_task(work) for work in works]
+    reads = [asyncio.create_task(_read(session, feed)) for feed in session.feeds]
+    tasks = [*reads, *(asyncio.create_task(work) for work in (_tend(session), _check(session), _end(stopped)))]
     try:
         duration_s = session.config.capture.duration_s or None
         done, _ = await asyncio.wait(tasks, timeout=duration_s, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
+        await asyncio.gather(*(read for feed, read in zip(session.feeds, reads, strict=True) if feed.end()))
     finally:
         for task in tasks:
             task.cancel()

@@ -162,6 +162,10 @@ class RateLimiter:
         if until_s > self._stops.get(provider, (0.0, ""))[0]:
             self._stops[provider] = until_s, why
 
+    def stopped_s(self, url: str) -> float:
+        """How long the provider must not be asked yet; 0 if it may be."""
+        return self._refuse(provider_of(url), float("inf"))
+
     def heard(self, url: str, used: float) -> None:
         """The provider's count of the weight spent by this address in the running minute, whatever was asked."""
         provider = provider_of(url)

@@ -6,6 +6,7 @@ Each hole becomes one row of `gaps`, with how it was mended, once that is known.
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -17,6 +18,7 @@ from ingest.reception import Reception
 from ingest.rest import RestClient
 
 _TICK_S: Final = 0.25
+_DRAIN_S: Final = 3.0
 _MOST_TRADES: Final = 100_000  # of one hole: 100 requests of 20 weights, most of the budget of a minute
 _MOST_WAITING: Final = 1_000  # holes
 
@@ -39,17 +41,28 @@ class Refill:
         """Refill for as long as the feed lasts."""
         while True:
             await asyncio.sleep(_TICK_S)
-            self._collect()
-            while self._waiting:
-                await self._mend(self._waiting[0])
-                self._waiting.popleft()
-                self._collect()
+            await self._mend_all()
+
+    async def drain(self) -> None:
+        """No trade comes any more: fill what waits, in a time for which who ends a capture need not mind waiting."""
+        if self._rest.limiter.stopped_s(self._reception.plan.trades_url) > _DRAIN_S:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                await self._mend_all()
 
     def finish(self) -> None:
         """The capture ends: holes that still wait stay open."""
         self._collect()
         while self._waiting:
             self._tell(self._waiting.popleft(), 0, "the capture ended first")
+
+    async def _mend_all(self) -> None:
+        self._collect()
+        while self._waiting:
+            await self._mend(self._waiting[0])
+            self._waiting.popleft()
+            self._collect()
 
     def _collect(self) -> None:
         missed = self._reception.decoder.missed
