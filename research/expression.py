@@ -1,7 +1,8 @@
 """Expressions of the feature language: text to tree and back.
 
-  expression = number | name | "(" operator expression … ")"
+  expression = number | name | "(" operator expression … ")" | "(" join expression ")"
   operator   = a name of `operators.OPERATORS`, with "_" and a window if it takes one: sub, lag_3, mean_20, zscore_5s
+  join       = at_ and a clock, of_ and a symbol, or a cross-section (joins.py): at_1m, of_ETHUSDT, cs_rank
   window     = a count of bars (20) or a time (200ms, 5s, 1m)
   name       = a letter or "_", then letters, digits and "_": a column or a definition
 
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 from weakref import WeakValueDictionary
 
+from research.joins import Join, parse_join
 from research.operators import OPERATORS, Operator
 
 MAX_DEPTH: Final = 200
@@ -32,7 +34,10 @@ _WINDOW: Final = re.compile(r"[1-9]\d*(ms|s|m|h|d)?", re.ASCII)
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Node:
-    """A number (`head` a float), a name (`head` a str, no `args`) or a call (`head` an operator). Made by `node`."""
+    """A number (`head` a float), a name (`head` a str, no `args`) or a call (`head` an operator or a join).
+
+    Made by `node`. A join's head is its whole word, and it has no window.
+    """
 
     head: str | float
     args: tuple["Node", ...] = ()
@@ -48,8 +53,13 @@ class Node:
 
     @property
     def operator(self) -> Operator:
-        """Of a call. Raises KeyError for anything else."""
+        """Of a call that is no join. Raises KeyError for anything else."""
         return OPERATORS[str(self.head)]
+
+    @property
+    def join(self) -> Join | None:
+        """Of a call that is one."""
+        return parse_join(str(self.head)) if self.args else None
 
     def __str__(self) -> str:
         return show(self)
@@ -106,21 +116,27 @@ def written(tree: Node) -> str:
     return f"{tree.head}_{tree.window}" if tree.window else tree.head
 
 
-def rebuild(tree: Node, change: Callable[[Node], Node]) -> Node:
-    """The tree with `change` applied to each node, operands first. Parts that stay the same are the same objects."""
-    if tree.is_call:
-        tree = node(tree.head, (rebuild(arg, change) for arg in tree.args), tree.window)
+def rebuild(tree: Node, change: Callable[[Node], Node], into_joins: bool = True) -> Node:
+    """The tree with `change` applied to each node, operands first. Parts that stay the same are the same objects.
+
+    What stands inside a join is left as it is where `into_joins` is False.
+    """
+    if tree.is_call and (into_joins or tree.join is None):
+        tree = node(tree.head, (rebuild(arg, change, into_joins) for arg in tree.args), tree.window)
     return change(tree)
 
 
-def parts(*trees: Node) -> Iterator[Node]:
-    """The distinct nodes of some trees, operands before what uses them."""
+def parts(*trees: Node, into_joins: bool = True) -> Iterator[Node]:
+    """The distinct nodes of some trees, operands before what uses them.
+
+    What stands inside a join is left out where `into_joins` is False: to the bars around it, a join is a column.
+    """
     seen: set[Node] = set()
 
     def visit(tree: Node) -> Iterator[Node]:
         if tree not in seen:
             seen.add(tree)
-            for arg in tree.args:
+            for arg in tree.args if into_joins or tree.join is None else ():
                 yield from visit(arg)
             yield tree
 
@@ -173,7 +189,7 @@ def _call(text: str, tokens: list[Token], i: int, depth: int) -> tuple[Node, int
     if i + 1 == len(tokens) or tokens[i + 1].text in "()":
         fail(text, tokens[i].at, "an operator must follow the bracket, as in (sub a b)")
     head, opened = tokens[i + 1], tokens[i]
-    operator, window = _operator(text, head)
+    make = _join_of(text, head) or _operator_of(text, head)
     args: list[Node] = []
     starts: list[int] = []
     i += 2
@@ -183,12 +199,37 @@ def _call(text: str, tokens: list[Token], i: int, depth: int) -> tuple[Node, int
         args.append(arg)
     if i == len(tokens):
         fail(text, opened.at, "this bracket is never closed")
-    if len(args) != operator.arity:
-        fail(text, head.at, f"{operator.form} takes {_operands(operator.arity)}, was given {len(args)}")
-    for place in operator.levels:
-        if not _is_level(args[place]):
-            fail(text, starts[place], f"{operator.form} takes a number from 0 to 1 here")
-    return node(operator.name, args, window), i + 1
+    return make(args, starts), i + 1
+
+
+def _join_of(text: str, head: Token) -> Callable[[list[Node], list[int]], Node] | None:
+    """What makes the call of the join that a word at the head names, from its operands and where they begin."""
+    try:
+        join = parse_join(head.text)
+    except ValueError as error:
+        fail(text, head.at, str(error))
+
+    def make(args: list[Node], starts: list[int]) -> Node:
+        if len(args) != 1:
+            fail(text, head.at, f"({head.text} x) takes {_operands(1)}, was given {len(args)}")
+        return node(head.text, args)
+
+    return make if join else None
+
+
+def _operator_of(text: str, head: Token) -> Callable[[list[Node], list[int]], Node]:
+    """The same of an operator."""
+    operator, window = _operator(text, head)
+
+    def make(args: list[Node], starts: list[int]) -> Node:
+        if len(args) != operator.arity:
+            fail(text, head.at, f"{operator.form} takes {_operands(operator.arity)}, was given {len(args)}")
+        for place in operator.levels:
+            if not _is_level(args[place]):
+                fail(text, starts[place], f"{operator.form} takes a number from 0 to 1 here")
+        return node(operator.name, args, window)
+
+    return make
 
 
 def _operator(text: str, head: Token) -> tuple[Operator, str]:
@@ -215,6 +256,10 @@ def _check_parts(head: str, args: tuple[Node, ...], window: str) -> None:
     if not args:
         if not _NAME.fullmatch(head) or window:
             raise ValueError(f"a name is letters, digits and _, was {head!r}")
+        return
+    if parse_join(head) is not None:
+        if len(args) != 1 or window:
+            raise ValueError(f"({head} x) takes 1 operand and no window, was given {len(args)} and {window!r}")
         return
     operator = OPERATORS.get(head)
     if operator is None:

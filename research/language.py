@@ -10,7 +10,7 @@ of time in bars, computes each distinct sub-expression once and hands its regist
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -34,7 +34,8 @@ def compile_features(
     """A program that computes `features` (name: expression) from rows of `columns`.
 
     `bar` is the clock of the rows, `200ms` or `time_200ms`: windows of time are counted in it; on any other clock they
-    are errors. `definitions` are names that expressions may use beside the columns; they may use each other, and a
+    are errors. A join (joins.py) stands for the column that has its text as name: panel_program.py makes programs that
+    compute it. `definitions` are names that expressions may use beside the columns; they may use each other, and a
     column of the same name comes first. A column `has_gap` is heeded: see interpreter.py.
 
     Raises ValueError, with the feature's name and the place in its text, for anything that is not in the language.
@@ -46,7 +47,8 @@ def compile_features(
     for name, source in features.items():
         try:
             tree = _expand(source, scope)
-            in_bars.append(_in_bars(tree, bar, source))
+            _check_joins(tree, scope.columns, source)
+            in_bars.append(in_bars_of(tree, bar, source))
         except ValueError as error:
             raise ValueError(f"feature {name}: {error}") from None
         trees.append(tree)
@@ -113,8 +115,19 @@ def _meaning(name: str, source: Source, scope: _Scope) -> Node:
     return scope.expanded[name]
 
 
-def _in_bars(tree: Node, bar: str, source: Source) -> Node:
-    """The tree with all windows counted in bars. The error points into the source, or names the definition's part."""
+def _check_joins(tree: Node, columns: tuple[str, ...], source: Source) -> None:
+    """Raises ValueError for a join that is no column."""
+    for part in parts(tree, into_joins=False):
+        if part.join and show(part) not in columns:
+            what = "needs bars of another clock or symbol, which rows do not hold: use panel_program.compile_panel"
+            fail_in(source, tree, part, f"{written(part)} {what}")
+
+
+def in_bars_of(tree: Node, bar: str, source: Source) -> Node:
+    """The tree with all windows counted in bars, but for those inside joins, which stand on other bars.
+
+    The error points into the source, or names the definition's part.
+    """
 
     def counted(part: Node) -> Node:
         if not part.window:
@@ -126,10 +139,16 @@ def _in_bars(tree: Node, bar: str, source: Source) -> Node:
                 raise ValueError(f"{part.operator.form} needs at least {least} bars, {part.window} is {bars}")
             return node(part.head, part.args, str(bars))
         except ValueError as error:
-            text = _text(source)
-            fail_at_word(text if written(part) in text else show(tree), written(part), str(error))
+            fail_in(source, tree, part, str(error))
 
-    return rebuild(tree, counted)
+    return rebuild(tree, counted, into_joins=False)
+
+
+def fail_in(source: Source, tree: Node, part: Node, message: str) -> NoReturn:
+    """Raise a ValueError that points at a part of an expression: in its `source` where it stands there, else in the
+    expanded `tree`."""
+    text = _text(source)
+    fail_at_word(text if written(part) in text else show(tree), written(part), message)
 
 
 def _text(source: Source) -> str:
@@ -139,9 +158,11 @@ def _text(source: Source) -> str:
 def _assemble(
     names: tuple[str, ...], trees: list[Node], in_bars: list[Node], columns: tuple[str, ...], bar: str
 ) -> Program:
-    numbers = [part for part in parts(*in_bars) if part.is_number]
+    local = list(parts(*in_bars, into_joins=False))
+    numbers = [part for part in local if part.is_number]
     lines, state_end = _instructions(in_bars, numbers, columns)
-    keepers = [part for part in parts(*in_bars) if part.window and state_size(part.operator.opcode, int(part.window))]
+    calls = [part for part in local if part.is_call and not part.join]
+    keepers = [part for part in calls if _state_of(part)]
     registers = _fold_registers(lines, SCRATCH + len(numbers))
     return Program(
         names=names,
@@ -153,12 +174,16 @@ def _assemble(
         inputs=_inputs(lines, columns),
         registers=registers,
         state_size=state_end,
-        nodes=sum(part.is_call for part in parts(*in_bars)),
+        nodes=len(calls),
         warmup_bars=_warmup_bars(in_bars),
         memories=tuple(show(part) for part in keepers),
         memory_ends=lines[lines[:, STATE_END] > lines[:, STATE], STATE_END],
         is_infinite=any(part.operator.infinite for part in keepers),
     )
+
+
+def _state_of(call: Node) -> int:
+    return state_size(call.operator.opcode, int(call.window or 0))
 
 
 def _inputs(code: Ints, columns: tuple[str, ...]) -> Ints:
@@ -173,16 +198,16 @@ def _instructions(trees: list[Node], numbers: list[Node], columns: tuple[str, ..
     lines: list[list[int]] = []
     state_end = 0
     for feature, tree in enumerate(trees):
-        for part in parts(tree):
+        for part in parts(tree, into_joins=False):
             if part in home:
                 continue
             home[part] = SCRATCH + len(home)
-            if not part.is_call:
-                lines.append([LOAD, home[part], 0, 0, 0, 0, columns.index(str(part.head)), 0, 0])
+            if not part.is_call or part.join:
+                lines.append([LOAD, home[part], 0, 0, 0, 0, columns.index(show(part)), 0, 0])
                 continue
             opcode, window = part.operator.opcode, int(part.window or 0)
             operands = [home[arg] for arg in part.args] + [0] * (4 - len(part.args))
-            state, state_end = state_end, state_end + state_size(opcode, window)
+            state, state_end = state_end, state_end + _state_of(part)
             lines.append([opcode, home[part], *operands, window, state, state_end])
         lines.append([EMIT, 0, home[tree], 0, 0, 0, feature, 0, 0])
     return np.array(lines, np.int64).reshape(-1, CODE_WIDTH), state_end
@@ -214,8 +239,8 @@ def _fold_registers(code: Ints, fixed: int) -> int:
 
 def _warmup_bars(trees: list[Node]) -> int:
     bars: dict[Node, int] = {}
-    for part in parts(*trees):
-        bars[part] = max((bars[arg] for arg in part.args), default=0)
+    for part in parts(*trees, into_joins=False):
+        bars[part] = max((bars.get(arg, 0) for arg in part.args), default=0)
         if part.window:
             bars[part] += part.operator.warmup_bars(int(part.window))
     return max(bars[tree] for tree in trees)
