@@ -31,7 +31,6 @@ from live.manifest import (
     EXPORTED,
     ExportParity,
     Manifest,
-    compile_texts,
     load_bundle,
     models_folder,
     probe,
@@ -42,7 +41,7 @@ from live.onnx_export import features_metadata, to_onnx
 from live.scorer import Scorer
 from research import trees
 from research.candidates import Winner, model_path, read_winner
-from research.catalogue import FEATURE_COLUMNS
+from research.catalogue import compile_texts
 from research.trees import TreeEnsemble
 
 READS, WRITES = (schema.FEATURES,), ()
@@ -155,14 +154,15 @@ def describe(cfg: Config, winner: Winner, model: bytes, parity: ExportParity) ->
     policy = (winner.candidate, winner.calibration, winner.bars, winner.decision, cfg.fees)
     source, simulated = origin_of(cfg)
     standing = (source, simulated, winner.verdict, winner.reasons, winner.train_window)
+    program = compile_texts(dict(winner.features), winner.bars)
     content = store.hash_of(sha256(model), winner.features, *policy, *standing)
     return Manifest(
         model_id=f"{winner.candidate.model}s_{content[:12]}",
         source=source,
         simulated=simulated,
         features=tuple(winner.features),
-        columns=FEATURE_COLUMNS,
-        probe=probe(compile_texts(winner.features, winner.bars)),
+        columns=program.columns,
+        probe=probe(program),
         bars=winner.bars,
         decision=winner.decision,
         candidate=winner.candidate,

@@ -23,9 +23,8 @@ from core.errors import StageError
 from core.store import write_atomic
 from live.scorer import Scorer
 from research.candidates import Candidate
-from research.catalogue import FEATURE_COLUMNS
+from research.catalogue import compile_texts
 from research.decision import Calibration
-from research.language import compile_features
 from research.program import Program
 
 FORMAT: Final = 2
@@ -97,11 +96,11 @@ def load_bundle(folder: Path) -> Bundle:
     """Read a bundle and check it. Raises StageError with what differs and what to do."""
     manifest, model = read_manifest(folder), _read(folder / "model.onnx")
     _expect(folder, sha256(model) == manifest.model_sha256, "model.onnx is not the model that the manifest describes")
-    _expect(folder, manifest.columns == FEATURE_COLUMNS, "its features read other columns than bars have now")
     try:
-        scorer, program = Scorer(model), compile_texts(manifest.features, manifest.bars)
+        scorer, program = Scorer(model), compile_texts(dict(manifest.features), manifest.bars)
     except ValueError as error:
         raise _refusal(folder, str(error)) from error
+    _expect(folder, manifest.columns == program.columns, "its features read other columns than bars have now")
     _expect(folder, scorer.features == manifest.features, "the model was made for other features or another order")
     _expect(folder, scorer.n_features == len(manifest.features), "the model takes another number of features")
     _expect(
@@ -126,27 +125,22 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def compile_texts(features: Sequence[tuple[str, str]], bars: str) -> Program:
-    """The program of some features over a bar's columns. Raises ValueError for what the language does not know."""
-    return compile_features(dict(features), FEATURE_COLUMNS, bars)
-
-
 def probe(program: Program) -> tuple[float | None, ...]:
     """The features' values at the end of the probe series: None where not finite."""
     rows = program.warmup_bars + PROBE_ROWS_AFTER_WARMUP
-    values = program.evaluate(probe_bars(rows), np.arange(rows, dtype=np.int64))[-1]
+    values = program.evaluate(probe_bars(rows, program.columns), np.arange(rows, dtype=np.int64))[-1]
     return tuple(float(value) if np.isfinite(value) else None for value in values)
 
 
-def probe_bars(rows: int) -> NDArray[np.float64]:
+def probe_bars(rows: int, columns: Sequence[str]) -> NDArray[np.float64]:
     """Made-up bars of shape (rows, columns): every column in (0.5, 1.5), none empty, no gap.
 
     Integer arithmetic (Knuth's multiplicative hash), so that no library's random numbers can change them.
     """
-    cells = np.arange(rows * len(FEATURE_COLUMNS), dtype=np.uint64).reshape(rows, -1)
+    cells = np.arange(rows * len(columns), dtype=np.uint64).reshape(rows, -1)
     values = 0.5 + (cells * np.uint64(2_654_435_761) % np.uint64(2**32)).astype(np.float64) / 2**32
     for name in ("is_empty", "has_gap"):
-        values[:, FEATURE_COLUMNS.index(name)] = 0.0
+        values[:, columns.index(name)] = 0.0
     return values
 
 

@@ -41,7 +41,7 @@ from live.parity import CapturedBars, CaptureParity, Parity, against_capture, co
 from live.runner import Outcome, Runner, header
 from live.session import Witness, follow
 from live.start import start_states
-from research.bars import BAR_COLUMNS
+from research.bar_columns import BAR_COLUMNS
 from research.clocks import parse_clock
 
 READS, WRITES = (schema.BARS,), ()

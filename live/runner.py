@@ -20,7 +20,8 @@ from ingest.events import BookUpdate, Event, Gap
 from live.journal import CLOCK, Header, Journal, State, state_sha256
 from live.manifest import Bundle
 from live.paper import PaperAccount
-from research.bars import BAR_COLUMNS, Bars, ClosedBars, as_events
+from research.bar_columns import BAR_COLUMNS
+from research.bars import Bars, ClosedBars, as_events
 from research.catalogue import feature_rows
 from research.clocks import decision_step_ns, is_decision, parse_clock
 from research.decision import decide

@@ -17,7 +17,8 @@ from core.store import Partition
 from live.journal import State
 from live.manifest import Bundle
 from live.runner import join_state
-from research.bars import BAR_COLUMNS, Bars
+from research.bar_columns import BAR_COLUMNS
+from research.bars import Bars
 from research.catalogue import feature_rows
 from research.clocks import parse_clock
 from research.day_state import load_state

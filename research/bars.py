@@ -40,8 +40,9 @@ from numpy.typing import NDArray
 
 from core.kernels import njit
 from core.schema import BOOK_DELTAS
-from core.units import NS_PER_DAY, NS_PER_MINUTE
+from core.units import NS_PER_DAY, NS_PER_MINUTE, NS_PER_S
 from ingest.events import Event, Gap, Liquidation, Mark, Quote, Trade
+from research.bar_columns import BAR_COLUMNS
 from research.clocks import Clock
 from research.event_clocks import MEMORY_SIZE, TIME, is_full
 
@@ -54,37 +55,47 @@ EVENT: Final = np.dtype(
     align=True,
 )
 """One event in 48 bytes. GAP: nothing more. QUOTE: bid_price, bid_qty, ask_price, ask_qty. TRADE: side +1 buy, -1 sell
-(taker); price, qty. LIQUIDATION: side +1 a long was closed, -1 a short; price, qty. MARK: mark_price, index_price,
-funding_rate, open_interest, NaN where unknown."""
+(taker); price, qty. LIQUIDATION: side +1 a long was closed, -1 a short; price, qty. MARK: side the next funding in
+minutes since 1970 (all venues fund on the minute), 0 where unknown; mark_price, index_price, funding_rate,
+open_interest, NaN where unknown."""
 GAP, QUOTE, TRADE, LIQUIDATION, MARK = range(5)
 
-BAR_COLUMNS: Final = (
-    "bid_price", "bid_qty", "ask_price", "ask_qty",
-    "open_price", "high_price", "low_price", "close_price",
-    "buy_qty", "sell_qty", "buy_usd", "sell_usd", "buy_count", "sell_count",
-    "ofi_qty", "quote_count",
-    "liq_long_usd", "liq_short_usd", "liq_count",
-    "mark_price", "index_price", "funding_rate", "open_interest",
-    "is_empty", "has_gap",
-)  # fmt: skip
 _BID, _BID_QTY, _ASK, _ASK_QTY, _OPEN, _HIGH, _LOW, _CLOSE = range(8)
 _BUY_QTY, _SELL_QTY, _BUY_USD, _SELL_USD, _BUY_COUNT, _SELL_COUNT = range(8, 14)
 _OFI, _QUOTES, _LIQ_LONG, _, _LIQ_COUNT = range(14, 19)
-_MARK, _INDEX, _FUNDING, _INTEREST, _IS_EMPTY, _HAS_GAP = range(19, 25)
+_MARK, _INDEX, _FUNDING, _INTEREST = range(19, 23)
+_EFFECTIVE, _SQUARE, _MAX_TRADE, _LARGE_BUY, _, _LARGE_COUNT = range(23, 29)
+_LIQ_SQUARE, _LIQ_MAX, _FUNDING_S, _IS_EMPTY, _HAS_GAP = range(29, 34)
 
 # The state besides the row being filled: times and flags of the open bar.
-_OPEN_NS, _DUE_NS, _BAR_INDEX, _LAST_NS, _SEEN_NS, _STARTED, _HAS_BOOK, _CHAINED, _N_STATE = range(9)
+(
+    _OPEN_NS,
+    _DUE_NS,
+    _BAR_INDEX,
+    _LAST_NS,
+    _SEEN_NS,
+    _STARTED,
+    _HAS_BOOK,
+    _CHAINED,
+    _FUNDING_MIN,
+    _TRADES_SEEN,
+    _N_STATE,
+) = range(11)
 
 SILENCE_NS: Final = 10 * NS_PER_MINUTE  # the longest true silence recorded of an illiquid spot pair is 43 s
 NEVER_NS: Final = 2**63 - 1
 _BARS_PER_DAY: Final = 1_000_000  # numbers volume bars: more than any day holds, so that fresh starts never collide
 _ROOM: Final = 4096  # rows of the output buffer; a day is copied out in pieces
 _OUT_OF_ORDER: Final = -1
+_NEWEST: Final = 1.0 - 0.5**0.001  # weight of the last trade in the mean notional: a half-life of 1,000 trades
+_LARGE: Final = 10.0  # times that mean
+_LEAST_TRADES: Final = 100  # before them none is large
+_MOST_COUNTED: Final = 1_000_000
 
 
 @dataclass(frozen=True)
 class ClosedBars:
-    """Bars in order of closing: times and indices (n,), `values` (n, 25) in the order of BAR_COLUMNS."""
+    """Bars in order of closing: times and indices (n,), `values` (n, columns) in the order of BAR_COLUMNS."""
 
     open_ns: Ints
     close_ns: Ints
@@ -103,7 +114,7 @@ class Bars:
         self._silence_ns = max(SILENCE_NS, clock.step_ns)
         self._state = np.zeros(_N_STATE, np.int64)
         self._row = np.zeros(len(BAR_COLUMNS))
-        self._memory = np.zeros(MEMORY_SIZE)
+        self._memory = np.zeros(MEMORY_SIZE + 1)
         self._times_out = np.empty((_ROOM, 3), np.int64)
         self._rows_out = np.empty((_ROOM, len(BAR_COLUMNS)))
 
@@ -175,6 +186,7 @@ def merge_events(
         _columns(liquidations, "price", "qty"),
         _signs(liquidations, "liquidated"),
         _columns(marks, "mark_price", "index_price", "funding_rate", "open_interest"),
+        _read_only((marks["next_funding_ns"] // NS_PER_MINUTE).fill_null(0).cast(pl.Int32)),
         out,
     )
     return out
@@ -198,7 +210,7 @@ def _event_row(event: Event) -> tuple[int, int, int, float, float, float, float]
         case Mark():
             known = (event.mark_price, event.index_price, event.funding_rate, event.open_interest)
             a, b, c, d = (float("nan") if value is None else value for value in known)
-            return event.recv_ns, MARK, 0, a, b, c, d
+            return event.recv_ns, MARK, (event.next_funding_ns or 0) // NS_PER_MINUTE, a, b, c, d
         case Gap() if event.stream != BOOK_DELTAS.name:
             return event.to_ns, GAP, 0, 0.0, 0.0, 0.0, 0.0
     return None
@@ -255,8 +267,8 @@ def _run(
 ) -> tuple[int, int]:
     """Take events from `begin`, then close bars up to `until_ns`. Returns (next event, bars written).
 
-    Stops when the buffers (room, 3) and (room, 25) are full: empty them and call again. -1 bars: that event is out of
-    order. All that must outlive a call is in `state` (8,), `row` (25,) and `memory` (5,).
+    Stops when the buffers (room, 3) and (room, 34) are full: empty them and call again. -1 bars: that event is out of
+    order. All that must outlive a call is in `state` (10,), `row` (34,) and `memory` (6,).
     """
     made = 0
     for i in range(begin, events.size):
@@ -270,7 +282,7 @@ def _run(
             _resume(event.recv_ns, step_ns, silence_ns, state, row)
         state[_LAST_NS] = event.recv_ns
         state[_SEEN_NS] = event.recv_ns
-        _take(event, state, row)
+        _take(event, state, row, memory)
         if kind != TIME and state[_DUE_NS] != event.recv_ns + 1 and event.kind in (QUOTE, TRADE):
             bought = row[_BUY_QTY], row[_BUY_USD], row[_BUY_COUNT]
             sold = row[_SELL_QTY], row[_SELL_USD], row[_SELL_COUNT]
@@ -314,6 +326,9 @@ def _write_bar(close_ns: int, state: Ints, row: Floats, times_out: Ints, rows_ou
     times_out[at, 0] = state[_OPEN_NS]
     times_out[at, 1] = close_ns
     times_out[at, 2] = state[_BAR_INDEX]
+    row[_FUNDING_S] = (
+        np.nan if state[_FUNDING_MIN] == 0 else (state[_FUNDING_MIN] * NS_PER_MINUTE - close_ns) / NS_PER_S
+    )
     for column in range(row.size):  # a slice would compile the code that reports unequal shapes: 2 s more
         rows_out[at, column] = row[column]
     row[_HAS_GAP] = 0.0
@@ -327,6 +342,8 @@ def _open_bar(open_ns: int, step_ns: int, state: Ints, row: Floats) -> None:
     for column in range(_OPEN, _CLOSE):
         row[column] = row[_CLOSE]
     for column in range(_BUY_QTY, _LIQ_COUNT + 1):
+        row[column] = 0.0
+    for column in range(_EFFECTIVE, _LIQ_MAX + 1):
         row[column] = 0.0
     row[_IS_EMPTY] = 1.0
 
@@ -343,6 +360,7 @@ def _resume(recv_ns: int, step_ns: int, silence_ns: int, state: Ints, row: Float
         state[_STARTED] = 1
         state[_HAS_BOOK] = 0
         state[_CHAINED] = 0
+        state[_FUNDING_MIN] = 0
         _open_bar(first * step_ns if step_ns > 0 else recv_ns, step_ns, state, row)
     elif step_ns == 0:
         midnight_ns = recv_ns - recv_ns % NS_PER_DAY
@@ -350,29 +368,49 @@ def _resume(recv_ns: int, step_ns: int, silence_ns: int, state: Ints, row: Float
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _take(event: Any, state: Ints, row: Floats) -> None:
+def _take(event: Any, state: Ints, row: Floats, memory: Floats) -> None:
     """Add one event to the open bar."""
     kind = event.kind
     if kind == QUOTE:
         _take_quote(event.a, event.b, event.c, event.d, state, row)
     elif kind == TRADE:
-        taker = 0 if event.side > 0 else 1
+        taker, usd = 0 if event.side > 0 else 1, event.a * event.b
         row[_BUY_QTY + taker] += event.b
-        row[_BUY_USD + taker] += event.a * event.b
+        row[_BUY_USD + taker] += usd
         row[_BUY_COUNT + taker] += 1.0
+        if state[_HAS_BOOK] == 1:
+            row[_EFFECTIVE] += 2.0 * (event.a - row[_CLOSE]) * event.b * (1.0 if taker == 0 else -1.0)
+        row[_SQUARE] += usd * usd
+        row[_MAX_TRADE] = max(row[_MAX_TRADE], usd)
+        if _is_large(usd, state, memory):
+            row[_LARGE_BUY + taker] += usd
+            row[_LARGE_COUNT] += 1.0
         row[_IS_EMPTY] = 0.0
     elif kind == LIQUIDATION:
-        row[_LIQ_LONG + (0 if event.side > 0 else 1)] += event.a * event.b
+        usd = event.a * event.b
+        row[_LIQ_LONG + (0 if event.side > 0 else 1)] += usd
         row[_LIQ_COUNT] += 1.0
+        row[_LIQ_SQUARE] += usd * usd
+        row[_LIQ_MAX] = max(row[_LIQ_MAX], usd)
         row[_IS_EMPTY] = 0.0
     elif kind == MARK:
         row[_MARK] = row[_MARK] if np.isnan(event.a) else event.a
         row[_INDEX] = row[_INDEX] if np.isnan(event.b) else event.b
         row[_FUNDING] = row[_FUNDING] if np.isnan(event.c) else event.c
         row[_INTEREST] = row[_INTEREST] if np.isnan(event.d) else event.d
+        state[_FUNDING_MIN] = event.side if event.side > 0 else state[_FUNDING_MIN]
     elif kind == GAP:
         row[_HAS_GAP] = 1.0
         state[_CHAINED] = 0
+
+
+@njit(cache=True, nogil=True)
+def _is_large(usd: float, state: Ints, memory: Floats) -> bool:
+    """Whether a trade is large beside those before it; then it joins their mean."""
+    mean, before = memory[MEMORY_SIZE], state[_TRADES_SEEN]
+    memory[MEMORY_SIZE] = mean + (usd - mean) * max(1.0 / (before + 1), _NEWEST)
+    state[_TRADES_SEEN] = min(before + 1, _MOST_COUNTED)
+    return bool(before >= _LEAST_TRADES and usd >= _LARGE * mean)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -405,6 +443,7 @@ def _merge(
     liquidations: tuple[NDArray[Any], ...],
     liquidated: NDArray[np.int8],
     marks: tuple[NDArray[Any], ...],
+    fundings: NDArray[np.int32],
     out: Events,
 ) -> None:
     """Fill `out` (n,) by a five-way merge. At equal recv_ns the lower kind goes first."""
@@ -434,6 +473,7 @@ def _merge(
             event.side, event.a, event.b = liquidated[row], liquidations[1][row], liquidations[2][row]
             heads[LIQUIDATION] = _head(liquidations[0], row + 1)
         elif kind == MARK:
+            event.side = fundings[row]
             event.a, event.b, event.c, event.d = marks[1][row], marks[2][row], marks[3][row], marks[4][row]
             heads[MARK] = _head(marks[0], row + 1)
         else:

@@ -31,20 +31,21 @@ from core.run_record import Stage
 from core.schema import BARS, GAPS, INVERSE, LIQUIDATIONS, MARK_PRICES, TOP_OF_BOOK, TRADES
 from core.store import Partition, hash_of
 from core.units import NS_PER_DAY
-from research.bars import BAR_COLUMNS, Bars, ClosedBars, Events, join_closed, merge_events
+from research.bar_columns import BAR_COLUMNS
+from research.bars import Bars, ClosedBars, Events, join_closed, merge_events
 from research.clocks import Clock, decision_step_ns, parse_clock
 from research.day_state import Arrays, load_state, save_state, state_hash, state_inputs
 
 READS, WRITES = (TOP_OF_BOOK, TRADES, LIQUIDATIONS, MARK_PRICES, GAPS), (BARS,)
 
-VERSION: Final = 2  # of what a bar means: a change of the kernel raises it, and every partition is built again
+VERSION: Final = 3  # of what a bar means: a change of the kernel raises it, and every partition is built again
 _WORKERS: Final = 2  # symbols at a time: the kernels release the GIL
 _SLICE_ROWS: Final = 500_000  # events merged at a time: 24 MB, which the allocator keeps instead of faulting in anew
 _COLUMNS: Final = (
     (TOP_OF_BOOK, ("recv_ns", "bid_price", "bid_qty", "ask_price", "ask_qty")),
     (TRADES, ("recv_ns", "price", "qty", "taker_side")),
     (LIQUIDATIONS, ("recv_ns", "liquidated", "price", "qty")),
-    (MARK_PRICES, ("recv_ns", "mark_price", "index_price", "funding_rate", "open_interest")),
+    (MARK_PRICES, ("recv_ns", "mark_price", "index_price", "funding_rate", "next_funding_ns", "open_interest")),
 )
 
 

@@ -29,7 +29,7 @@ from core.run_record import Stage
 from core.schema import BARS, FEATURES
 from core.store import Partition, hash_of
 from core.units import NS_PER_DAY, NS_PER_S
-from research.bars import BAR_COLUMNS
+from research.bar_columns import BAR_COLUMNS
 from research.catalogue import compile_chosen, feature_rows
 from research.clocks import decision_step_ns, is_decision, parse_clock
 from research.day_state import Arrays, load_state, save_state, state_hash, state_inputs

@@ -21,14 +21,22 @@ from numpy.typing import NDArray
 from core.errors import ConfigError
 from core.units import NS_PER_DAY, NS_PER_S
 from research import sets_default
-from research.bars import BAR_COLUMNS
+from research.bar_columns import MAX_LEVELS, bar_columns, deepest_level
 from research.expression import Node, node, parts, rebuild, show
 from research.feature import Feature
 from research.language import compile_features, expand, window_bars
 from research.program import Program
 
-FEATURE_COLUMNS: Final = (*BAR_COLUMNS, "second_of_day")
-"""What expressions may read: the columns of a bar, and the time of its close. `feature_rows` makes such rows."""
+
+def feature_columns(levels: int) -> tuple[str, ...]:
+    """Columns of the rows that `feature_rows` makes of bars with so many book levels."""
+    return (*bar_columns(levels), "second_of_day")
+
+
+FEATURE_COLUMNS: Final = feature_columns(0)
+"""What expressions may read of every bar: its columns, and the time of its close."""
+EVERY_COLUMN: Final = feature_columns(MAX_LEVELS)
+"""What they may read at all: those of book levels too, which the bars stage builds for a run whose features do."""
 
 REFERENCE_BAR: Final = "200ms"
 ALL: Final = "all"
@@ -46,7 +54,7 @@ CATALOGUE: Final = {name: text for features in SETS.values() for name, text in f
 
 
 def choose(sets: Sequence[str], mine: Mapping[str, str], bar: str) -> dict[str, str]:
-    """Name and text of the features of a run on the clock `bar`, over FEATURE_COLUMNS alone: what a manifest keeps.
+    """Name and text of the features of a run on the clock `bar`, over EVERY_COLUMN alone: what a manifest keeps.
 
     Raises ConfigError for an unknown set, and for a feature of `mine` that is not in the language or whose name is
     taken, with its path in the configuration.
@@ -64,19 +72,24 @@ def choose(sets: Sequence[str], mine: Mapping[str, str], bar: str) -> dict[str, 
 
 def compile_chosen(sets: Sequence[str], mine: Mapping[str, str], bar: str) -> Program:
     """The program of `choose`."""
-    return compile_features(choose(sets, mine, bar), FEATURE_COLUMNS, bar)
+    return compile_texts(choose(sets, mine, bar), bar)
+
+
+def compile_texts(texts: Mapping[str, str], bar: str) -> Program:
+    """The program of features over EVERY_COLUMN. Its rows hold no more book levels than they read."""
+    return compile_features(texts, feature_columns(deepest_level(texts.values())), bar)
 
 
 def feature_rows(values: NDArray[np.float64], close_ns: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Rows of FEATURE_COLUMNS (n, 26) from bars (n, 25) and their closing times (n,): for batch and live alike."""
-    rows = np.empty((values.shape[0], len(FEATURE_COLUMNS)), order="F")  # a program reads column by column
+    """Rows (n, columns + 1) of `feature_columns` from bars (n, columns) and their closes (n,), in batch and live."""
+    rows = np.empty((values.shape[0], values.shape[1] + 1), order="F")  # a program reads column by column
     rows[:, :-1] = values
     rows[:, -1] = close_ns % NS_PER_DAY / NS_PER_S
     return rows
 
 
 def _expanded(text: str) -> Node:
-    return expand(text, FEATURE_COLUMNS, _known_names())
+    return expand(text, EVERY_COLUMN, _known_names())
 
 
 def _known_names() -> dict[str, str]:
@@ -86,10 +99,10 @@ def _known_names() -> dict[str, str]:
 
 def _own_feature(name: str, text: str, taken: Mapping[str, Node], bar: str) -> Node:
     place = f"at `$.features.mine.{name}`"
-    if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or name in taken or name in FEATURE_COLUMNS:
+    if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or name in taken or name in EVERY_COLUMN:
         raise ConfigError(f"features.mine: {name!r} must be letters, digits and _, and not a feature's yet - {place}")
     try:
-        compile_features({name: text}, FEATURE_COLUMNS, bar, _known_names())
+        compile_features({name: text}, EVERY_COLUMN, bar, _known_names())
     except ValueError as error:
         raise ConfigError(f"features.mine: {error}\n  - {place}") from None
     return _expanded(text)

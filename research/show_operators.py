@@ -22,7 +22,7 @@ from core.cli import stage_main
 from core.config import Config
 from core.run_record import Stage
 from core.schema import Table
-from research.catalogue import FEATURE_COLUMNS, choose
+from research.catalogue import EVERY_COLUMN, choose
 from research.language import compile_features
 from research.language_docs import example, operator_rows
 from research.operators import OPERATORS
@@ -37,7 +37,7 @@ _TIMES: Final = 3
 
 def run(cfg: Config, stage: Stage) -> None:
     """Print the operators and the features that the configuration chooses."""
-    noise = np.random.default_rng(cfg.seed).lognormal(size=(len(FEATURE_COLUMNS), _ROWS)).T
+    noise = np.random.default_rng(cfg.seed).lognormal(size=(len(EVERY_COLUMN), _ROWS)).T
     costs = {name: _cost_ns(_operator(name), noise[:, :4]) for name in OPERATORS}
     head = ("operator", "meaning", "unit", "warm-up", "ns/row")
     rows = [(*row[:4], f"{costs[name]:.1f}") for name, row in zip(OPERATORS, operator_rows(), strict=True)]
@@ -57,7 +57,7 @@ def _operator(name: str) -> Program:
 def _features(features: dict[str, str], bar: str, noise: Floats) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for name, text in features.items():
-        program = compile_features({name: text}, FEATURE_COLUMNS, bar)
+        program = compile_features({name: text}, EVERY_COLUMN, bar)
         rows.append((name, f"{program.warmup_bars:,}", f"{_cost_ns(program, noise):.1f}", text))
     return rows
 

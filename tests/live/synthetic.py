@@ -10,14 +10,13 @@ from ingest.events import Event, Gap, Mark, Quote, Trade
 from live.manifest import (
     ExportParity,
     Manifest,
-    compile_texts,
     probe,
     sha256,
     write_bundle,
 )
 from live.onnx_export import features_metadata, to_onnx
 from research.candidates import Candidate
-from research.catalogue import FEATURE_COLUMNS
+from research.catalogue import FEATURE_COLUMNS, compile_texts
 from research.decision import Calibration
 from research.trees import TreeEnsemble
 
@@ -62,7 +61,7 @@ def manifest_of(model: bytes, candidate: Candidate, verdict: str = "edge", simul
         simulated=simulated,
         features=FEATURES,
         columns=FEATURE_COLUMNS,
-        probe=probe(compile_texts(FEATURES, BARS)),
+        probe=probe(compile_texts(dict(FEATURES), BARS)),
         bars=BARS,
         decision="1s",
         candidate=candidate,

@@ -12,6 +12,7 @@ from core.errors import StageError
 from live import manifest
 from live.manifest import load_bundle
 from live.onnx_export import features_metadata, to_onnx
+from research.catalogue import FEATURE_COLUMNS
 from tests.live.synthetic import FEATURES, forest, write
 
 Edit = Callable[[dict[str, Any]], None]
@@ -106,7 +107,7 @@ def test_a_missing_file_is_refused_by_name(name: str, tmp_path: Path) -> None:
 
 
 def test_the_probe_is_the_same_in_every_process(tmp_path: Path) -> None:
-    rows = manifest.probe_bars(3)
+    rows = manifest.probe_bars(3, FEATURE_COLUMNS)
     assert rows[0, 0] == 0.5
     assert rows[0, 1] == 0.5 + 2_654_435_761 / 2**32
     assert ((rows >= 0.5) | (rows == 0.0)).all()

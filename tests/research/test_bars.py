@@ -19,8 +19,8 @@ from core.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MINUTE, NS_PER_MS, NS_PER
 from ingest.events import BookUpdate, Event, Gap, Liquidation, Mark, Quote, Trade
 from ingest.raw import RawReader
 from ingest.venues import decoder_for
+from research.bar_columns import BAR_COLUMNS
 from research.bars import (
-    BAR_COLUMNS,
     EVENT,
     GAP,
     LIQUIDATION,
@@ -98,6 +98,28 @@ def test_a_time_bar_by_hand() -> None:
     assert (row["mark_price"], row["funding_rate"], row["is_empty"], row["has_gap"]) == (99.5, 0.0001, 0.0, 0.0)
     assert math.isnan(row["index_price"])
     assert math.isnan(row["open_interest"])
+
+
+def test_what_trades_paid_and_how_large_they_were_by_hand() -> None:
+    usual = [trade(k, 1, 100.0, 0.5) for k in range(1, 101)]  # 50 each; the first hundred are never large
+    events = events_of(
+        trade(0, 1, 500.0, 100.0),  # no book: no spread is known
+        quote(1, 99.0, 1.0, 101.0, 1.0),
+        *usual,
+        trade(NS_PER_S, -1, 99.0, 30.0),  # against a mean of 50,000 / 101 + 5,000 / 101 = 544.6: not ten times
+        trade(NS_PER_S + 1, -1, 98.0, 100.0),  # ten times 563.2
+        (NS_PER_S + 2, LIQUIDATION, 1, 50.0, 3.0),
+        (NS_PER_S + 2, LIQUIDATION, -1, 50.0, 1.0),
+        (NS_PER_S + 3, MARK, (DAY_NS + NS_PER_HOUR) // NS_PER_MINUTE, 1.0, 1.0, 1.0, 1.0),
+    )
+    first, second = frame_of(run("time_1s", events, DAY_NS + 2 * NS_PER_S)).rows(named=True)
+    assert (first["effective_usd"], first["large_count"], first["max_trade_usd"]) == (0.0, 0.0, 50_000.0)
+    assert second["effective_usd"] == 2 * 1.0 * 30.0 + 2 * 2.0 * 100.0
+    assert second["square_usd"] == 2970.0**2 + 9800.0**2
+    assert [second[f"large_{name}"] for name in ("buy_usd", "sell_usd", "count")] == [0.0, 9800.0, 1.0]
+    assert (second["liq_square_usd"], second["liq_max_usd"]) == (150.0**2 + 50.0**2, 150.0)
+    assert math.isnan(first["funding_s"])
+    assert second["funding_s"] == 3598.0
 
 
 def test_empty_bars_carry_the_book_and_are_marked() -> None:
@@ -274,6 +296,7 @@ def twin(events: np.ndarray, clock: Clock, now_ns: int) -> ClosedBars:
     rule = RULES[clock.name.rpartition("_")[0]](clock.size) if not clock.is_time else None
     written: list[tuple[Span, int, list[float]]] = []
     index = 0
+    sizes = typical_sizes(events)
     stretches = cut_at_silences(list(events), silence_ns)
     for number, stretch in enumerate(stretches):
         is_last = number == len(stretches) - 1
@@ -281,7 +304,8 @@ def twin(events: np.ndarray, clock: Clock, now_ns: int) -> ClosedBars:
         end_ns = min(dead_ns, max(now_ns, int(stretch[-1]["recv_ns"]))) if is_last else dead_ns
         first_ns = int(stretch[0]["recv_ns"])
         index = max(index, first_ns // clock.step_ns if clock.is_time else first_ns // NS_PER_DAY * 1_000_000)
-        memory: dict[str, Any] = {"book": None, "before": None, "marks": [NAN] * 4, "gap": number > 0}
+        memory: dict[str, Any] = {"book": None, "before": None, "marks": [NAN] * 4, "funding_min": 0, "gap": number > 0}
+        memory["sizes"] = sizes
         spans = event_spans(stretch, rule, dead_ns, end_ns) if rule else time_spans(stretch, clock, end_ns)
         for span in spans:
             values = look(span, memory)
@@ -443,9 +467,9 @@ def acts(event: Any) -> bool:
 
 
 def look(span: Span, memory: dict[str, Any]) -> list[float] | None:
-    """The 25 values of a bar, None without a book. `memory` is what the bars before left."""
+    """The values of a bar, None without a book. `memory` is what the bars before left."""
     book_before = memory["book"]
-    ofi = 0.0
+    ofi = effective = 0.0
     for event in span.inside:
         if event["kind"] == GAP:
             memory["before"], memory["gap"] = None, True
@@ -453,6 +477,10 @@ def look(span: Span, memory: dict[str, Any]) -> list[float] | None:
             memory["marks"] = [
                 old if math.isnan(new) else new for old, new in zip(memory["marks"], values_of(event), strict=True)
             ]
+            memory["funding_min"] = int(event["side"]) or memory["funding_min"]
+        elif event["kind"] == TRADE and memory["book"] is not None:
+            mid = (memory["book"][0] + memory["book"][2]) / 2
+            effective += 2 * event["side"] * (event["a"] - mid) * event["b"]
         elif is_valid(event):
             ofi += order_flow_imbalance(memory["before"], values_of(event))
             memory["before"] = memory["book"] = values_of(event)
@@ -464,10 +492,41 @@ def look(span: Span, memory: dict[str, Any]) -> list[float] | None:
     flow = [total(span, TRADE, side, what) for what in ("b", "ab", "n") for side in (1, -1)]
     liquidated = [total(span, LIQUIDATION, 1, "ab"), total(span, LIQUIDATION, -1, "ab")]
     n_liquidated = total(span, LIQUIDATION, 1, "n") + total(span, LIQUIDATION, -1, "n")
+    funding_s = (memory["funding_min"] * NS_PER_MINUTE - span.close_ns) / NS_PER_S if memory["funding_min"] else NAN
+    traded, forced = notionals(span, TRADE), notionals(span, LIQUIDATION)
+    large = [event for event in span.inside if event["kind"] == TRADE and is_large(event, memory["sizes"])]
+    large_usd = [sum(e["a"] * e["b"] for e in large if e["side"] == side) for side in (1, -1)]
     return [
         *memory["book"], mids[0], max(mids), min(mids), mids[-1], *flow, ofi, float(len(quoted)),
-        *liquidated, n_liquidated, *memory["marks"], float(not any(map(acts, span.inside))), float(gap),
+        *liquidated, n_liquidated, *memory["marks"],
+        effective, sum(usd**2 for usd in traded), max(traded, default=0.0), *large_usd, float(len(large)),
+        sum(usd**2 for usd in forced), max(forced, default=0.0), funding_s,
+        float(not any(map(acts, span.inside))), float(gap),
     ]  # fmt: skip
+
+
+def notionals(span: Span, kind: int) -> list[float]:
+    return [float(event["a"] * event["b"]) for event in span.inside if event["kind"] == kind]
+
+
+def typical_sizes(events: np.ndarray) -> dict[int, float]:
+    """By the address of a trade: the mean notional of those before it, infinite for the first hundred."""
+    sizes, mean, count = {}, 0.0, 0
+    for event in events:
+        if event["kind"] == TRADE:
+            sizes[address(event)] = mean if count >= 100 else math.inf
+            count += 1
+            mean += (event["a"] * event["b"] - mean) * max(1 / count, 1 - 0.5 ** (1 / 1000))
+    return sizes
+
+
+def address(event: Any) -> int:
+    """Where in memory a row of an array lies: what tells equal rows apart."""
+    return int(event.__array_interface__["data"][0])
+
+
+def is_large(event: Any, sizes: dict[int, float]) -> bool:
+    return bool(event["a"] * event["b"] >= 10 * sizes[address(event)])
 
 
 def values_of(event: Any) -> list[float]:
@@ -505,7 +564,9 @@ halves = st.integers(195, 205).map(lambda n: n / 2)
 quotes = st.tuples(st.just(QUOTE), st.just(0), halves, eighths, halves, eighths)
 trades = st.tuples(st.just(TRADE), st.sampled_from([1, -1]), halves, eighths, st.just(0.0), st.just(0.0))
 forced = st.tuples(st.just(LIQUIDATION), st.sampled_from([1, -1]), halves, eighths, st.just(0.0), st.just(0.0))
-marks = st.tuples(st.just(MARK), st.just(0), *[st.one_of(st.just(NAN), halves)] * 4)
+marks = st.tuples(
+    st.just(MARK), st.sampled_from([0, DAY_NS // NS_PER_MINUTE + 9]), *[st.one_of(st.just(NAN), halves)] * 4
+)
 gaps = st.just((GAP, 0, 0.0, 0.0, 0.0, 0.0))
 one = st.one_of(quotes, quotes, quotes, trades, trades, forced, marks, gaps)
 
@@ -594,7 +655,9 @@ def test_merged_tables_are_the_sorted_events(events: np.ndarray) -> None:
         table(by_kind[LIQUIDATION], "price", "qty").with_columns(
             side_of(by_kind[LIQUIDATION], "liquidated", schema.LIQUIDATED)
         ),
-        table(by_kind[MARK], "mark_price", "index_price", "funding_rate", "open_interest"),
+        table(by_kind[MARK], "mark_price", "index_price", "funding_rate", "open_interest").with_columns(
+            next_funding_ns=pl.Series([int(k) * NS_PER_MINUTE or None for k in by_kind[MARK]["side"]], dtype=pl.Int64)
+        ),
         pl.DataFrame({"to_ns": by_kind[GAP]["recv_ns"][::-1]}).with_columns(stream=pl.lit("trades")),
     )
     assert merged.dtype == EVENT

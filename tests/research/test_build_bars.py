@@ -14,7 +14,8 @@ from core.errors import ConfigError, StageError
 from core.run_record import RunRecord
 from core.store import Partition
 from core.units import NS_PER_DAY, NS_PER_MINUTE, NS_PER_S
-from research.bars import BAR_COLUMNS, Bars, join_closed, merge_events
+from research.bar_columns import BAR_COLUMNS
+from research.bars import Bars, join_closed, merge_events
 from research.build_bars import run
 from research.clocks import parse_clock
 from research.day_state import load_state

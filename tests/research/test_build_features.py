@@ -16,7 +16,7 @@ from core.run_record import RunRecord, Stage
 from core.schema import BARS
 from core.store import Partition
 from core.units import NS_PER_S
-from research.bars import BAR_COLUMNS
+from research.bar_columns import BAR_COLUMNS
 from research.build_features import bars_since_restart, run
 from research.catalogue import SETS
 from research.language import compile_features
@@ -44,7 +44,7 @@ def make_bars(first_ns: int, n: int, seed: int, quiet: bool = False) -> pl.DataF
     open_ns = first_ns + STEP_NS * np.arange(n)
     times = {"open_ns": open_ns, "close_ns": open_ns + STEP_NS, "bar_index": open_ns // STEP_NS}
     values = prices | flows | unknown | marks
-    frame = pl.DataFrame(times | {name: values[name] for name in BAR_COLUMNS})
+    frame = pl.DataFrame(times | {name: values.get(name, np.zeros(n)) for name in BAR_COLUMNS})
     return frame.with_columns(pl.col(BAR_COLUMNS).fill_nan(None))
 
 

@@ -10,7 +10,7 @@ from core.config import Features
 from core.errors import ConfigError
 from core.store import day_start_ns
 from core.units import NS_PER_S
-from research.bars import BAR_COLUMNS
+from research.bar_columns import BAR_COLUMNS
 from research.catalogue import DEFINITIONS, FEATURE_COLUMNS, choose, compile_chosen, feature_rows
 from research.catalogue import SETS as ALL_SETS
 from research.expression import parse, show
