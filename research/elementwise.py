@@ -4,6 +4,7 @@ The kernels that are inlined are so small that the call would cost more than the
 """
 
 import math
+from typing import Final
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from research.opcodes import (
     ABS,
     ADD,
     COALESCE,
+    COS,
     DIV,
     EQ,
     EXP,
@@ -23,6 +25,7 @@ from research.opcodes import (
     LE,
     LOG,
     LOG1P,
+    LOG_NORMAL,
     LT,
     MAX2,
     MIN2,
@@ -31,10 +34,13 @@ from research.opcodes import (
     NEG,
     RATIO,
     SIGN,
+    SIN,
     SQRT,
     SUB,
     TANH,
 )
+
+_LOG_ROOT_2_PI: Final = 0.5 * math.log(2.0 * math.pi)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -75,6 +81,12 @@ def _transcendental(op, a, to, n):  # type: ignore[no-untyped-def]
     elif op == TANH:
         for i in range(n):
             to[i] = math.tanh(a[i])
+    elif op == SIN:
+        for i in range(n):
+            to[i] = math.sin(a[i]) if a[i] - a[i] == 0.0 else np.nan
+    elif op == COS:
+        for i in range(n):
+            to[i] = math.cos(a[i]) if a[i] - a[i] == 0.0 else np.nan
 
 
 @njit(nogil=True, error_model="numpy", inline="always")
@@ -131,6 +143,10 @@ def choose(op, a, b, c, d, to, n):  # type: ignore[no-untyped-def]
         for i in range(n):
             chosen = c[i] if a[i] > b[i] else d[i]
             to[i] = np.nan if a[i] != a[i] or b[i] != b[i] else chosen
+    elif op == LOG_NORMAL:
+        for i in range(n):
+            away = (a[i] - b[i]) / c[i]
+            to[i] = -0.5 * away * away - math.log(c[i]) - _LOG_ROOT_2_PI if c[i] > 0.0 else np.nan
     else:  # CLIP of a between b and c
         for i in range(n):
             floored = a[i] if a[i] > b[i] or a[i] != a[i] else b[i]

@@ -11,6 +11,8 @@ dfa     detrended fluctuation analysis with straight lines (Peng et al., "Mosaic
 sampen  sample entropy, m = 2, r = 0.2 deviations (Richman, Moorman, American J. Physiology 278(6), 2000)
 permen  permutation entropy of order 3 over log 6 (Bandt, Pompe, Physical Review Letters 88, 2002)
 shannon entropy of the histogram of ten equal bins from minimum to maximum, over log 10
+higuchi fractal dimension of the curve in steps of 1 to 10 bars (Higuchi, "Approach to an irregular time series on the
+        basis of the fractal theory", Physica D 31, 1988): 1.5 for a random walk, 2 for white noise
 """
 
 import math
@@ -18,17 +20,18 @@ import math
 import numpy as np
 
 from core.kernels import njit
-from research.opcodes import DFA, HEAD, HOPS, HURST, PERMEN, SAMPEN
+from research.opcodes import DFA, HEAD, HOPS, HURST, PERMEN, SAMPEN, SHANNON
 
 _HELD, _KNOWN = range(2)
 _SMALLEST_RS, _SMALLEST_BOX = 8, 4
 _TEMPLATE, _TOLERANCE = 2, 0.2
 _BINS = 10
+_LONGEST_STEP = 10
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def remember_hop(op, x, to, n, memory, window, first_index):  # type: ignore[no-untyped-def]
-    """HURST to SHANNON over n rows, neighbouring bars from `first_index` on."""
+    """HURST to HIGUCHI over n rows, neighbouring bars from `first_index` on."""
     ring, line = memory[HEAD : HEAD + window], memory[HEAD + window : HEAD + 2 * window]
     work = memory[HEAD + 2 * window : HEAD + 3 * window]
     hop, held = max(window // HOPS, 1), memory[_HELD]
@@ -58,7 +61,9 @@ def _of_window(op, x, work):  # type: ignore[no-untyped-def]
         return sample_entropy(x)
     if op == PERMEN:
         return permutation_entropy(x)
-    return shannon_entropy(x, work)
+    if op == SHANNON:
+        return shannon_entropy(x, work)
+    return higuchi_dimension(x)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -203,6 +208,23 @@ def shannon_entropy(x, counts):  # type: ignore[no-untyped-def]
     for k in range(_BINS):
         entropy -= _plogp(counts[k], x.size)
     return entropy / math.log(_BINS)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def higuchi_dimension(x):  # type: ignore[no-untyped-def]
+    """Minus the slope of the logarithm of the curve's length in steps of k bars over log k. NaN for a constant."""
+    points, sx, sy, sxx, sxy = 0, 0.0, 0.0, 0.0, 0.0
+    for step in range(1, _LONGEST_STEP + 1):
+        length = 0.0
+        for first in range(step):
+            moves, travelled = (x.size - 1 - first) // step, 0.0
+            for k in range(moves):
+                travelled += abs(x[first + (k + 1) * step] - x[first + k * step])
+            length += travelled * (x.size - 1.0) / (moves * step * step)
+        if length > 0.0:
+            a, b = math.log(step), math.log(length / step)
+            points, sx, sy, sxx, sxy = points + 1, sx + a, sy + b, sxx + a * a, sxy + a * b
+    return -(points * sxy - sx * sy) / (points * sxx - sx * sx) if points > 1 else np.nan
 
 
 @njit(nogil=True, error_model="numpy", inline="always")

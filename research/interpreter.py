@@ -17,15 +17,19 @@ from numpy.typing import NDArray
 from core.kernels import njit
 from research.elementwise import binary, choose, unary
 from research.fractal import fractional_difference, remember_hop
+from research.hmm import filter_forward
 from research.opcodes import (
     ARG,
+    AUTOCORR,
     BETA,
     CLIP,
     EMIT,
     EWM_SUM,
     FRACDIFF,
+    HMM,
     HURST,
     KNOWN,
+    LATEST,
     LOAD,
     MAX,
     NE,
@@ -43,8 +47,8 @@ from research.opcodes import (
 )
 from research.recursive import remember_all
 from research.rolling import remember, short
-from research.rolling_moments import remember_moments
-from research.rolling_order import remember_order, run_length
+from research.rolling_moments import remember_moments, self_correlation
+from research.rolling_order import latest, remember_order, run_length
 
 TILE = 512
 """Rows per tile of a batch: 512 doubles are 4 KiB, so the registers in use stay in the L1 and L2 caches."""
@@ -99,10 +103,14 @@ def walk(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _statistic(op, a, b, to, rows, memory, window, first_index):  # type: ignore[no-untyped-def]
-    offset = first_index % window
+def _statistic(op, a, b, c, to, rows, memory, window, first_index, scratch):  # type: ignore[no-untyped-def]
+    offset = first_index % max(window, 1)
     if op == RUN:
         run_length(a, to, rows, memory, window)
+    elif op == LATEST:
+        latest(a, b, to, rows, memory, window)
+    elif op == HMM:
+        filter_forward(a, b, c, to, rows, memory)
     elif op == FRACDIFF:
         fractional_difference(a, b, to, rows, memory, window, offset)
     elif op >= HURST:
@@ -111,6 +119,8 @@ def _statistic(op, a, b, to, rows, memory, window, first_index):  # type: ignore
         remember_all(op, a, to, rows, memory, window)
     elif op <= BETA:
         remember_moments(op, a, b, to, rows, memory, window, offset)
+    elif op == AUTOCORR:
+        self_correlation(a, to, rows, memory, window, first_index, scratch)
     else:
         remember_order(op, a, b, to, rows, memory, window, offset)
 
@@ -162,7 +172,8 @@ def _run_tile(code, state, registers, x, begin, end, first_index, first_row, tak
         else:
             memory = state[code[line, STATE] : code[line, STATE_END]]
             if op > MAX:
-                _statistic(op, a, b, to, rows, memory, arg, first_index)
+                c = registers[code[line, C]]
+                _statistic(op, a, b, c, to, rows, memory, arg, first_index, registers[0])
             elif op >= SUM and arg <= SHORT:
                 short(op, a, to, rows, memory, arg, registers[0], registers[1])
             else:

@@ -10,17 +10,17 @@ from typing import Final
 OP, OUT, A, B, C, D, ARG, STATE, STATE_END, CODE_WIDTH = range(10)
 
 LOAD, EMIT = range(2)
-NEG, ABS, SIGN, FLOOR, SQRT, LOG, LOG1P, EXP, TANH, KNOWN = range(10, 20)
+NEG, ABS, SIGN, FLOOR, SQRT, LOG, LOG1P, EXP, TANH, SIN, COS, KNOWN = range(8, 20)
 ADD, SUB, MUL, DIV, RATIO, MIN2, MAX2, COALESCE, POWER = range(20, 29)
 GT, GE, LT, LE, EQ, NE = range(30, 36)
-IF_GT, CLIP = range(40, 42)
+IF_GT, LOG_NORMAL, CLIP = range(40, 43)
 LAG, DELTA, SUM, MEAN, STD, ZSCORE, MIN, MAX = range(50, 58)
 ARGMIN, ARGMAX, DECAY, RUN, SKEW, KURT = range(60, 66)
-COV, CORR, BETA = range(70, 73)
-RANK, QUANTILE = range(80, 82)
-EWM_SUM, EWM_MEAN, EWM_STD = range(90, 93)
-HURST, DFA, SAMPEN, PERMEN, SHANNON = range(100, 105)
-FRACDIFF = 110
+COV, CORR, BETA, AUTOCORR = range(70, 74)
+RANK, QUANTILE, LATEST = range(80, 83)
+EWM_SUM, EWM_MEAN, EWM_STD, EWM_VOL = range(90, 94)
+HURST, DFA, SAMPEN, PERMEN, SHANNON, HIGUCHI = range(100, 106)
+FRACDIFF, HMM = range(110, 112)
 
 HOPS: Final = 16
 """How often within its window an operator that costs O(w) or more is computed; in between its value is held."""
@@ -38,18 +38,20 @@ _ARRAYS: Final = {
     **dict.fromkeys((SKEW, KURT), 5),
     **dict.fromkeys((COV, CORR, BETA), 7),
     **dict.fromkeys((RANK, QUANTILE), 2),
-    **dict.fromkeys((HURST, DFA, SAMPEN, PERMEN, SHANNON, FRACDIFF), 3),
+    **dict.fromkeys((HURST, DFA, SAMPEN, PERMEN, SHANNON, HIGUCHI, FRACDIFF), 3),
 }
+# Operators that keep as much whatever their window is.
+_FEW: Final = {RUN: 3, LATEST: 3, HMM: 1, **dict.fromkeys((EWM_SUM, EWM_MEAN, EWM_STD, EWM_VOL), 4)}
 
 
 def state_size(opcode: int, window: int) -> int:
     """How many doubles of state an instruction keeps."""
     if opcode in (LAG, DELTA):
         return window
-    if opcode == RUN:
-        return 3
-    if opcode in (EWM_SUM, EWM_MEAN, EWM_STD):
-        return 4
+    if opcode in _FEW:
+        return _FEW[opcode]
+    if opcode == AUTOCORR:
+        return state_size(CORR, window - 1) + 1
     if opcode < LAG or (opcode <= MAX and window <= SHORT):
         return max(window - 1, 0)
     return HEAD + _ARRAYS[opcode] * window

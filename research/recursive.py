@@ -10,14 +10,14 @@ import math
 import numpy as np
 
 from core.kernels import njit
-from research.opcodes import EWM_MEAN, EWM_SUM
+from research.opcodes import EWM_MEAN, EWM_SUM, EWM_VOL
 
 _WEIGHT, _MEAN, _M2, _SEEN = range(4)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def remember_all(op, x, to, n, memory, half_life):  # type: ignore[no-untyped-def]
-    """EWM_SUM, EWM_MEAN or EWM_STD over n rows; NaN in the first half_life - 1 rows of a run."""
+    """EWM_SUM, EWM_MEAN, EWM_STD or EWM_VOL over n rows; NaN in the first half_life - 1 rows of a run."""
     keep = math.exp2(-1.0 / half_life)
     if memory[_SEEN] != memory[_SEEN]:
         for k in range(_SEEN + 1):
@@ -39,6 +39,8 @@ def remember_all(op, x, to, n, memory, half_life):  # type: ignore[no-untyped-de
             to[i] = mean
         elif op == EWM_SUM:
             to[i] = mean * weight
+        elif op == EWM_VOL:
+            to[i] = math.sqrt(mean * mean + m2 / weight)
         else:
             to[i] = math.sqrt(m2 / weight)
     memory[_WEIGHT], memory[_MEAN], memory[_M2], memory[_SEEN] = weight, mean, m2, seen

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from core.kernels import njit
-from research.opcodes import ARGMAX, BETA, COV, DECAY, HEAD, KURT
+from research.opcodes import ARGMAX, BETA, CORR, COV, DECAY, HEAD, KURT
 from research.rolling import is_constant
 
 _MEAN, _M2, _M3, _M4 = range(4)
@@ -238,3 +238,17 @@ def _together_suffixes(memory, window):  # type: ignore[no-untyped-def]
         dx, dy = values[0, i] - shift, values[1, i] - shift_y
         sx, sy, sxx, syy, sxy = sx + dx, sy + dy, sxx + dx * dx, syy + dy * dy, sxy + dx * dy
         old[_DX, i], old[_DY, i], old[_DXX, i], old[_DYY, i], old[_DXY, i] = sx, sy, sxx, syy, sxy
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def self_correlation(x, to, n, memory, window, first_index, before):  # type: ignore[no-untyped-def]
+    """Correlation of each value with the one before it: the window - 1 pairs that `window` bars hold.
+
+    The last number of memory is the value before; `before` (n,) is scratch.
+    """
+    last, pairs = memory.size - 1, window - 1
+    before[0] = memory[last]
+    for i in range(1, n):
+        before[i] = x[i - 1]
+    memory[last] = x[n - 1]
+    remember_moments(np.int64(CORR), x, before, to, n, memory[:last], pairs, first_index % pairs)

@@ -13,6 +13,7 @@ from research.opcodes import HEAD, RANK
 
 _KNOWN = 0
 _LENGTH, _SIGN, _SEEN = range(3)
+_HELD, _AGE, _BARS = range(3)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -117,3 +118,20 @@ def run_length(x, to, n, memory, window):  # type: ignore[no-untyped-def]
         seen = min(seen + 1, window) if now == now else 0
         to[i] = now * length if seen == window else np.nan
     memory[_LENGTH], memory[_SIGN], memory[_SEEN] = length, sign, seen
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def latest(x, event, to, n, memory, window):  # type: ignore[no-untyped-def]
+    """The value that x had in the latest of the last `window` bars with an event (not 0); NaN where there was none.
+
+    Where it is not known whether there was an event, the value is not known either, until the next one.
+    """
+    held, age = memory[_HELD], memory[_AGE]
+    seen = 0 if memory[_BARS] != memory[_BARS] else int(memory[_BARS])
+    for i in range(n):
+        seen = min(seen + 1, window)
+        age += 1.0
+        if event[i] != 0.0:
+            held, age = x[i] if event[i] == event[i] else np.nan, 0.0
+        to[i] = held if seen == window and age < window else np.nan
+    memory[_HELD], memory[_AGE], memory[_BARS] = held, age, seen
