@@ -269,6 +269,9 @@ class Config(Section, frozen=True):
     # None: the default four; in replay whatever the frames hold.
     symbols: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
     bars: BarClock = "time_200ms"  # the others: research/clocks.py
+    bars_also: tuple[BarClock, ...] = ()  # further clocks to build in the same pass, beside those that features ask for
+    # The least number of book levels that bars hold; features that read more have more built. They cost a read of L2.
+    bars_levels: Annotated[int, Meta(ge=0, le=20)] = 0
     decision: Duration = "1s"  # how often the policy looks, on time bars; every bar on volume bars
     capture: Capture = Capture()
     replay: Replay = Replay()
@@ -406,6 +409,7 @@ def _leaves(tree: Any, path: str) -> Iterator[tuple[Any, str]]:
 def _check_repeats(config: Config) -> None:
     lists = {
         "symbols": config.symbols or (),
+        "bars_also": config.bars_also,
         "capture.klines": config.capture.klines,
         "train.families": config.train.families,
         "train.horizons_s": config.train.horizons_s,

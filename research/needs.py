@@ -1,0 +1,23 @@
+"""What a run needs of the bars stage, from its configuration alone: which clocks, and how many book levels."""
+
+from dataclasses import dataclass
+
+from core.config import Config
+from research.bar_columns import deepest_level
+from research.catalogue import choose
+from research.clocks import Clock, parse_clock
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The run's own clock, then the others, each once; `levels` of the book in every bar, 0 for none."""
+
+    clocks: tuple[Clock, ...]
+    levels: int
+
+
+def needed_bars(cfg: Config) -> Needs:
+    """Clocks and levels that the configuration names and that its features ask for. Raises ConfigError as `choose`."""
+    texts = choose(cfg.features.sets, cfg.features.mine, cfg.bars).values()
+    names = dict.fromkeys((cfg.bars, *cfg.bars_also))
+    return Needs(tuple(map(parse_clock, names)), max(cfg.bars_levels, deepest_level(texts)))
