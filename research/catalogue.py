@@ -30,11 +30,11 @@ from research.program import Program
 
 def feature_columns(levels: int) -> tuple[str, ...]:
     """Columns of the rows that `feature_rows` makes of bars with so many book levels."""
-    return (*bar_columns(levels), "second_of_day")
+    return (*bar_columns(levels), "second_of_day", "day")
 
 
 FEATURE_COLUMNS: Final = feature_columns(0)
-"""What expressions may read of every bar: its columns, and the time of its close."""
+"""What expressions may read of every bar: its columns, and its close as second of the UTC day and days since 1970."""
 EVERY_COLUMN: Final = feature_columns(MAX_LEVELS)
 """What they may read at all: those of book levels too, which the bars stage builds for a run whose features do."""
 
@@ -81,10 +81,11 @@ def compile_texts(texts: Mapping[str, str], bar: str) -> Program:
 
 
 def feature_rows(values: NDArray[np.float64], close_ns: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Rows (n, columns + 1) of `feature_columns` from bars (n, columns) and their closes (n,), in batch and live."""
-    rows = np.empty((values.shape[0], values.shape[1] + 1), order="F")  # a program reads column by column
-    rows[:, :-1] = values
-    rows[:, -1] = close_ns % NS_PER_DAY / NS_PER_S
+    """Rows (n, columns + 2) of `feature_columns` from bars (n, columns) and their closes (n,), in batch and live."""
+    rows = np.empty((values.shape[0], values.shape[1] + 2), order="F")  # a program reads column by column
+    rows[:, :-2] = values
+    rows[:, -2] = close_ns % NS_PER_DAY / NS_PER_S
+    rows[:, -1] = close_ns // NS_PER_DAY
     return rows
 
 
