@@ -71,7 +71,7 @@ def once(zipped: Path, root: Path, rows: int) -> tuple[float, float]:
     began_s, began_cpu_s = time.perf_counter(), time.process_time()
     published = zipped.with_name(f"{zipped.name}.CHECKSUM").read_text().split()[0]
     assert sha256_of(zipped) == published
-    files, _ = find(zipped, "", ("binance_um:BTCUSDT",))
+    files = find(zipped, "", ("binance_um:BTCUSDT",)).files
     manifest = Manifest(root)
     (job,), _ = choose(files, None, manifest.entries.values())
     entry = import_file(root, job, 10.0, manifest, manifest.reserve([job.file.key])[job.file.key])

@@ -363,12 +363,16 @@ def _read_toml(path: Path, needed: bool) -> dict[str, Any]:
         raise ConfigError(f"{path}: not a TOML file: {error}") from error
 
 
+_LISTS: Final = ("symbols", "poll.only", "backfill.datasets")
+"""Settings that `--set` takes as names with commas between, too."""
+
+
 def _parse_pair(pair: str) -> dict[str, Any]:
     key, equals, text = pair.partition("=")
     if not equals or not all(key.split(".")):
         raise ConfigError(f"--set takes key=value, as in --set sim.hours=2, was {pair!r}")
     value: Any = _parse_value(text)
-    if key in ("symbols", "poll.only") and isinstance(value, str):
+    if key in _LISTS and isinstance(value, str):
         value = [name.strip() for name in value.split(",") if name.strip()]
     for name in reversed(key.split(".")):
         value = {name: value}

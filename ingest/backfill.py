@@ -27,7 +27,7 @@ from core.origin import Origin, read_origin, write_origin
 from core.run_record import Stage
 from core.schema import EVENTS, GAPS, OPTIONS, SIGNALS, Table
 from core.units import counted
-from ingest.archives.choice import Job, choose
+from ingest.archives.choice import Job, check_datasets, choose
 from ingest.archives.continuity import write_holes_between
 from ingest.archives.download import Downloader
 from ingest.archives.formats import ArchiveFile, days_between, unverified_mark
@@ -35,7 +35,7 @@ from ingest.archives.importing import import_file, is_imported
 from ingest.archives.local import find
 from ingest.archives.manifest import Manifest
 from ingest.archives.remote import headers_for, plan
-from ingest.backfill_report import FEW, Result, report_backfill, tell_left_out, tell_strangers
+from ingest.backfill_report import FEW, Result, report_backfill, some, tell_left_out, tell_others, tell_strangers
 from ingest.ownership import make_room
 
 READS: tuple[Table, ...] = ()
@@ -124,13 +124,16 @@ def _files(cfg: Config, stage: Stage, days: tuple[str, ...]) -> list[ArchiveFile
         if settings.provider == "recorded":
             raise ConfigError("backfill.provider: recorded files need backfill.path - at `$.backfill.provider`")
         return plan(settings, symbols, days, cfg.root / _DOWNLOADS)
-    files, strangers = find(ROOT / settings.path, settings.provider, symbols)
-    wanted = [file for file in files if not settings.datasets or _is_asked(file, settings.datasets)]
-    tell_strangers(strangers, stage)
+    check_datasets(settings.datasets, settings.provider)
+    found = find(ROOT / settings.path, settings.provider, symbols)
+    wanted = [file for file in found.files if not settings.datasets or _is_asked(file, settings.datasets)]
+    tell_strangers(found.strangers, stage)
+    tell_others(found.others, stage)
     if not wanted:
-        raise StageError(
-            f"{ROOT / settings.path} holds no archive file{' of ' + ', '.join(symbols) if symbols else ''}"
-        )
+        asked = [" of ".join(("", ", ".join(names))) for names in (settings.datasets, symbols) if names]
+        has = sorted({file.label for file in (*found.files, *found.others)})
+        but = f", but of {some(has, 'kinds')}" if has else ""
+        raise StageError(f"{settings.path} holds no archive file{''.join(asked)}{but}")
     return wanted
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from core.run_record import Stage
-from core.schema import EVENTS, GAPS, TOP_OF_BOOK, TRADES
+from core.schema import EVENTS, GAPS, OPTIONS, SIGNALS, TOP_OF_BOOK, TRADES
 from core.store import partitions, read
 from core.units import counted
 from ingest.archives.choice import LeftOut
@@ -18,6 +18,8 @@ from ingest.capture_report import Data, report
 
 FEW: Final = 5
 """Of what is alike, so many are named and the rest counted."""
+_MOST_REASONS: Final = 10
+_SUMMED: Final = (*EVENTS, SIGNALS, OPTIONS)
 
 
 @dataclass
@@ -36,11 +38,21 @@ def tell_left_out(left_out: Sequence[LeftOut], stage: Stage) -> None:
 
 
 def tell_strangers(strangers: Sequence[tuple[Path, str]], stage: Stage) -> None:
-    """Files that are none of an archive's."""
-    for path, why in strangers[:FEW]:
-        stage.say(f"left out {path}: {why}")
-    if len(strangers) > FEW:
-        stage.say(f"left out {len(strangers) - FEW:,} more files that are none of an archive's")
+    """Files that no archive has, by why."""
+    names: dict[str, list[str]] = {}
+    for path, why in strangers:
+        names.setdefault(why, []).append(str(path))
+    for why in list(names)[:_MOST_REASONS]:
+        stage.say(f"left out {some(names[why], 'files')}: {why}")
+    if rest := list(names.values())[_MOST_REASONS:]:
+        stage.say(f"left out {sum(map(len, rest)):,} more files, for other reasons")
+
+
+def tell_others(others: Sequence[ArchiveFile], stage: Stage) -> None:
+    """Archive files of what was not asked for."""
+    if others:
+        what = some(sorted({file.instrument for file in others}), "symbols")
+        stage.say(f"left out {counted(len(others), 'file')} of {what}: not in `symbols`")
 
 
 def report_backfill(root: Path, result: Result, entries: Iterable[Entry], stage: Stage) -> None:
@@ -54,11 +66,11 @@ def report_backfill(root: Path, result: Result, entries: Iterable[Entry], stage:
         before = "was imported before and is" if result.kept == 1 else "were imported before and are"
         stage.say(f"{counted(result.kept, 'file')} {before} unchanged", keep=False)
     for label, absent in groupby(result.absent, key=lambda file: file.label):
-        stage.say(f"{label}: the archive has no file of {_some([file.days[0] for file in absent])}")
+        stage.say(f"{label}: the archive has no file of {some([file.days[0] for file in absent])}")
     _tell_unverified(result.imported, stage)
     _tell_unpriced(root, result.imported, stage)
     if data := _data(root, entries):
-        report(stage, data, sorted({part.instrument for table in EVENTS for part in partitions(root, table)}))
+        report(stage, data, sorted({part.instrument for table in _SUMMED for part in partitions(root, table)}))
     stage.put("backfill", _section(result, groups))
     stage.rows_in = sum(entry.rows_read for entry in result.imported)
     stage.rows_out = sum(_total(result.imported, "written").values())
@@ -68,7 +80,7 @@ def _data(root: Path, entries: Iterable[Entry]) -> Data:
     """The section `data` from the manifest: years of tables are not read to say what they hold."""
     data: Data = {}
     for entry in entries:
-        for table in set(entry.written) & {table.name for table in EVENTS}:
+        for table in (table.name for table in _SUMMED if entry.written.get(table.name)):
             facts = data.setdefault(entry.venue, {}).setdefault(table, {"rows": 0, "gaps": 0})
             first_ns, last_ns = entry.spans_ns[table]
             facts["rows"] += entry.written[table]
@@ -103,7 +115,8 @@ def _total(entries: Sequence[Entry], name: str) -> Counter[str]:
     return total
 
 
-def _some(names: Sequence[str], what: str = "days") -> str:
+def some(names: Sequence[str], what: str = "days") -> str:
+    """The first few names, and how many more."""
     more = f" and {len(names) - FEW:,} more {what}" if len(names) > FEW else ""
     return ", ".join(names[:FEW]) + more
 
@@ -111,7 +124,7 @@ def _some(names: Sequence[str], what: str = "days") -> str:
 def _tell_unverified(imported: Sequence[Entry], stage: Stage) -> None:
     for label, entries in _by_label([entry for entry in imported if entry.unverified]).items():
         stage.say(
-            f"{label}: UNVERIFIED {_some([entry.file for entry in entries], 'files')}: the archive has no sha256 "
+            f"{label}: UNVERIFIED {some([entry.file for entry in entries], 'files')}: the archive has no sha256 "
             f"beside them, so nothing but their own format tells that they are whole"
         )
 
@@ -123,7 +136,7 @@ def _tell_unpriced(root: Path, imported: Iterable[Entry], stage: Stage) -> None:
     traded = {(part.instrument, part.date) for part in partitions(root, TRADES)} & new
     for instrument, pairs in groupby(sorted(traded - priced), key=lambda pair: pair[0]):
         stage.say(
-            f"{instrument}: trades without best prices on {_some([day for _, day in pairs])}: no bars can be made "
+            f"{instrument}: trades without best prices on {some([day for _, day in pairs])}: no bars can be made "
             f"there. Best prices are in Binance's bookTicker (USD-M, up to 2024-03-30), in Bybit's order books, in "
             f"Tardis' book_ticker and quotes"
         )

@@ -13,7 +13,7 @@ from core.schema import KLINES, LIQUIDATED, LIQUIDATIONS, SIGNALS, TOP_OF_BOOK, 
 from core.units import NS_PER_S, parse_duration_ns
 from ingest.archives.columns import assumed, chosen, rows_of, side_of_maker_flag, text_time_ns, time_ns
 from ingest.archives.csv_rows import Layout, csv_pieces
-from ingest.archives.formats import ArchiveFile, Counts, Dataset, Piece, days_of
+from ingest.archives.formats import OTHER_SYMBOL, ArchiveFile, Counts, Dataset, Piece, days_of
 from ingest.signals import SETTLEMENT, asset_of
 
 I64, F64, TEXT = pl.Int64(), pl.Float64(), pl.String()
@@ -51,7 +51,7 @@ _KLINES: Final = Layout(
 )  # fmt: skip
 _METRICS: Final = Layout(
     {
-        "create_time": TEXT, "symbol": None, "sum_open_interest": F64, "sum_open_interest_value": F64,
+        "create_time": TEXT, "symbol": TEXT, "sum_open_interest": F64, "sum_open_interest_value": F64,
         "count_toptrader_long_short_ratio": F64, "sum_toptrader_long_short_ratio": F64,
         "count_long_short_ratio": F64, "sum_taker_long_short_vol_ratio": F64,
     },
@@ -151,7 +151,9 @@ def _metrics(frame: pl.DataFrame, file: ArchiveFile, latency_ns: int, counts: Co
     """Known one bar late: whether `create_time` opens or closes the five minutes is undocumented."""
     shorts = _COIN_M_METRIC_NAMES if file.venue == "binance_cm" else _METRIC_NAMES
     names = {name: f"{short}_{asset_of(file.symbol)}" for name, short in shorts.items()}
-    wide = frame.select("create_time", *(pl.col(name).alias(series) for name, series in names.items()))
+    named = pl.col("symbol").is_null() | (pl.col("symbol") == file.symbol)
+    own = counts.keep(frame, named, OTHER_SYMBOL)
+    wide = own.select("create_time", *(pl.col(name).alias(series) for name, series in names.items()))
     long = wide.unpivot(index="create_time", on=list(names.values()), variable_name="name")
     return [_signal_piece(long, text_time_ns("create_time"), _METRICS_STEP, latency_ns, counts)]
 

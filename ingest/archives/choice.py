@@ -6,10 +6,12 @@ imported before stays with the file that filled it, also where a later run asks 
 is imported as a whole, so what it does not claim again is removed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from core.config_errors import near_to
+from core.errors import ConfigError
 from core.schema import KLINES, SIGNALS, Table
 from ingest.archives import binance_vision, bybit_dumps, recorded, tardis
 from ingest.archives.formats import ArchiveFile, Dataset
@@ -21,6 +23,8 @@ DATASETS: Final = {
     "bybit": bybit_dumps.DATASETS,
     "recorded": recorded.DATASETS,
 }
+
+KLINES_PREFIX: Final = "klines_"
 
 
 class Slot(NamedTuple):
@@ -55,6 +59,18 @@ class LeftOut(NamedTuple):
 
 def dataset_of(file: ArchiveFile) -> Dataset:
     return next(dataset for dataset in DATASETS[file.provider] if dataset.name == file.dataset)
+
+
+def check_datasets(names: Sequence[str], provider: str) -> None:
+    """Raises ConfigError for a name that no data set has, be it of one provider or of all of them (empty)."""
+    chosen = [provider] if provider else list(DATASETS)
+    known = list(dict.fromkeys(dataset.name for each in chosen for dataset in DATASETS[each]))
+    for name in names:
+        if name not in known and not (name.startswith(KLINES_PREFIX) and "klines" in known):
+            has = f"{provider or 'the archives'} {'has' if provider else 'have'} {', '.join(known)}"
+            candles = " (candles: klines_1m)" if "klines" in known else ""
+            near = near_to(name, known)
+            raise ConfigError(f"backfill.datasets: {has}{candles}, was {name!r}{near} - at `$.backfill.datasets`")
 
 
 def choose(

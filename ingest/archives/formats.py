@@ -96,8 +96,12 @@ class Counts:
         if kept == frame.height:
             return frame
         left_out = frame.filter(~holds)
-        self.drop(why, left_out.height, [str(row) for row in left_out.head(_SAMPLES_EACH).rows()])
+        self.drop(why, left_out.height, [_told(row) for row in left_out.head(_SAMPLES_EACH).iter_rows(named=True)])
         return frame.filter(holds)
+
+
+def _told(row: dict[str, object]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in row.items() if value is not None)
 
 
 Pieces: TypeAlias = Callable[[ArchiveFile, int, Counts], Iterator[list[Piece]]]

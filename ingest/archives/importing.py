@@ -95,8 +95,11 @@ class _Writer:
 
     def _of_the_symbols(self, rows: pl.DataFrame) -> pl.DataFrame:
         named = self.counts.keep(rows, pl.col("symbol").str.contains(_SYMBOL), "no symbol")
-        only = self.job.file.only
-        return self.counts.keep(named, pl.col("symbol").is_in(only), OTHER_SYMBOL) if only else named
+        if not (only := self.job.file.only):
+            return named
+        wanted = named.filter(pl.col("symbol").is_in(only))
+        self.counts.drop(OTHER_SYMBOL, named.height - wanted.height, [])
+        return wanted
 
     def _of_the_days(self, piece: Piece) -> pl.DataFrame:
         days = self.job.days[piece.table.name]
@@ -193,7 +196,8 @@ def import_file(
     for pieces in job.dataset.pieces(file, latency_ns, counts):
         for piece in pieces:
             writer.take(piece)
-    if counts.read and counts.dropped[BROKEN] + counts.dropped[UNSOUND] >= counts.read:
+    strange = () if file.only else (OTHER_SYMBOL,)
+    if counts.read and sum(counts.dropped[why] for why in (BROKEN, UNSOUND, *strange)) >= counts.read:
         raise StageError(
             f"{file.path}: none of its {counts.read:,} rows is what its name promises: {counts.samples[0]}"
         )

@@ -6,13 +6,14 @@ Names tell provider, data set, symbol and day. What a flat name cannot tell, spo
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from core.errors import StageError
 from core.store import date_of_ns
 from core.units import NS_PER_DAY
 from ingest.archives import binance_vision, bybit_dumps, recorded, tardis
 from ingest.archives.choice import dataset_of
+from ingest.archives.claims import refuse_another
 from ingest.archives.formats import UNVERIFIED, ArchiveFile, Counts, Provider
 from ingest.archives.tardis_rows import GROUPS
 
@@ -28,27 +29,36 @@ _DEEPEST: Final = 5
 _BESIDE: Final = (".part", ".CHECKSUM", UNVERIFIED)
 
 
-def find(path: Path, provider: str, symbols: Sequence[str]) -> tuple[list[ArchiveFile], list[tuple[Path, str]]]:
-    """(archive files below a folder or at a path, other files with why they are none), in order of names.
+class Found(NamedTuple):
+    """What lies in a folder."""
 
-    With `symbols`, files of others are left out silently. Raises StageError if the path does not exist.
-    """
+    files: list[ArchiveFile]
+    others: list[ArchiveFile]
+    """Archive files of symbols that are not wanted."""
+    strangers: list[tuple[Path, str]]
+    """Other files, relative to the folder, and why they are none."""
+
+
+def find(path: Path, provider: str, symbols: Sequence[str]) -> Found:
+    """The files below a folder or at a path, in order of names. Raises StageError if the path does not exist."""
     if not path.exists():
         raise StageError(f"backfill.path: {path} does not exist: give a folder of archive files, or one of them")
     root = path.parent if path.is_file() else path
     candidates = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
-    files, strangers = [], []
+    result = Found([], [], [])
     for candidate in candidates:
         if candidate.suffix in _BESIDE:
             continue
         found = _recognise(candidate, root, provider, tuple(symbols))
         if isinstance(found, str):
-            strangers.append((candidate, found))
+            result.strangers.append((candidate.relative_to(root), found))
         elif not symbols or found.instrument in symbols:
-            files.append(found)
+            result.files.append(found)
         elif only := _of_group(found, symbols):
-            files.append(replace(found, only=only))
-    return files, strangers
+            result.files.append(replace(found, only=only))
+        else:
+            result.others.append(found)
+    return result
 
 
 def _of_group(file: ArchiveFile, symbols: Sequence[str]) -> tuple[str, ...]:
@@ -68,7 +78,7 @@ def _recognise(path: Path, root: Path, provider: str, symbols: tuple[str, ...]) 
             return _dated(ArchiveFile(path, "recorded", dataset, venue, symbol, (), bounded=False))
         return _by_name(path, root, provider, symbols)
     except StageError as error:
-        return str(error)
+        return str(error).removeprefix(f"{path}: ").removeprefix(f"{path} ")
 
 
 def _by_name(path: Path, root: Path, provider: str, symbols: tuple[str, ...]) -> ArchiveFile | str:
@@ -81,11 +91,14 @@ def _by_name(path: Path, root: Path, provider: str, symbols: tuple[str, ...]) ->
         venue = venue or _venue_of(name, symbol, symbols)
         if not venue:
             return f"its name does not say which market: name it in `symbols`, as in {_EXAMPLES[name]}:{symbol}"
+        if name == "tardis":
+            refuse_another(path, venue, "" if symbol in GROUPS else symbol)
         file = ArchiveFile(path, name, dataset, venue, symbol, days, interval, bounded=bool(days))
         return file if days else _dated(file)
-    return "its name is none of an archive's (say backfill.provider=recorded for a CSV of your own)"
+    return _NO_ARCHIVE.format(provider or "Binance, Bybit or Tardis")
 
 
+_NO_ARCHIVE: Final = "no file of {} is named so; a CSV of your own is read with --set backfill.provider=recorded"
 _EXAMPLES: Final = {"binance": "binance_um", "bybit": "bybit", "tardis": "binance_um"}
 
 

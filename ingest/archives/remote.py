@@ -8,11 +8,10 @@ from typing import Final
 from core.config import ArchiveHosts, Backfill
 from core.errors import ConfigError
 from ingest.archives import binance_vision, bybit_dumps, tardis
-from ingest.archives.choice import DATASETS
+from ingest.archives.choice import KLINES_PREFIX, check_datasets
 from ingest.archives.formats import ArchiveFile, Provider, days_of
 
 API_KEY: Final = "TARDIS_API_KEY"
-_KLINES: Final = "klines_"
 _BY_VENUE: Final = {**binance_vision.DEFAULT, **bybit_dumps.DEFAULT}
 
 
@@ -47,13 +46,7 @@ def _provider_of(venue: str) -> str:
 
 def _datasets(settings: Backfill, provider: str, venue: str) -> Iterator[str]:
     if settings.datasets:
-        known = [dataset.name for dataset in DATASETS[provider]]
-        for name in settings.datasets:
-            if name not in known and not name.startswith(_KLINES):
-                raise ConfigError(
-                    f"backfill.datasets: {provider} has {', '.join(known)} (candles: klines_1m), was {name!r} "
-                    f"- at `$.backfill.datasets`"
-                )
+        check_datasets(settings.datasets, provider)
         yield from settings.datasets
         return
     yield from tardis.DEFAULT if provider == "tardis" else _BY_VENUE.get(venue, ())
@@ -62,7 +55,7 @@ def _datasets(settings: Backfill, provider: str, venue: str) -> Iterator[str]:
 def _file(
     hosts: ArchiveHosts, provider: str, venue: str, symbol: str, dataset: str, day: str, folder: Path
 ) -> ArchiveFile:
-    interval = dataset.removeprefix(_KLINES) if dataset.startswith(_KLINES) else ""
+    interval = dataset.removeprefix(KLINES_PREFIX) if dataset.startswith(KLINES_PREFIX) else ""
     dataset = "klines" if interval else dataset
     host, kind, days = provider, provider, days_of(day)
     match provider:

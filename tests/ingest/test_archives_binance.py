@@ -91,13 +91,15 @@ def test_metrics_are_known_one_bar_late(tmp_path: Path) -> None:
 
 
 def test_open_interest_of_coin_margined_contracts_is_in_the_asset(tmp_path: Path) -> None:
-    found = {row[0]: row[2] for row in read(tmp_path, "metrics", METRICS, "binance_cm:BTCUSD_PERP")}
+    text = METRICS.replace("BTCUSDT", "BTCUSD_PERP")
+    found = {row[0]: row[2] for row in read(tmp_path, "metrics", text, "binance_cm:BTCUSD_PERP")}
     assert found["oi_btc"] == 5.6e9
     assert "oi_usd_btc" not in found
 
 
 def test_a_ratio_that_is_missing_is_counted(tmp_path: Path) -> None:
-    file = archive_file(plain(tmp_path / "a.csv", METRICS.replace(",0.9", ",")), "binance", "metrics", "binance_um:B")
+    path = plain(tmp_path / "a.csv", METRICS.replace(",0.9", ","))
+    file = archive_file(path, "binance", "metrics", "binance_um:BTCUSDT")
     tables, counts = converted(BY_NAME["metrics"], file)
     assert tables["signals"].height == 5
     assert counts.dropped == {BROKEN: 1}

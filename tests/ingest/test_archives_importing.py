@@ -27,7 +27,7 @@ NEAR_MIDNIGHT_MS = DAY_MS + 86_400_000 - 25
 
 
 def job_of(path: Path) -> Job:
-    files, _ = find(path, "", (BTC,))
+    files = find(path, "", (BTC,)).files
     (job,), _ = choose(files, None, [])
     return job
 

@@ -183,7 +183,7 @@ def test_strangers_in_the_folder_are_named(tmp_path: Path) -> None:
     plain(tmp_path / "archive" / "BTCUSDT-aggTrades-2024-03-30.zip.part", "half")
     said = from_folder(tmp_path / "data", tmp_path / "archive")
     assert "notes.txt: no archive has files of this kind" in said
-    assert "mine.csv: its name is none of an archive's" in said
+    assert "left out mine.csv: no file of Binance, Bybit or Tardis is named so" in said
     assert ".part" not in said
 
 
