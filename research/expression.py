@@ -249,6 +249,8 @@ def _operator(text: str, head: Token) -> tuple[Operator, str]:
             head.at,
             f"{operator.form} needs a window of bars or time, as in {operator.name}_20 or {operator.name}_5s",
         )
+    if operator.window == "n" and not window.isdigit():
+        fail(text, head.at, f"{operator.form} takes a number, as in {operator.name}_50, was given a time")
     return operator, window
 
 

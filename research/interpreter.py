@@ -40,6 +40,7 @@ from research.opcodes import (
     STATE,
     STATE_END,
     SUM,
+    VPIN,
     A,
     B,
     C,
@@ -49,6 +50,7 @@ from research.recursive import remember_all
 from research.rolling import remember, short
 from research.rolling_moments import remember_moments, self_correlation
 from research.rolling_order import latest, remember_order, run_length
+from research.volume_buckets import fill_buckets
 
 TILE = 512
 """Rows per tile of a batch: 512 doubles are 4 KiB, so the registers in use stay in the L1 and L2 caches."""
@@ -111,6 +113,8 @@ def _statistic(op, a, b, c, to, rows, memory, window, first_index, scratch):  # 
         latest(a, b, to, rows, memory, window)
     elif op == HMM:
         filter_forward(a, b, c, to, rows, memory)
+    elif op == VPIN:
+        fill_buckets(a, b, c, to, rows, memory, window)
     elif op == FRACDIFF:
         fractional_difference(a, b, to, rows, memory, window, offset)
     elif op >= HURST:

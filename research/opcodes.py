@@ -20,7 +20,7 @@ COV, CORR, BETA, AUTOCORR = range(70, 74)
 RANK, QUANTILE, LATEST = range(80, 83)
 EWM_SUM, EWM_MEAN, EWM_STD, EWM_VOL = range(90, 94)
 HURST, DFA, SAMPEN, PERMEN, SHANNON, HIGUCHI = range(100, 106)
-FRACDIFF, HMM = range(110, 112)
+FRACDIFF, HMM, VPIN = range(110, 113)
 
 HOPS: Final = 16
 """How often within its window an operator that costs O(w) or more is computed; in between its value is held."""
@@ -37,7 +37,7 @@ _ARRAYS: Final = {
     **dict.fromkeys((STD, ZSCORE, ARGMIN, ARGMAX), 3),
     **dict.fromkeys((SKEW, KURT), 5),
     **dict.fromkeys((COV, CORR, BETA), 7),
-    **dict.fromkeys((RANK, QUANTILE), 2),
+    **dict.fromkeys((RANK, QUANTILE, VPIN), 2),
     **dict.fromkeys((HURST, DFA, SAMPEN, PERMEN, SHANNON, HIGUCHI, FRACDIFF), 3),
 }
 # Operators that keep as much whatever their window is.

@@ -17,7 +17,8 @@ CHAN: Final = "Chan, Golub, LeVeque 1983"
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator. `arguments` are its operands in order; `window` says what `_k` or `_w` counts, if it takes one.
+    """One operator. `arguments` are its operands in order; `window` says what the number after `_` counts, if it takes
+    one: bars (k back, w of them, as a time too), or n of what the operator itself makes.
 
     `warmup` is how many bars the result lags its operands' own warm-up; `units` is the unit of the result in terms of
     the operands'; `nan` where the result is NaN beside the rule above, or where it is not;
@@ -31,7 +32,7 @@ class Operator:
     opcode: int
     doc: str
     units: str
-    window: Literal["", "k", "w"] = ""
+    window: Literal["", "k", "w", "n"] = ""
     nan: str = ""
     levels: frozenset[int] = frozenset()
     infinite: bool = False
@@ -45,12 +46,12 @@ class Operator:
 
     @property
     def warmup(self) -> str:
-        return {"": "0", "k": "k", "w": "w - 1"}[self.window] + (f" + w/{machine.HOPS}" if self.hops else "")
+        return {"": "0", "k": "k", "w": "w - 1", "n": "0"}[self.window] + (f" + w/{machine.HOPS}" if self.hops else "")
 
     def warmup_bars(self, window: int) -> int:
         """Bars that the first result comes after the operand's first, for a window in bars."""
         hop = max(window // machine.HOPS, 1) if self.hops else 1
-        return {"": 0, "k": window, "w": window - 1}[self.window] + hop - 1
+        return {"": 0, "k": window, "w": window - 1, "n": 0}[self.window] + hop - 1
 
     @property
     def form(self) -> str:
@@ -142,6 +143,10 @@ OPERATORS: Final = {
                  "probability of state 1 of two; odds: the log likelihood ratio of 1 to 0, stay_0 and stay_1: numbers",
                  "none", nan="where odds is not finite (in that row alone)", levels=frozenset({1, 2}), infinite=True,
                  source="Rabiner 1989"),
+        Operator("vpin", ("buy", "sell", "size"), machine.VPIN,
+                 "|buy - sell| over buy + sell in the last n full buckets of that size, or as many as there are",
+                 "none", "n", nan="where a volume is negative or has size 0; 0 before the first bucket",
+                 infinite=True, source="Easley, Lopez de Prado, O'Hara 2012"),
         Operator("hurst", _X, machine.HURST, "Hurst exponent of increments by R/S, corrected", "none", "w",
                  nan="in a constant window", source="Anis, Lloyd 1976; Weron 2002", hops=True, least=64),
         Operator("dfa", _X, machine.DFA, "exponent of detrended fluctuations of increments, corrected", "none", "w",
