@@ -144,6 +144,12 @@ def bars_since_restart(bar_index: Ints, has_gap: NDArray[np.bool_]) -> Ints:
     return at - np.maximum.accumulate(begins)
 
 
+def day_count(root: Path, day: Partition) -> DayCount | None:
+    """What became of the decisions of a day that is built; None where that is not known any more."""
+    state = load_state(root, day)
+    return _count(day, state["count"]) if state is not None else None
+
+
 def _count(day: Partition, count: Ints) -> DayCount:
     bars, decisions, filling, unknown, *blame = count.tolist()
     return DayCount(day, bars, decisions, filling, unknown, tuple(blame))

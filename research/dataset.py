@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from core import schema, store
 from core.cells import MakerCell, TakerCell
+from core.config import Config
 from core.errors import StageError
 from core.store import Partition
+from research.catalogue import choose
 
 Cell = TakerCell | MakerCell
 SIDES: Final = (1, -1)
@@ -198,6 +200,18 @@ def feature_names(root: Path, parts: Sequence[Partition]) -> list[str]:
     if len(sets) != 1:
         raise StageError("feature partitions differ in their columns: run `python run_pipeline.py features` again")
     return [name for name in sets.pop() if name not in schema.FEATURES.columns]
+
+
+def expressions(cfg: Config, names: list[str]) -> list[tuple[str, str]]:
+    """Name and S-expression of each feature, in the order of the table's columns.
+
+    Raises StageError where the table was built with other features than the configuration chooses.
+    """
+    chosen = choose(cfg.features.sets, cfg.features.mine, cfg.bars)
+    if set(names) != set(chosen):
+        odd = ", ".join(sorted(set(names) ^ set(chosen))[:3])
+        raise StageError(f"table `features` was built with other settings ({odd} differ): run `features` again")
+    return [(name, chosen[name]) for name in names]
 
 
 def _gather(dataset: Dataset, names: Sequence[str]) -> pl.DataFrame:

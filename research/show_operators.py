@@ -38,7 +38,7 @@ _TIMES: Final = 3
 def run(cfg: Config, stage: Stage) -> None:
     """Print the operators and the features that the configuration chooses."""
     noise = np.random.default_rng(cfg.seed).lognormal(size=(len(EVERY_COLUMN), _ROWS)).T
-    costs = {name: _cost_ns(_operator(name), noise[:, :4]) for name in OPERATORS}
+    costs = {name: cost_ns(_operator(name), noise[:, :4]) for name in OPERATORS}
     head = ("operator", "meaning", "unit", "warm-up", "ns/row")
     rows = [(*row[:4], f"{costs[name]:.1f}") for name, row in zip(OPERATORS, operator_rows(), strict=True)]
     stage.note(f"{len(OPERATORS)} operators; cost with a window of {_WINDOW} bars, on this machine")
@@ -58,11 +58,11 @@ def _features(features: dict[str, str], bar: str, noise: Floats) -> list[tuple[s
     rows: list[tuple[str, ...]] = []
     for name, text in features.items():
         program = compile_features({name: text}, EVERY_COLUMN, bar)
-        rows.append((name, f"{program.warmup_bars:,}", f"{_cost_ns(program, noise):.1f}", text))
+        rows.append((name, f"{program.warmup_bars:,}", f"{cost_ns(program, noise):.1f}", text))
     return rows
 
 
-def _cost_ns(program: Program, x: Floats) -> float:
+def cost_ns(program: Program, x: Floats) -> float:
     """ns per row of a program, the best of some runs."""
     last = np.array([len(x) - 1])
     taken_s = []

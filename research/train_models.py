@@ -108,7 +108,7 @@ def require_same_settings(cfg: Config, parts: list[Partition]) -> None:
     """
     catalogue.compile_chosen(cfg.features.sets, cfg.features.mine, cfg.bars)
     for part in parts:
-        expressions(cfg, dataset.feature_names(cfg.root, [part]))
+        dataset.expressions(cfg, dataset.feature_names(cfg.root, [part]))
         require_settings(cfg, part.of(schema.LABELS))
 
 
@@ -176,7 +176,7 @@ def note_look(cfg: Config, data: Dataset, made: Plan, scores: Scores, candidates
     judged_on = ledger_data(cfg, data)
     settings = {key: sorted(score.settings.items()) for key, score in scores.items()}
     priced = cfg.bars, cfg.decision, cfg.labels, cfg.fees
-    fitted = expressions(cfg, data.feature_names), cfg.train.rounds, cfg.train.max_rows, cfg.seed, priced
+    fitted = dataset.expressions(cfg, data.feature_names), cfg.train.rounds, cfg.train.max_rows, cfg.seed, priced
     trials = {
         store.hash_of(judged_on.fingerprint, fitted, settings[each.family, each.horizon_s], each)[:16]
         for each in candidates
@@ -325,7 +325,7 @@ def write_outputs(cfg: Config, data: Dataset, made: Plan, scores: Scores, case: 
         Winner(
             candidate=candidate,
             calibration=scores[candidate.family, candidate.horizon_s].calibration,
-            features=expressions(cfg, data.feature_names),
+            features=dataset.expressions(cfg, data.feature_names),
             bars=cfg.bars,
             decision=cfg.decision,
             symbols=data.instruments,
@@ -361,15 +361,6 @@ def write_scores(root: Path, data: Dataset, made: Plan, scores: Scores, key: str
     for part in set(store.partitions(root, schema.SCORES)) - written:
         for path in store.files(root, part):
             path.unlink()
-
-
-def expressions(cfg: Config, names: list[str]) -> list[tuple[str, str]]:
-    """Name and S-expression of each feature, in the order of the table's columns."""
-    chosen = catalogue.choose(cfg.features.sets, cfg.features.mine, cfg.bars)
-    if set(names) != set(chosen):
-        odd = ", ".join(sorted(set(names) ^ set(chosen))[:3])
-        raise StageError(f"table `features` was built with other settings ({odd} differ): run `features` again")
-    return [(name, chosen[name]) for name in names]
 
 
 def _digits(value: float | None, digits: int) -> str:

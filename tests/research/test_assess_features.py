@@ -1,0 +1,87 @@
+"""The stage `assess` on a made-up market: what it finds, and what it must not look at."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import polars as pl
+import pytest
+from rich.console import Console
+
+from core import schema, store
+from core.cells import TakerCell
+from core.config import Config, Features, Labels
+from core.errors import StageError
+from core.run_record import RunRecord
+from research import assess_features, catalogue
+from tests.research.synthetic_tables import write_market
+
+FEATURES = Features(sets=("ofi",))
+NAMES = list(catalogue.choose(FEATURES.sets, {}, "200ms"))
+CELLS = Labels(horizons_s=(1.0, 10.0), deltas_bps=(0.0,), gates_usd=(50.0,))
+SYMBOLS = ("binance_um:BTCUSDT", "binance_um:ETHUSDT")
+
+
+@pytest.fixture
+def market(tmp_path: Path) -> Config:
+    cfg = Config(data_dir=str(tmp_path), symbols=SYMBOLS, features=FEATURES, labels=CELLS)
+    write_market(cfg, hours=6.0, edge_bps=20.0, seed=3, names=NAMES, bursts_per_hour=40.0)
+    return cfg
+
+
+def assessed(cfg: Config, width: int = 200) -> tuple[dict[str, Any], str]:
+    printed = io.StringIO()
+    record = RunRecord(cfg, Console(file=printed, width=width))
+    with record.stage("assess") as stage:
+        assess_features.run(cfg, stage)
+    return {row["name"]: row for row in record.report()["assessment"]}, printed.getvalue()
+
+
+def test_the_features_that_see_the_planted_drift_lead_and_noise_has_no_star(market: Config) -> None:
+    found, printed = assessed(market)
+    assert set(list(found)[:3]) == set(NAMES[:3])
+    seen, noise = found[NAMES[0]]["ic"][1], [found[name]["ic"] for name in NAMES[3:]]
+    assert seen["horizon_s"] == 10.0
+    assert seen["ic"] > 0.02
+    assert seen["q"] < 1e-3
+    assert sum(each["q"] < 0.05 for row in noise for each in row) <= 1
+    assert "*" in next(line for line in printed.splitlines() if line.startswith(NAMES[0] + " "))
+
+
+def test_returns_of_the_hold_out_are_not_looked_at(market: Config) -> None:
+    before, _ = assessed(market)
+    parts = store.require(market.root, schema.LABELS, SYMBOLS)
+    for part in parts:
+        frame = store.read(market.root, part)
+        late = pl.int_range(pl.len()) > 0.81 * frame.height
+        changed = [
+            pl.when(late).then(-pl.col(name) + 7.0).otherwise(pl.col(name)).alias(name)
+            for name in (TakerCell(each).ret_bps for each in CELLS.horizons_s)
+        ]
+        store.write(market.root, part, frame.with_columns(changed), store.built_from(market.root, part))
+    after, _ = assessed(market)
+    assert after == {name: row | {"cost_ns": after[name]["cost_ns"]} for name, row in before.items()}
+
+
+def test_drift_is_against_the_hold_out(market: Config) -> None:
+    for part in store.require(market.root, schema.FEATURES, SYMBOLS, market.bars):
+        frame = store.read(market.root, part)
+        late = pl.int_range(pl.len()) > 0.8 * frame.height
+        moved = pl.when(late).then(pl.col(NAMES[3]) + 2.0).otherwise(pl.col(NAMES[3])).alias(NAMES[3])
+        store.write(market.root, part, frame.with_columns(moved), "moved")
+    found, printed = assessed(market)
+    assert found[NAMES[3]]["psi"] > 1.0 > 0.1 > found[NAMES[4]]["psi"]
+    assert f"moved between training stretch and hold-out (PSI > 0.2): {NAMES[3]} " in printed
+
+
+def test_features_of_other_settings_are_an_error(market: Config) -> None:
+    with pytest.raises(StageError, match="built with other settings"):
+        assessed(msgspec.structs.replace(market, features=Features(sets=("flow",))))
+
+
+def test_a_narrow_screen_gets_lines_that_fit(market: Config) -> None:
+    _, printed = assessed(market, width=80)
+    table = [line for line in printed.splitlines() if line.startswith("ofi")]
+    assert len(table) == len(NAMES)
+    assert max(map(len, table)) <= 80
