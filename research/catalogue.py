@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from core.errors import ConfigError
 from core.units import NS_PER_DAY, NS_PER_S
-from research import sets_default
+from research import sets_book, sets_default, sets_derivatives, sets_flow, sets_price
 from research.bar_columns import MAX_LEVELS, bar_columns, deepest_level
 from research.expression import Node, node, parts, rebuild, show
 from research.feature import Feature
@@ -41,11 +41,16 @@ EVERY_COLUMN: Final = feature_columns(MAX_LEVELS)
 REFERENCE_BAR: Final = "200ms"
 ALL: Final = "all"
 
-DEFINITIONS: Final[dict[str, str]] = {**sets_default.DEFINITIONS}
+_MORE: Final = (sets_book, sets_flow, sets_price, sets_derivatives)
+DEFINITIONS: Final[dict[str, str]] = sets_default.DEFINITIONS | {
+    name: text for module in _MORE for name, text in module.DEFINITIONS.items()
+}
 """Names for use in features, `features.mine` included, beside the columns and the catalogue's own features."""
 
-FEATURE_SETS: Final[dict[str, dict[str, Feature]]] = {**sets_default.DEFAULT_SETS}
-"""The named sets that `features.sets` chooses from; `all` is all of them. The modules of more sets are added here."""
+FEATURE_SETS: Final[dict[str, dict[str, Feature]]] = sets_default.DEFAULT_SETS | {
+    name: features for module in _MORE for name, features in module.SETS.items()
+}
+"""The named sets that `features.sets` chooses from; `all` is all of them."""
 
 SETS: Final = {name: {each: feature.text for each, feature in made.items()} for name, made in FEATURE_SETS.items()}
 """The texts alone."""
