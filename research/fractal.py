@@ -68,7 +68,7 @@ def _of_window(op, x, work):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def hurst(x):  # type: ignore[no-untyped-def]
-    """Hurst exponent of increments x (n,) by R/S, small samples corrected; 0.5 for white noise. NaN if n < 64."""
+    """Hurst exponent of increments x (n,) by R/S, small samples corrected; 0.5 for white noise and a constant."""
     points, sx, sy, sxx, sxy = 0, 0.0, 0.0, 0.0, 0.0
     size = _SMALLEST_RS
     while size <= x.size // 4:
@@ -82,15 +82,15 @@ def hurst(x):  # type: ignore[no-untyped-def]
             a, b = math.log(size), math.log(total / boxes / _expected_range(size))
             points, sx, sy, sxx, sxy = points + 1, sx + a, sy + b, sxx + a * a, sxy + a * b
         size *= 2
-    return 0.5 + (points * sxy - sx * sy) / (points * sxx - sx * sx) if points > 1 else np.nan
+    return 0.5 + (points * sxy - sx * sy) / (points * sxx - sx * sx) if points > 1 else 0.5
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _rescaled_range(x, begin, size):  # type: ignore[no-untyped-def]
     mean = 0.0
-    for k in range(begin, begin + size):
-        mean += x[k]
-    mean /= size
+    for k in range(begin, begin + size):  # less the first value: a constant box then varies by nothing, not by rounding
+        mean += x[k] - x[begin]
+    mean = x[begin] + mean / size
     level = low = high = square = 0.0
     for k in range(begin, begin + size):
         away = x[k] - mean
@@ -112,11 +112,8 @@ def _expected_range(size):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def dfa(x, profile):  # type: ignore[no-untyped-def]
-    """DFA exponent of increments x (n,), 0.5 for white noise. NaN if n < 24 or x is constant. `profile` is scratch."""
-    mean = level = 0.0
-    for value in x:
-        mean += value
-    mean /= x.size
+    """DFA exponent of increments x (n,), 0.5 for white noise and for a constant. `profile` (n,) is scratch."""
+    level, mean = 0.0, _mean(x)
     for k in range(x.size):
         level += x[k] - mean
         profile[k] = level
@@ -128,48 +125,65 @@ def dfa(x, profile):  # type: ignore[no-untyped-def]
             a, b = math.log(size), 0.5 * math.log(square)
             points, sx, sy, sxx, sxy = points + 1, sx + a, sy + b, sxx + a * a, sxy + a * b
         size += max(1, size // 2)
-    return 0.5 + (points * sxy - sx * sy) / (points * sxx - sx * sx) if points > 1 else np.nan
+    return 0.5 + (points * sxy - sx * sy) / (points * sxx - sx * sx) if points > 1 else 0.5
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _mean(x):  # type: ignore[no-untyped-def]
+    """Of x less its first value, and that added: a constant is its own mean, to the bit."""
+    total = 0.0
+    for value in x:
+        total += value - x[0]
+    return x[0] + total / x.size
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _fluctuation(profile, size):  # type: ignore[no-untyped-def]
-    """Mean square about straight lines in boxes of `size`."""
+    """Mean square about straight lines in boxes of `size`, from sums of the profile less its first value there.
+
+    Two neighbours are added at a time: a running sum waits for the one before.
+    """
     middle, total = 0.5 * (size - 1), 0.0
     spread = size * (size * size - 1.0) / 12.0
     boxes = profile.size // size
     for box in range(boxes):
         begin = box * size
-        mean = slope = square = 0.0
-        for k in range(size):
-            mean += profile[begin + k]
-        mean /= size
-        for k in range(size):
-            away = profile[begin + k] - mean
-            slope += (k - middle) * away
-            square += away * away
-        total += square - slope * slope / spread
+        first = profile[begin]
+        level = weighted = square = 0.0
+        for k in range(1, size - 1, 2):
+            a, b = profile[begin + k] - first, profile[begin + k + 1] - first
+            level += a + b
+            weighted += k * a + (k + 1) * b
+            square += a * a + b * b
+        if size % 2 == 0:
+            a = profile[begin + size - 1] - first
+            level, weighted, square = level + a, weighted + (size - 1) * a, square + a * a
+        slope = weighted - middle * level
+        total += square - level * level / size - slope * slope / spread
     return total / (boxes * size)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def sample_entropy(x):  # type: ignore[no-untyped-def]
-    """-log(A / B): of templates of 2 values that match, how many match in the third too. 0 for a constant."""
-    mean = square = 0.0
-    for value in x:
-        mean += value
-    mean /= x.size
+    """-log(A / B): of pairs of templates of 2 values that match (B), how many match in the third too (A).
+
+    0 for a constant. Where none does, the largest value that so many bars allow: one pair, of all that there are.
+    """
+    square, mean = 0.0, _mean(x)
     for value in x:
         square += (value - mean) * (value - mean)
     reach = _TOLERANCE * math.sqrt(square / x.size)
     if reach == 0.0:
         return 0.0
+    templates = x.size - _TEMPLATE
     short = long = 0
-    for i in range(x.size - _TEMPLATE):
-        for j in range(i + 1, x.size - _TEMPLATE):
-            if abs(x[i] - x[j]) <= reach and abs(x[i + 1] - x[j + 1]) <= reach:
-                short += 1
-                long += int(abs(x[i + 2] - x[j + 2]) <= reach)
-    return -math.log(long / short) if long else np.nan
+    for i in range(templates):
+        first, second, third = x[i + 1 :], x[i + 2 :], x[i + 3 :]
+        for j in range(templates - i - 1):  # no branch, no sum of indices: several pairs are done at a time
+            both = (abs(x[i] - first[j]) <= reach) & (abs(x[i + 1] - second[j]) <= reach)
+            short += both
+            long += both & (abs(x[i + 2] - third[j]) <= reach)
+    return -math.log(long / short) if long else math.log(0.5 * templates * (templates - 1))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -212,7 +226,7 @@ def shannon_entropy(x, counts):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def higuchi_dimension(x):  # type: ignore[no-untyped-def]
-    """Minus the slope of the logarithm of the curve's length in steps of k bars over log k. NaN for a constant."""
+    """Minus the slope of the logarithm of the curve's length in steps of k bars over log k. 1 for a constant."""
     points, sx, sy, sxx, sxy = 0, 0.0, 0.0, 0.0, 0.0
     for step in range(1, _LONGEST_STEP + 1):
         length = 0.0
@@ -224,7 +238,7 @@ def higuchi_dimension(x):  # type: ignore[no-untyped-def]
         if length > 0.0:
             a, b = math.log(step), math.log(length / step)
             points, sx, sy, sxx, sxy = points + 1, sx + a, sy + b, sxx + a * a, sxy + a * b
-    return -(points * sxy - sx * sy) / (points * sxx - sx * sx) if points > 1 else np.nan
+    return -(points * sxy - sx * sy) / (points * sxx - sx * sx) if points > 1 else 1.0
 
 
 @njit(nogil=True, error_model="numpy", inline="always")

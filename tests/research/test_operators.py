@@ -139,7 +139,7 @@ def _sample_entropy(x: Floats) -> float:
         apart = np.abs(templates[:, None] - templates[None]).max(axis=2)
         return int(np.sum(apart <= 0.2 * x.std())) - len(templates)
 
-    return float(-np.log(matches(3) / matches(2))) if matches(3) else NAN
+    return float(-np.log(matches(3) / matches(2))) if matches(3) else np.log((x.size - 2) * (x.size - 3) / 2)
 
 
 def _permutation_entropy(x: Floats) -> float:
@@ -268,6 +268,18 @@ def test_scaling_exponents_and_entropies_equal_their_twin_and_hold_it(name: str,
         values = x[last - window + 1 : last + 1]
         wanted = HOPPING[name](values) if last >= window - 1 and not np.isnan(values).any() else NAN
         np.testing.assert_allclose(got[row], wanted, rtol=1e-9)
+
+
+def test_a_constant_window_has_no_memory_no_surprise_and_is_a_line() -> None:
+    quiet = {"hurst": 0.5, "dfa": 0.5, "sampen": 0.0, "permen": 0.0, "shannon": 0.0, "higuchi": 1.0}
+    assert quiet.keys() == HOPPING.keys()
+    for name, wanted in quiet.items():
+        assert evaluate(name, np.full((80, 1), 0.1), "_64")[-1] == wanted, name
+
+
+def test_sample_entropy_where_nothing_matches_is_the_largest_there_is() -> None:
+    x = np.arange(8.0)
+    assert evaluate("sampen", x[:, None], "_8")[-1] == np.log(6 * 5 / 2)
 
 
 def test_white_noise_has_exponents_of_one_half() -> None:
