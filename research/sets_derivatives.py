@@ -12,7 +12,7 @@ DEFINITIONS: Final = {
     "liq_signed_usd": "(sub liq_short_usd liq_long_usd)",
     "liq_10s_usd": "(sum_10s liq_usd)",
     "has_liq": "(gt liq_usd 0)",
-    "liq_size": "(log (max2 1 liq_usd))",
+    "liq_size": "(if_gt liq_usd 0 (log liq_usd) 0)",
     "liq_square": "(mul liq_size liq_size)",
     "liq_bars": "(sum_300s has_liq)",
     "liq_mean": "(ratio (sum_300s liq_size) liq_bars)",

@@ -2,7 +2,8 @@
 
 Answers of the price to flow are slopes of regressions over 300 s, in bps per deviation of the flow, so that they
 compare across symbols. What looks ahead in the papers (the mid some seconds after a trade) is told here when it is
-known: the trade is then lagged. Intensities are those of a Hawkes process with an exponential kernel, given by its half-life.
+known: the trade is then lagged. Intensities are those of a Hawkes process with an exponential kernel, given by its
+half-life.
 """
 
 import math
