@@ -100,6 +100,7 @@ def run(cfg: Config, stage: Stage) -> None:
     stage.rows_in = data.n_rows
     found = _assess(cfg, data, horizons_s, [day_count(cfg.root, part) for part in parts])
     _report(stage, data, horizons_s, found)
+    stage.put("symbols", data.instruments)
     stage.put("assessment", [each.row() for each in found])
 
 

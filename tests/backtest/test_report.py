@@ -107,3 +107,14 @@ def test_data_has_one_row_per_exchange_and_table() -> None:
 
 def test_a_page_of_a_failed_run_says_why() -> None:
     assert "train: too short" in render(EMPTY | {"error": "train: too short"})
+
+
+def test_assessed_features_have_a_star_only_where_the_false_discovery_rate_allows_it() -> None:
+    known = {"coverage_frac": 0.5, "warmup_bars": 1_499, "psi": None, "cost_ns": 6.2, "alike": ["ofi_5s"]}
+    found = [{"horizon_s": 10.0, "ic": 0.05, "z": 5.0, "n_blocks": 30, "q": q} for q in (0.01, 0.2)]
+    unknown = {"horizon_s": 900.0, "ic": None, "z": None, "n_blocks": 2, "q": None}
+    page = render(EMPTY | {"assessment": [known | {"name": "ofi_z", "range": None, "ic": [*found, unknown]}]})
+    assert page.count("+0.050*") == 1
+    assert page.count(">+0.050<") == 1
+    assert "50.0 %" in page
+    assert "ofi_5s" in page
