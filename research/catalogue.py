@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 
 from core.errors import ConfigError
 from core.units import NS_PER_DAY, NS_PER_S
-from research import sets_book, sets_default, sets_derivatives, sets_flow, sets_price
+from research import (
+    sets_book,
+    sets_calendar,
+    sets_default,
+    sets_derivatives,
+    sets_flow,
+    sets_fractal,
+    sets_price,
+)
 from research.bar_columns import MAX_LEVELS, bar_columns, deepest_level
 from research.expression import Node, node, parts, rebuild, show
 from research.feature import Feature
@@ -41,7 +49,7 @@ EVERY_COLUMN: Final = feature_columns(MAX_LEVELS)
 REFERENCE_BAR: Final = "200ms"
 ALL: Final = "all"
 
-_MORE: Final = (sets_book, sets_flow, sets_price, sets_derivatives)
+_MORE: Final = (sets_book, sets_flow, sets_price, sets_derivatives, sets_fractal, sets_calendar)
 DEFINITIONS: Final[dict[str, str]] = sets_default.DEFINITIONS | {
     name: text for module in _MORE for name, text in module.DEFINITIONS.items()
 }
