@@ -25,10 +25,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import polars as pl
 
+from core.plain_rows import PlainRows
 from core.schema import Table
 from core.units import NS_PER_MS, NS_PER_S
 from ingest.events import BookUpdate, Event, Mark, Quote, Trade
-from ingest.packing import TABLES, frame_of
+from ingest.packing import TABLES, rows_of
 from ingest.rows import TableWriter
 
 SYMBOLS: Final = 200
@@ -61,8 +62,8 @@ def packing() -> Iterator[str]:
         for size in (4096, 10):
             events: list[Event] = [make("BTCUSDT", 1_767_592_800 * NS_PER_S + k * NS_PER_MS) for k in range(size)]
             table = TABLES[type(events[0])]
-            rows = frame_of(table, events).height
-            seconds = best_of(lambda table=table, events=events: frame_of(table, events))
+            rows = rows_of(table, events).height
+            seconds = best_of(lambda table=table, events=events: rows_of(table, events))
             cost = f"{seconds / size * 1e9:>12,.0f} ns/event{seconds / rows * 1e9:>10,.0f} ns/row"
             yield f"{table.name:<14}{size:>6}{cost}"
 
@@ -82,8 +83,8 @@ class Lateness:
     def __init__(self) -> None:
         self.counts = np.zeros(60_000, np.int64)
 
-    def __call__(self, venue: str, table: Table, symbol: str, rows: pl.DataFrame) -> None:
-        late_ms = (time.time_ns() - rows["recv_ns"].to_numpy()) // NS_PER_MS
+    def __call__(self, venue: str, table: Table, symbol: str, rows: PlainRows) -> None:
+        late_ms = (time.time_ns() - rows.ints("recv_ns")) // NS_PER_MS
         np.add.at(self.counts, late_ms.clip(0, self.counts.size - 1), 1)
 
     def said(self) -> str:

@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from core.compaction import staging_of
+from core.plain_rows import PlainRows
 from core.schema import BOOK_DELTAS, TOP_OF_BOOK, TRADES, Table
 from core.store import partitions, read
 from core.units import NS_PER_MS
@@ -87,8 +87,8 @@ def write_on(root: Path, first: int, durable_s: float) -> None:
     """Write events from the `first` on, until killed."""
     ledger = Ledger(root / "ledger")
 
-    def written(venue: str, table: Table, symbol: str, rows: pl.DataFrame) -> None:
-        ledger[STREAMS[table.name]] = (int(rows["recv_ns"][-1]) - DAY_NS) // STEP_NS
+    def written(venue: str, table: Table, symbol: str, rows: PlainRows) -> None:
+        ledger[STREAMS[table.name]] = (rows.last_ns - DAY_NS) // STEP_NS
 
     writer = TableWriter(root, FLUSH_ROWS, durable_s, observe=written)
     for number in range(first, first + LIFE):

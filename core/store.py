@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from io import BytesIO
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -32,9 +32,7 @@ LASTING: Final[dict[str, Any]] = {"compression": "zstd", "compression_level": 3}
 """Of what is written once and kept: 10 to 20 % smaller than level 1, read as fast, written 10 to 30 % slower."""
 _GROWING_BYTES: Final = 16 * 2**20  # a shard that still grows is smaller than this
 _ATTEMPTS: Final = 20  # at reading a partition whose shards are being merged: each merge can spoil one attempt
-_MAGIC: Final = b"PAR1"
 _OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
-_SHARD: Final = re.compile(r"\d{20}-(\d{6})")
 _Answer = TypeVar("_Answer")
 
 
@@ -75,7 +73,12 @@ def day_start_ns(date: str) -> int:
 
 def date_of_ns(ns: int) -> str:
     """UTC day of a time in nanoseconds, as `YYYY-MM-DD`."""
-    return datetime.fromtimestamp(ns // NS_PER_DAY * 86_400, UTC).strftime("%Y-%m-%d")
+    return _date(ns // NS_PER_DAY)
+
+
+@lru_cache(maxsize=1024)
+def _date(day: int) -> str:
+    return datetime.fromtimestamp(day * 86_400, UTC).strftime("%Y-%m-%d")
 
 
 def partitions(root: Path, table: Table, symbols: Sequence[str] = (), bars: str = "") -> list[Partition]:
@@ -176,43 +179,6 @@ def append(root: Path, part: Partition, frame: pl.DataFrame, first_ns: int, numb
 def shard_name(first_ns: int, number: int) -> str:
     """The file name of a shard: names sort by the time of the first row, then in the order of writing."""
     return f"{first_ns:020d}-{number:06d}.parquet"
-
-
-def take_over(root: Path, part: Partition) -> tuple[int, list[Path]]:
-    """Make a partition ready for shards of a new process: the number of its first, which none here has, and what was
-    set aside. Drafts are removed; a shard without an end, which is what a power cut leaves, gets the suffix `.torn`.
-    """
-    for draft in (root / part.path).glob("*.part"):
-        draft.unlink(missing_ok=True)
-    numbers = [_SHARD.match(path.name) for path in files(root, part)]
-    return max((int(each[1]) for each in numbers if each), default=-1) + 1, set_torn_aside(root, part)
-
-
-def set_torn_aside(root: Path, part: Partition) -> list[Path]:
-    """Give shards without an end the suffix `.torn`; where they are now. For who may write to the partition alone."""
-    return [path.replace(Path(f"{path}.torn")) for path in files(root, part) if not _has_end(path)]
-
-
-def torn_text(path: Path) -> str:
-    """What the user is told of a shard that was set aside."""
-    return f"set aside, as it has no end (a power cut leaves such files): {path}"
-
-
-def _has_end(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - len(_MAGIC)))
-        return file.read() == _MAGIC
-
-
-def seal_shard(path: Path, frame: pl.DataFrame, fsync: bool) -> None:
-    """Write or replace a shard that nothing will be added to. Raises OSError where the disk refuses.
-
-    It is encoded in memory: a disk that is full by the time of the footer is a mere "transport error" to Polars.
-    """
-    content = BytesIO()
-    frame.write_parquet(content, **ENCODING, metadata={DIGEST: digest_of(frame)})
-    put_file(path, lambda draft: draft.write_bytes(content.getbuffer()), fsync)
 
 
 def built_from(root: Path, part: Partition) -> str:

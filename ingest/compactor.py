@@ -16,7 +16,8 @@ import polars as pl
 from core.compaction import CannotExchangeError, clear_staging, merge, put_in_place, small_neighbours
 from core.errors import StageError
 from core.schema import EVENTS, GAPS
-from core.store import Partition, files, has_digest, partitions, set_torn_aside, torn_text
+from core.shard_files import set_torn_aside, torn_text
+from core.store import Partition, files, has_digest, partitions
 
 _LOOK_BACK_DAYS: Final = 3  # for what a capture that was killed left unmerged; `compact` does all
 

@@ -5,7 +5,7 @@ therefore fine round a base that is near the least latency, wherever on the axis
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ _PER_OCTAVE: Final = 16
 _FINEST_NS: Final = 1_000
 _OCTAVES: Final = 32  # up to 71 min from the base; what is farther counts as that far
 _SIDE: Final = _PER_OCTAVE * _OCTAVES
+_AT_ONCE_BYTES: Final = 8_192  # are counted: it costs 40 us, however few there are
 
 Ints = NDArray[np.int64]
 
@@ -31,27 +32,41 @@ class LatencyCounts:
     """Counts of the latencies (receive time less the venue's, int64 ns, of either sign) of a stretch of time."""
 
     def __init__(self) -> None:
-        self.least_ns: int | None = None
+        self._least_ns: int | None = None
         self._base_ns = 0
         self._counts = np.zeros(_CENTRES.size, np.int64)
+        self._uncounted = bytearray()
 
-    def add(self, latencies_ns: NDArray[Any]) -> None:
+    def add(self, latencies_ns: NDArray[np.int64]) -> None:
         """Count some latencies. The least of the first ones becomes the base."""
-        if not latencies_ns.size:
-            return
-        least_ns = int(latencies_ns.min())
-        if self.least_ns is None:
-            self._base_ns = self.least_ns = least_ns
-        self.least_ns = min(self.least_ns, least_ns)
-        self._counts += np.bincount(_bins(latencies_ns - self._base_ns), minlength=_CENTRES.size)
+        self._uncounted += latencies_ns.tobytes()
+        if len(self._uncounted) >= _AT_ONCE_BYTES:
+            self._count()
+
+    @property
+    def least_ns(self) -> int | None:
+        self._count()
+        return self._least_ns
 
     def points(self) -> tuple[NDArray[np.float64], Ints]:
         """(latency in ns, count) of the bins that hold any."""
+        self._count()
         used = np.flatnonzero(self._counts)
         return self._base_ns + _CENTRES[used], self._counts[used]
 
+    def _count(self) -> None:
+        if not self._uncounted:
+            return
+        latencies_ns = np.frombuffer(self._uncounted, np.int64)
+        self._uncounted = bytearray()
+        least_ns = int(latencies_ns.min())
+        if self._least_ns is None:
+            self._base_ns = self._least_ns = least_ns
+        self._least_ns = min(self._least_ns, least_ns)
+        self._counts += np.bincount(_bins(latencies_ns - self._base_ns), minlength=_CENTRES.size)
 
-def _bins(distances_ns: NDArray[Any]) -> Ints:
+
+def _bins(distances_ns: Ints) -> Ints:
     steps = np.ceil(_PER_OCTAVE * np.log2(1.0 + np.abs(distances_ns) / _FINEST_NS)).astype(np.int64)
     bins: Ints = _SIDE + np.sign(distances_ns).astype(np.int64) * np.minimum(steps, _SIDE)
     return bins

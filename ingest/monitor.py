@@ -1,7 +1,7 @@
 """What a capture is doing: rows, rates, latencies, gaps and silence per stream; frames and reconnects per connection.
 
-Fed with the rows of each write (`observe`, on the writer's thread, vectorised) and once a second with the time
-(`tick`), so that nothing is counted per event. What it tells of is therefore on disk. Latency is receive time less the
+Fed with the rows of each write (`observe`, on the writer's thread) and once a second with the time (`tick`), so that
+nothing is counted per event. What it tells of is therefore on disk. Latency is receive time less the
 venue's; `excess` is what is above the least of that venue in the last one to two minutes, so that a clock that is off
 drops out of it, and so does the shortest way from the venue.
 """
@@ -15,8 +15,9 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from core.plain_parquet import frame_of_rows
+from core.plain_rows import PlainRows
 from core.schema import GAPS, Table
 from core.units import NS_PER_MS, NS_PER_S
 from ingest.capture_log import CaptureLog
@@ -26,8 +27,8 @@ from ingest.latency import Ints, LatencyCounts, least_ns, quantiles_ns
 _RATE_OVER_S: Final = 10
 _WINDOW_S: Final = 60.0
 _MOST_LOGGED: Final = 20  # gaps of one write that the log names; the table `gaps` has all
+_MOST_OPEN: Final = 1_000  # of a stream: no more holes wait to be refilled
 QUANTILES: Final = (0.5, 0.99)
-Flags = NDArray[np.bool_]
 _NEWS: Final = {"reconnects": "reconnect", "rotations": "rotation", "refilled": "refill", "pauses": "pause"}
 
 
@@ -59,6 +60,8 @@ class _Stream:
     gaps: int = 0
     first_ns: int = 0
     last_ns: int = 0
+    open: deque[list[int]] = field(default_factory=lambda: deque(maxlen=_MOST_OPEN))
+    """from_ns and to_ns of gaps that may yet be mended."""
     latencies: deque[LatencyCounts] = field(default_factory=lambda: deque([LatencyCounts()], maxlen=2))
 
 
@@ -124,24 +127,26 @@ class Monitor:
                 for symbol, table in feed.plan.feeds:
                     self._streams.setdefault(StreamKey(feed.venue, table, symbol), _Stream())
 
-    def observe(self, venue: str, table: Table, symbol: str, rows: pl.DataFrame) -> None:
+    def observe(self, venue: str, table: Table, symbol: str, rows: PlainRows) -> None:
         """Rows that were just written, in order of the table's time."""
         if table is GAPS:
-            self._missed(venue, symbol, rows)
+            self._missed(venue, symbol, frame_of_rows(rows))
             return
         latencies_ns = _latencies_ns(rows)
-        first_ns, last_ns = int(rows["recv_ns"][0]), int(rows["recv_ns"][-1])
         with self._lock:
             stream = self._streams.setdefault(StreamKey(venue, table.name, symbol), _Stream())
             stream.rows += rows.height
-            stream.first_ns = stream.first_ns or first_ns
-            stream.last_ns = max(stream.last_ns, last_ns)
+            stream.first_ns = stream.first_ns or rows.first_ns
+            stream.last_ns = max(stream.last_ns, rows.last_ns)
             stream.latencies[-1].add(latencies_ns)
 
     def _missed(self, venue: str, symbol: str, gaps: pl.DataFrame) -> None:
         with self._lock:
-            for stream in gaps["stream"]:
-                self._streams.setdefault(StreamKey(venue, stream, symbol), _Stream()).gaps += 1
+            for name, *span, mended in gaps.select("stream", "from_ns", "to_ns", "mended").iter_rows():
+                stream = self._streams.setdefault(StreamKey(venue, name, symbol), _Stream())
+                stream.gaps += not (mended and span in stream.open)  # else it is counted
+                if not mended:
+                    stream.open.append(span)
         for gap in gaps.head(_MOST_LOGGED).iter_rows(named=True):
             self._log.write("gap", venue=venue, symbol=symbol, **gap)
         if gaps.height > _MOST_LOGGED:
@@ -238,11 +243,8 @@ class Monitor:
         return sum(last[key] - first[key] for key in keys) / max(last_s - first_s, 1e-9)
 
 
-def _latencies_ns(rows: pl.DataFrame) -> Ints:
+def _latencies_ns(rows: PlainRows) -> Ints:
     """Receive time less the venue's, of the rows that have both for certain. Most writes have no other."""
-    latencies_ns: Ints = rows["recv_ns"].to_numpy() - rows["exch_ns"].to_numpy()
-    assumed = [rows[name] for name in ("recv_assumed", "exch_assumed") if name in rows.columns]
-    if any(flags.any() for flags in assumed):
-        certain: Flags = ~np.logical_or.reduce([flags.to_numpy() for flags in assumed])
-        latencies_ns = latencies_ns[certain]
-    return latencies_ns
+    latencies_ns: Ints = rows.ints("recv_ns") - rows.ints("exch_ns")
+    assumed = [rows.flags(name) for name in ("recv_assumed", "exch_assumed") if rows.any(name)]
+    return latencies_ns[~np.logical_or.reduce(assumed)] if assumed else latencies_ns

@@ -12,7 +12,8 @@ from typing import Final
 import polars as pl
 
 from core.schema import KLINES, LIQUIDATIONS
-from core.store import Partition, files, set_torn_aside, torn_text
+from core.shard_files import set_torn_aside, torn_text
+from core.store import Partition, files
 from ingest.events import Event, Gap
 from ingest.feed import Feed
 from ingest.reception import TABLE_OF

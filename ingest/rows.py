@@ -10,15 +10,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from core.errors import StageError
-from core.schema import Table
+from core.schema import TRADES, Table
 from ingest.capture_log import unfailing
 from ingest.compactor import Compactor
-from ingest.events import BookUpdate, Event, Gap
+from ingest.events import BookUpdate, Event, Gap, Trade
 from ingest.packing import TABLES
 from ingest.shards import Observe, ShardSettings, ShardWriter
 
@@ -186,11 +187,25 @@ class TableWriter:
             raise StageError(f"{self._shards.waiting:,} rows were received and are lost: {self.trouble}")
 
     def _begin(self, venue: str, event: Event) -> None:
-        stream = _Stream(venue, event.symbol, type(event), TABLES[type(event)], [event])
+        stream = _Stream(venue, event.symbol, type(event), TABLES[type(event)])
         self._streams.append(stream)
         if stream.kind is Gap:
             self._gaps[venue, event.symbol] = stream
-        self._append[venue, type(event), event.symbol] = stream.events.append
+        self._rearm(stream)(event)
+
+    def _rearm(self, stream: _Stream) -> Callable[[Event], None]:
+        """Where further events of a stream go."""
+        append = partial(self._add_gap, stream) if stream.kind is Gap else stream.events.append
+        self._append[stream.venue, stream.kind, stream.symbol] = append
+        return append
+
+    def _add_gap(self, stream: _Stream, gap: Gap) -> None:
+        """That trades were fetched goes to disk behind them: killed in between, a capture must not hide a hole."""
+        if gap.mended and gap.stream == TRADES.name:
+            for fetched in self._streams:
+                if (fetched.venue, fetched.symbol, fetched.kind) == (stream.venue, stream.symbol, Trade):
+                    self._hand_over(fetched, write=True)
+        stream.events.append(gap)
 
     def _hand_over_long(self) -> None:
         """What is worth packing goes to the writer's thread; if that cannot keep up, wait for it."""
@@ -216,7 +231,7 @@ class TableWriter:
         if gaps is not None and gaps is not stream:
             self._hand_over(gaps, write=True)
         events, stream.events = stream.events, []
-        self._append[stream.venue, stream.kind, stream.symbol] = stream.events.append
+        self._rearm(stream)
         stream.is_due |= write
         stream.is_loose = not write
         self._jobs.put((stream, events, write))

@@ -1,9 +1,9 @@
 """Rows to files: what the table writer's thread does.
 
-Each partition that rows come to has one growing shard, the tail. It is written again, with all its rows and in one
-step, whenever there are new ones, until it is long or old; then it is sealed and the next begins. So a row is in a
-readable file as soon as it is in any, and never in two. A disk that refuses is told of once and tried once a second;
-meanwhile rows wait in memory, up to a bound beyond which the oldest are dropped and leave a row in `gaps`.
+Each partition that rows come to has one growing shard, the tail (ingest/tails.py). It is written again, with all its
+rows and in one step, whenever there are new ones, until it is long or old; then it is sealed and the next begins. So a
+row is in a readable file as soon as it is in any, and never in two. A disk that refuses is told of once and tried once
+a second; meanwhile rows wait in memory, up to a bound beyond which the oldest are dropped and leave a row in `gaps`.
 """
 
 import time
@@ -15,16 +15,16 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-import polars as pl
-
-from core.atomic import put_file
-from core.plain_parquet import PlainParquet
-from core.schema import GAPS, Table, check
-from core.store import Partition, seal_shard, shard_name, split_by_date, take_over, torn_text
+from core.plain_rows import PlainRows, joined
+from core.schema import GAPS, Table
+from core.shard_files import torn_text
+from core.store import Partition, date_of_ns
+from core.units import NS_PER_DAY
 from ingest.events import Event, Gap
-from ingest.packing import frame_of, in_order
+from ingest.packing import rows_of
+from ingest.tails import Tail, by_day, ordered
 
-Observe: TypeAlias = Callable[[str, Table, str, pl.DataFrame], None]
+Observe: TypeAlias = Callable[[str, Table, str, PlainRows], None]
 """Gets (venue, table, symbol, rows) of each write, the new rows only, on the writer's thread."""
 
 SEAL_AFTER_S: Final = 30.0
@@ -32,9 +32,13 @@ SEAL_AFTER_S: Final = 30.0
 _SPREAD: Final = 16
 _TAIL_ROWS: Final = 1_000_000  # of all tails together, some 70 MB; beyond, what is written is sealed
 _RETRY_S: Final = 1.0
-_LOOSE: Final = 32  # frames that wait for a disk are put together by so many: an empty one takes 5 KB
-_FRAME_ROWS: Final = 16_384
+_LOOSE: Final = 32  # batches that wait for a disk are put together by so many: each takes 1 KB beside its rows
+_BATCH_ROWS: Final = 16_384
 _FREED: Final = 0.1  # of the bound, each time it is reached
+
+
+_Stream: TypeAlias = tuple[str, str, str]
+"""Table, exchange and symbol."""
 
 
 @dataclass
@@ -43,14 +47,10 @@ class _Growing:
 
     part: Partition
     table: Table
-    folder: Path
-    number: int | None = None  # of the next shard, once it is known
-    fresh: list[pl.DataFrame] = field(default_factory=list)
+    tail: Tail
+    fresh: list[PlainRows] = field(default_factory=list)
     fresh_rows: int = 0
-    loose: int = 0  # frames since they were last put together
-    tail: PlainParquet | None = None
-    last: int = 0  # time of the tail's last row
-    name: str = ""  # of the tail, empty where there is none
+    loose: int = 0  # batches since they were last put together
     old_s: float = 0.0  # when the tail is to be sealed
     lost: tuple[int, int, int] | None = None  # first and last time of rows that were dropped, and how many
 
@@ -95,7 +95,7 @@ class ShardWriter:
         self._sealed = sealed
         self._read_clock_s = read_clock_s
         self._growing: dict[Partition, _Growing] = {}
-        self._days: dict[tuple[str, str, str], list[_Growing]] = {}  # the same, by table, exchange and symbol
+        self._days: dict[_Stream, dict[int, _Growing]] = {}  # the same, by stream and day since 1970
         self._tail_rows = 0
         self._since_s = 0.0  # of the trouble
         self._retry_s = 0.0
@@ -104,20 +104,25 @@ class ShardWriter:
 
     def take(self, venue: str, table: Table, symbol: str, events: Sequence[Event], write: bool) -> None:
         """Pack events of one kind and symbol; write them, and what was packed before, if asked to, or if many wait."""
-        for date, rows in split_by_date(frame_of(table, events), table.order[0]) if events else ():
-            growing = self._of(Partition(table.name, venue, symbol, date), table)
-            growing.fresh.append(rows)
-            growing.fresh_rows += rows.height
-            growing.loose += 1
-            self.waiting += rows.height
-            if growing.fresh_rows >= self._settings.flush_rows:
-                self._write(growing)
+        stream = table.name, venue, symbol
+        if events:
+            self._take_rows(stream, table, rows_of(table, events))
         if write:
-            for growing in tuple(self._days.get((table.name, venue, symbol), ())):
+            for growing in tuple(self._days.get(stream, {}).values()):
                 if growing.fresh:
                     self._write(growing)
         if self.waiting > self._settings.waiting_rows:
             self._make_room()
+
+    def _take_rows(self, stream: _Stream, table: Table, rows: PlainRows) -> None:
+        for day, piece in by_day(ordered(rows)) if rows.height else ():
+            growing = self._days.get(stream, {}).get(day) or self._begin(stream, table, day)
+            growing.fresh.append(piece)
+            growing.fresh_rows += piece.height
+            growing.loose += 1
+            self.waiting += piece.height
+            if growing.fresh_rows >= self._settings.flush_rows:
+                self._write(growing)
 
     def retry(self) -> None:
         """Where the disk has refused: try again, if it is time."""
@@ -134,10 +139,10 @@ class ShardWriter:
         Killed in between, a capture must not hide a hole. Once those are on disk, `_yielded` writes the rest.
         """
         stream = GAPS.name, growing.part.exchange, growing.part.symbol
-        waiting = [gaps for gaps in self._days.get(stream, ()) if gaps.fresh]
+        waiting = [gaps for gaps in self._days.get(stream, {}).values() if gaps.fresh]
         if growing.lost and not waiting:  # once only, or there would be a row for each second of an outage
             self._confess(growing, self.trouble)
-            waiting = [gaps for gaps in self._days[stream] if gaps.fresh]
+            waiting = [gaps for gaps in self._days[stream].values() if gaps.fresh]
         return waiting or [growing]
 
     def _gaps_first(self) -> list[_Growing]:
@@ -156,18 +161,19 @@ class ShardWriter:
     def tail_of(self, part: Partition) -> str:
         """The name of the shard of a partition that may be written again; empty where there is none."""
         growing = self._growing.get(part)
-        return growing.name if growing else ""
+        return growing.tail.name if growing else ""
 
-    def _of(self, part: Partition, table: Table) -> _Growing:
-        growing = self._growing.get(part)
-        if growing is None:
-            days = self._days.setdefault((part.table, part.exchange, part.symbol), [])
-            days[:] = [*(day for day in days if day.part.date > part.date or not self._finish(day))]
-            growing = self._growing[part] = _Growing(part, table, self._root / part.path)
-            share = 1 - len(self._growing) % _SPREAD / _SPREAD  # or all would be sealed at once
-            growing.old_s = self._read_clock_s() + share * SEAL_AFTER_S
-            days.append(growing)
-        return growing
+    def _begin(self, stream: _Stream, table: Table, day: int) -> _Growing:
+        """A partition that rows come to for the first time."""
+        days = self._days.setdefault(stream, {})
+        for before in [before for before in days if before < day and self._finish(days[before])]:
+            del days[before]
+        name, venue, symbol = stream
+        part = Partition(name, venue, symbol, date_of_ns(day * NS_PER_DAY))
+        share = 1 - len(self._growing) % _SPREAD / _SPREAD  # or all would be sealed at once
+        old_s = self._read_clock_s() + share * SEAL_AFTER_S
+        days[day] = self._growing[part] = _Growing(part, table, Tail(self._root, part, table), old_s=old_s)
+        return days[day]
 
     def _finish(self, growing: _Growing) -> bool:
         """A new day of a stream has begun: the one before gets no more rows, but for late ones. False if it has to
@@ -189,76 +195,46 @@ class ShardWriter:
         if not growing.fresh or (self.trouble and not probe):
             self._tidy(growing)
             return
-        fresh = in_order(growing.table, _joined(growing.fresh))
-        first_ns = int(fresh[growing.table.order[0]][0])
+        fresh = ordered(joined(growing.fresh))
+        tail, fsync = growing.tail, self._settings.fsync
         try:
             with self._lock:
-                if not growing.name:
-                    number = self._take_over(growing) if growing.number is None else growing.number
-                    growing.name, growing.number = shard_name(first_ns, number), number + 1
+                if not tail.name:
+                    self._tell_torn(tail.begin(fresh.first_ns))
                     growing.old_s = growing.old_s if growing.old_s > now_s else now_s + SEAL_AFTER_S
+                before = tail.rows
                 if seal or self._is_long(growing, fresh, now_s):
-                    self._seal(growing, fresh)
+                    tail.seal(fresh, fsync)
                 else:
-                    self._grow(growing, fresh)
+                    tail.grow(fresh, fsync)
         except OSError as error:
             self._refused(error, now_s)
             return
+        self._tail_rows += tail.rows - before
         self._wrote(growing, fresh)
 
-    def _take_over(self, growing: _Growing) -> int:
-        number, torn = take_over(self._root, growing.part)
-        for path in torn:
+    def _tell_torn(self, paths: list[Path]) -> None:
+        for path in paths:
             self._say(torn_text(path))
-        return number
 
-    def _is_long(self, growing: _Growing, fresh: pl.DataFrame, now_s: float) -> bool:
-        rows = fresh.height + (growing.tail.rows if growing.tail else 0)
+    def _is_long(self, growing: _Growing, fresh: PlainRows, now_s: float) -> bool:
         is_old = now_s >= growing.old_s
-        is_much = rows >= self._settings.flush_rows or self._tail_rows > _TAIL_ROWS
+        is_much = fresh.height + growing.tail.rows >= self._settings.flush_rows or self._tail_rows > _TAIL_ROWS
         return is_old or is_much or not self._settings.grows
 
-    def _seal(self, growing: _Growing, fresh: pl.DataFrame) -> None:
-        """Write the tail for the last time, checked, compressed and with its digest."""
-        rows = self._with_tail(growing, fresh)
-        check(growing.table, rows)
-        seal_shard(growing.folder / growing.name, rows, self._settings.fsync)
-        self._let_go(growing)
-
-    def _grow(self, growing: _Growing, fresh: pl.DataFrame) -> None:
-        """Write the tail with more rows. What is encoded already stays so, unless a new row belongs before it."""
-        time = growing.table.order[0]
-        tail, rows = growing.tail, fresh
-        if tail is None or int(fresh[time][0]) < growing.last:
-            tail, rows = PlainParquet(growing.table), self._with_tail(growing, fresh)
-        before = tail.mark(), tail.rows
-        tail.add(rows)
-        content = tail.content()
-        try:
-            put_file(growing.folder / growing.name, lambda draft: draft.write_bytes(content), self._settings.fsync)
-        except OSError:
-            tail.cut(*before)
-            raise
-        growing.tail, growing.last = tail, int(rows[time][-1])
-        self._tail_rows += fresh.height
-
-    def _with_tail(self, growing: _Growing, fresh: pl.DataFrame) -> pl.DataFrame:
-        tail = growing.tail
-        return fresh if tail is None else in_order(growing.table, pl.concat([tail.frame(), fresh], rechunk=True))
-
     def _let_go(self, growing: _Growing) -> None:
-        """The next rows begin a new tail."""
-        self._tail_rows -= growing.tail.rows if growing.tail else 0
-        growing.name, growing.tail = "", None
+        """No row follows."""
+        self._tail_rows -= growing.tail.rows
+        growing.tail.let_go()
 
-    def _wrote(self, growing: _Growing, fresh: pl.DataFrame) -> None:
+    def _wrote(self, growing: _Growing, fresh: PlainRows) -> None:
         part = growing.part
         growing.fresh, growing.fresh_rows, growing.loose = [], 0, 0
         self.waiting -= fresh.height
         self.written[part.exchange, part.table] += fresh.height
         if self._observe:
             self._observe(part.exchange, growing.table, part.symbol, fresh)
-        if not growing.name:
+        if not growing.tail.name:
             self._sealed(part, False)
         if self.trouble:
             self._yielded()
@@ -308,47 +284,42 @@ class ShardWriter:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        """The frames that begin first go, but for what tells of missing rows itself."""
-        frames = [
-            (int(frame[growing.table.order[0]][0]), number, growing)
+        """The batches that begin first go, but for what tells of missing rows itself."""
+        batches = [
+            (batch.first_ns, number, growing)
             for growing in self._growing.values()
             if growing.table is not GAPS
-            for number, frame in enumerate(growing.fresh)
+            for number, batch in enumerate(growing.fresh)
         ]
         enough = self.waiting - int((1 - _FREED) * self._settings.waiting_rows)
-        for _, _, growing in sorted(frames, key=itemgetter(0, 1)):
+        for _, _, growing in sorted(batches, key=itemgetter(0, 1)):
             if enough <= 0:
                 return
             enough -= self._drop(growing)
 
     def _drop(self, growing: _Growing) -> int:
-        """Drop the first frame that waits; how many rows it had."""
-        frame = growing.fresh.pop(0)
-        time = frame[growing.table.order[0]]
-        from_ns, to_ns, rows = growing.lost or (int(time[0]), int(time[-1]), 0)
-        growing.lost = min(from_ns, int(time[0])), max(to_ns, int(time[-1])), rows + frame.height
-        growing.fresh_rows -= frame.height
-        self.waiting -= frame.height
-        self.dropped += frame.height
-        return frame.height
+        """Drop the first batch that waits; how many rows it had."""
+        batch = growing.fresh.pop(0)
+        from_ns, to_ns, rows = growing.lost or (batch.first_ns, batch.last_ns, 0)
+        growing.lost = min(from_ns, batch.first_ns), max(to_ns, batch.last_ns), rows + batch.height
+        growing.fresh_rows -= batch.height
+        self.waiting -= batch.height
+        self.dropped += batch.height
+        return batch.height
 
     def _tidy(self, growing: _Growing) -> None:
-        """Put frames that wait together, once they are many."""
+        """Put batches that wait together, once they are many."""
         if growing.loose >= _LOOSE:
             growing.fresh, growing.loose = list(_packed(growing.fresh)), 0
 
 
-def _joined(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    return frames[0] if len(frames) == 1 else pl.concat(frames, rechunk=True)
-
-
-def _packed(frames: Sequence[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """The same rows in frames of at least `_FRAME_ROWS`, but for the last."""
-    run: list[pl.DataFrame] = []
-    for frame in frames:
-        run.append(frame)
-        if sum(each.height for each in run) >= _FRAME_ROWS:
-            yield _joined(run)
+def _packed(batches: Sequence[PlainRows]) -> Iterator[PlainRows]:
+    """The same rows in batches of at least `_BATCH_ROWS`, but for the last."""
+    run: list[PlainRows] = []
+    for batch in batches:
+        run.append(batch)
+        if sum(each.height for each in run) >= _BATCH_ROWS:
+            yield joined(run)
             run = []
     if run:
-        yield _joined(run)
+        yield joined(run)

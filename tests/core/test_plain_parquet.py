@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.plain_parquet import PlainParquet
+from core.plain_rows import plain_rows_of
 from core.schema import EVENTS, GAPS, MARK_PRICES, SIGNALS, TRADES, Table
 
 TABLES = (*EVENTS, GAPS, SIGNALS)
@@ -39,7 +40,7 @@ def test_rows_read_back_as_they_were_added(given: tuple[Table, list[pl.DataFrame
     table, frames = given
     file = PlainParquet(table)
     for count, frame in enumerate(frames, 1):
-        file.add(frame)
+        file.add(plain_rows_of(table, frame))
         read = pl.read_parquet(BytesIO(file.content()))
         assert read.schema == frame.schema
         assert read.equals(pl.concat(frames[:count]))
@@ -49,7 +50,7 @@ def test_rows_read_back_as_they_were_added(given: tuple[Table, list[pl.DataFrame
 def test_files_of_both_kinds_are_read_together() -> None:
     rows = pl.DataFrame([(1, 2, "7", 3.0, 4.0, "sell", False)], schema=TRADES.columns, orient="row")
     file = PlainParquet(TRADES)
-    file.add(rows)
+    file.add(plain_rows_of(TRADES, rows))
     by_polars = BytesIO()
     rows.write_parquet(by_polars)
     by_polars.seek(0)
@@ -60,19 +61,17 @@ def test_a_part_of_many_rows_is_found() -> None:
     cells = [(k, k, str(k), float(k), 1.0, "buy", k % 3 == 0) for k in range(100_000)]
     rows = pl.DataFrame(cells, schema=TRADES.columns, orient="row")
     file = PlainParquet(TRADES)
-    file.add(rows)
+    file.add(plain_rows_of(TRADES, rows))
     late = (
         pl.scan_parquet(BytesIO(file.content())).filter(pl.col("recv_ns") >= 99_990).select("trade_id", "recv_assumed")
     )
     assert late.collect().equals(rows.tail(10).select("trade_id", "recv_assumed"))
 
 
-def test_a_null_that_must_not_be_is_refused_and_nothing_is_added() -> None:
+def test_a_null_that_must_not_be_is_refused() -> None:
     row = (1, None, 3.0, None, None, None, None, False)
-    file = PlainParquet(MARK_PRICES)
     with pytest.raises(ValueError, match="recv_ns"):
-        file.add(pl.DataFrame([row], schema=MARK_PRICES.columns, orient="row"))
-    assert file.rows == 0
+        plain_rows_of(MARK_PRICES, pl.DataFrame([row], schema=MARK_PRICES.columns, orient="row"))
 
 
 @settings(deadline=None, max_examples=30)
@@ -80,10 +79,10 @@ def test_a_null_that_must_not_be_is_refused_and_nothing_is_added() -> None:
 def test_what_was_added_can_be_taken_back(given: tuple[Table, pl.DataFrame, pl.DataFrame]) -> None:
     table, first, second = given
     file = PlainParquet(table)
-    file.add(first)
-    content, mark, rows = file.content(), file.mark(), file.rows
-    file.add(second)
-    file.cut(mark, rows)
+    file.add(plain_rows_of(table, first))
+    content, mark = file.content(), file.mark()
+    file.add(plain_rows_of(table, second))
+    file.cut(mark)
     assert file.content() == content
-    file.add(second)
+    file.add(plain_rows_of(table, second))
     assert file.frame().equals(pl.concat([first, second]))

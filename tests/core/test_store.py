@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from core import schema, store
+from core import schema, shard_files, store
 from core.errors import StageError
 from core.units import NS_PER_DAY
 
@@ -113,6 +113,6 @@ def test_a_disk_that_is_full_is_told_by_its_number_however_late_it_shows(tmp_pat
     wide = pl.DataFrame({f"column_{number}": [1.0, 2.0] for number in range(columns)})  # 40: full within the footer
     (tmp_path / "a.parquet.part").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left") as raised:
-        store.seal_shard(tmp_path / "a.parquet", wide, fsync=False)
+        shard_files.seal_shard(tmp_path / "a.parquet", wide, fsync=False)
     assert raised.value.errno == errno.ENOSPC
     assert list(tmp_path.iterdir()) == []

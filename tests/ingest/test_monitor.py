@@ -5,14 +5,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import polars as pl
 import pytest
 
+from core.plain_rows import PlainRows
 from core.schema import GAPS, MARK_PRICES, TOP_OF_BOOK, TRADES, Table
 from ingest.capture_log import CaptureLog
 from ingest.events import Event, Gap, Mark, Quote, Trade
 from ingest.monitor import Monitor, StreamKey, StreamStatus, by_table, by_venue
-from ingest.packing import frame_of
+from ingest.packing import rows_of
 
 MS, S = 1_000_000, 1_000_000_000
 NOW = 1_700_000_000 * S
@@ -22,17 +22,17 @@ def monitor_in(folder: Path) -> Monitor:
     return Monitor(CaptureLog(folder), read_clock_ns=lambda: NOW)
 
 
-def trades(*latencies_ms: float, symbol: str = "BTCUSDT", assumed: bool = False) -> pl.DataFrame:
+def trades(*latencies_ms: float, symbol: str = "BTCUSDT", assumed: bool = False) -> PlainRows:
     """Trades received one ms apart, the last one at NOW - 1 s, each some ms after the venue's time."""
     last = NOW - S - len(latencies_ms) * MS
     events: list[Event] = [
         Trade(symbol, last + place * MS - round(latency * MS), last + place * MS, "1", 1.0, 1.0, "buy", assumed)
         for place, latency in enumerate(latencies_ms, 1)
     ]
-    return frame_of(TRADES, events)
+    return rows_of(TRADES, events)
 
 
-def observe(monitor: Monitor, rows: pl.DataFrame, table: Table = TRADES, venue: str = "binance_um") -> None:
+def observe(monitor: Monitor, rows: PlainRows, table: Table = TRADES, venue: str = "binance_um") -> None:
     monitor.observe(venue, table, "BTCUSDT", rows)
 
 
@@ -95,7 +95,7 @@ def test_times_that_are_assumed_are_no_latencies(tmp_path: Path) -> None:
     status = only(monitor.streams())
     assert (status.rows, status.latency_ms, status.excess_ms) == (2, None, None)
     spot: list[Event] = [Quote("BTCUSDT", NOW, NOW, 1, 1.0, 1.0, 2.0, 1.0, exch_assumed=True)]
-    monitor.observe("binance", TOP_OF_BOOK, "BTCUSDT", frame_of(TOP_OF_BOOK, spot))
+    monitor.observe("binance", TOP_OF_BOOK, "BTCUSDT", rows_of(TOP_OF_BOOK, spot))
     assert [each.latency_ms for each in monitor.streams()] == [None, None]
 
 
@@ -103,7 +103,7 @@ def test_groups_add_up_and_share_one_distribution(tmp_path: Path) -> None:
     monitor = monitor_in(tmp_path)
     marks: list[Event] = [Mark("BTCUSDT", NOW - 501 * MS, NOW - MS, 1.0, None, None, None, None)]
     observe(monitor, trades(*[10.0] * 99))
-    observe(monitor, frame_of(MARK_PRICES, marks), MARK_PRICES)
+    observe(monitor, rows_of(MARK_PRICES, marks), MARK_PRICES)
     monitor.observe("binance_um", TRADES, "ETHUSDT", trades(10.0, symbol="ETHUSDT"))
     observe(monitor, trades(7.0), venue="bybit")
     assert [(each.key, each.streams, each.rows) for each in monitor.streams(by_table)] == [
@@ -118,8 +118,8 @@ def test_groups_add_up_and_share_one_distribution(tmp_path: Path) -> None:
     assert monitor.count(by_venue) == 2
 
 
-def gaps(*streams: str) -> pl.DataFrame:
-    return frame_of(GAPS, [Gap("BTCUSDT", stream, NOW, NOW + S, "lost", False) for stream in streams])
+def gaps(*streams: str, mended: bool = False) -> PlainRows:
+    return rows_of(GAPS, [Gap("BTCUSDT", stream, NOW, NOW + S, "lost", mended) for stream in streams])
 
 
 def test_gaps_count_for_the_stream_that_misses_something_and_stand_in_the_log(tmp_path: Path) -> None:
@@ -129,6 +129,14 @@ def test_gaps_count_for_the_stream_that_misses_something_and_stand_in_the_log(tm
     lines = lines_of(tmp_path)
     assert [line["event"] for line in lines] == ["gap"] * 3
     assert lines[0] | {"stream": "trades", "reason": "lost", "venue": "binance_um"} == lines[0]
+
+
+def test_a_hole_that_is_mended_later_counts_once(tmp_path: Path) -> None:
+    monitor = monitor_in(tmp_path)
+    observe(monitor, gaps("trades"), GAPS)
+    observe(monitor, gaps("trades", "book_deltas", mended=True), GAPS)
+    assert {each.key.table: each.gaps for each in monitor.streams()} == {"book_deltas": 1, "trades": 1}
+    assert [line["mended"] for line in lines_of(tmp_path)] == [False, True, True]
 
 
 def test_a_flood_of_gaps_does_not_flood_the_log(tmp_path: Path) -> None:

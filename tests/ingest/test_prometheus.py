@@ -15,7 +15,7 @@ from ingest.capture_log import CaptureLog
 from ingest.clock_check import Clocks, KernelClock, VenueClock
 from ingest.events import Trade
 from ingest.monitor import Monitor
-from ingest.packing import frame_of
+from ingest.packing import rows_of
 from ingest.prometheus import CaptureMetrics, served
 
 MS = 1_000_000
@@ -32,7 +32,7 @@ def metrics_in(folder: Path, trouble: str = "", clocks: Clocks | None = None) ->
     counts = SimpleNamespace(frames=7, undecoded=1, reconnects=2, rotations=3, refilled=4, paused=5)
     feed: Any = SimpleNamespace(venue="bybit", url="wss://x", counts=counts, plan=SimpleNamespace(feeds=()))
     monitor.watch([feed])
-    rows = frame_of(TRADES, [Trade("BTCUSDT", 1_000 * MS, 1_020 * MS, "1", 1.0, 1.0, "buy")])
+    rows = rows_of(TRADES, [Trade("BTCUSDT", 1_000 * MS, 1_020 * MS, "1", 1.0, 1.0, "buy")])
     monitor.observe("bybit", TRADES, "BTCUSDT", rows)
     return CaptureMetrics(monitor, lambda: trouble, lambda: clocks)
 

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from benchmarks.drill_kills import kill_once
 from core.compaction import staging_of
 from core.errors import StageError
+from core.plain_rows import PlainRows
 from core.schema import EVENTS, GAPS, TOP_OF_BOOK, Table, check
 from core.store import Partition, files, has_digest, partitions, read
 from core.units import NS_PER_DAY
 from ingest import rows
-from ingest.events import BookUpdate, Gap, Quote
+from ingest.events import BookUpdate, Gap, Quote, Trade
 from ingest.rows import TableWriter
 
 
@@ -114,6 +115,24 @@ def test_rows_are_never_on_disk_before_the_gap_that_was_told_before_them(tmp_pat
         ]
 
 
+def test_that_trades_were_fetched_is_never_on_disk_before_them(tmp_path: Path) -> None:
+    """The hole, the trade that showed it, what was fetched, and that it was: the sweep may take any stream first."""
+    seen: list[str] = []
+    writer = TableWriter(tmp_path, 1000, observe=lambda venue, table, symbol, rows: seen.append(table.name))
+
+    def trade(number: int) -> Trade:
+        return Trade("BTCUSDT", number, number, str(number), 1.0, 1.0, "buy")
+
+    def hole(mended: bool) -> Gap:
+        return Gap("BTCUSDT", "trades", 1, 9, "", mended)
+
+    writer.add("binance_um", [hole(False), trade(9)])
+    writer.add("binance_um", [trade(5)])
+    writer.add("binance_um", [hole(True)])
+    writer.close()
+    assert seen == ["gaps", "trades", "gaps"]
+
+
 @settings(deadline=None, max_examples=25)
 @given(
     st.lists(st.tuples(st.floats(0.0, 0.3), st.lists(st.integers(0, 7), max_size=6)), max_size=40),
@@ -160,9 +179,9 @@ def test_a_capture_that_ends_leaves_one_sorted_file_per_partition(tmp_path: Path
 def test_shards_are_merged_while_capture_goes_on_and_a_reader_sees_each_row_once(tmp_path: Path) -> None:
     written, ended = 0, threading.Event()
 
-    def observe(venue: str, table: Table, symbol: str, fresh: pl.DataFrame) -> None:
+    def observe(venue: str, table: Table, symbol: str, fresh: PlainRows) -> None:
         nonlocal written
-        written = int(fresh["update_id"][-1])
+        written = int(fresh.ints("update_id")[-1])
 
     def write() -> None:
         writer = TableWriter(tmp_path, flush_rows=20, durable_s=0.01, observe=observe)
@@ -219,7 +238,7 @@ def test_partitions_that_a_killed_capture_left_in_pieces_are_merged_at_the_next_
 
 
 def test_what_the_thread_died_of_surfaces(tmp_path: Path) -> None:
-    def observe(venue: str, table: Table, symbol: str, fresh: pl.DataFrame) -> None:
+    def observe(venue: str, table: Table, symbol: str, fresh: PlainRows) -> None:
         raise RuntimeError("a bug")
 
     writer = TableWriter(tmp_path, observe=observe)
@@ -264,7 +283,7 @@ def test_deep_books_make_a_writer_that_hangs_fall_behind_sooner(tmp_path: Path) 
     hang, levels = threading.Event(), [(float(k), 1.0) for k in range(1, 21)]
     writer = TableWriter(tmp_path, durable_s=1.0, observe=lambda *_: hang.wait() and None)
     writer.add("binance_um", [quote(1)])
-    writer.tick()
+    writer._hand_over_all(write=True)
     added = 0
     while not writer.is_behind:
         added += 1

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.plain_rows import PlainRows, joined
 from core.schema import GAPS, MARK_PRICES, TOP_OF_BOOK, TRADES
 from core.store import Partition, files, fingerprint, has_digest, partitions, read
 from core.units import NS_PER_DAY
@@ -37,7 +38,7 @@ class Bench:
     grows: bool = True
     now_s: float = 0.0
     said: list[str] = field(default_factory=list)
-    observed: list[pl.DataFrame] = field(default_factory=list)
+    observed: list[PlainRows] = field(default_factory=list)
     sealed: list[tuple[str, bool]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -80,7 +81,7 @@ def test_at_any_moment_each_row_is_in_one_file(
         assert len(on_disk) == len(taken) - bench.writer.waiting
     bench.writer.seal_all()
     assert sorted(bench.on_disk()) == sorted(taken)
-    assert sorted(number for rows in bench.observed for number in rows["update_id"]) == sorted(taken)
+    assert sorted(number for rows in bench.observed for number in rows.ints("update_id")) == sorted(taken)
     read_back = [ns for part in partitions(bench.root, TOP_OF_BOOK) for ns in read(bench.root, part)["update_id"]]
     assert read_back == sorted(taken)
 
@@ -271,11 +272,11 @@ def test_rows_are_not_on_disk_before_the_gap_of_those_dropped_before_them(small_
         bench.writer.seal_all()
     else:
         bench.writer.retry()
-    assert "stream" in bench.observed[0].columns
-    gaps = pl.concat(each for each in bench.observed if "stream" in each.columns)
-    (kept,) = (each for each in bench.observed if "stream" not in each.columns)
+    assert bench.observed[0].table is GAPS
+    gaps = joined([each for each in bench.observed if each.table is GAPS])
+    (kept,) = (each for each in bench.observed if each.table is not GAPS)
     assert gaps.height == 1
-    assert gaps["to_ns"][0] < kept["recv_ns"][0]
+    assert gaps.ints("to_ns")[0] < kept.first_ns
     assert bench.writer.waiting == 0
 
 

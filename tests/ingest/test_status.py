@@ -7,13 +7,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
 from core.schema import TOP_OF_BOOK
+from ingest.events import Quote
 from ingest.monitor import Monitor
+from ingest.packing import rows_of
 from ingest.status import span, status_line, status_table
 
 
@@ -60,7 +61,8 @@ def busy_monitor() -> Monitor:
     monitor = monitor_of(1)
     now_ns = time.time_ns()
     late_ns = np.linspace(1e6, 4e11, 1_000).astype(np.int64)
-    rows = pl.DataFrame({"exch_ns": now_ns - late_ns, "recv_ns": np.full(1_000, now_ns)})
+    quotes = [Quote("S0USDT", now_ns - late, now_ns, 1, 1.0, 1.0, 2.0, 1.0) for late in late_ns.tolist()]
+    rows = rows_of(TOP_OF_BOOK, quotes)
     for _ in range(1_300):
         monitor.observe("binance_um", TOP_OF_BOOK, "S0USDT", rows)
     return monitor
