@@ -150,8 +150,8 @@ def main() -> None:
     print(f"onnxruntime {onnxruntime.__version__} | numpy {np.__version__} | {TREES} trees of depth {DEPTH}")
     with tempfile.TemporaryDirectory() as folder:
         bundle = bundle_in(Path(folder, "bundle"))
-        row, stream = np.random.default_rng(1).normal(size=bundle.scorer.n_features), bundle.program.start(tile=1)
-        bar = np.random.default_rng(2).uniform(0.5, 1.5, len(bundle.program.columns))
+        row, stream = np.random.default_rng(1).normal(size=bundle.scorer.n_features), bundle.program.main.start(tile=1)
+        bar = np.random.default_rng(2).uniform(0.5, 1.5, len(bundle.program.main.columns))
         bar[-3:-1] = 0.0
         _, decoder = decoder_for("wss://fstream.binance.com/public/stream")
         ensemble, row32 = forest(bundle.scorer.n_features), row[None].astype(np.float32)

@@ -25,6 +25,7 @@ from live.scorer import Scorer
 from research.candidates import Candidate
 from research.catalogue import compile_texts
 from research.decision import Calibration
+from research.panel_program import PanelProgram
 from research.program import Program
 
 FORMAT: Final = 2
@@ -78,7 +79,7 @@ class Bundle(msgspec.Struct, frozen=True):
     """A bundle that passed every check: ready to compute features and to score."""
 
     manifest: Manifest
-    program: Program
+    program: PanelProgram
     scorer: Scorer
 
 
@@ -125,11 +126,17 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def probe(program: Program) -> tuple[float | None, ...]:
-    """The features' values at the end of the probe series: None where not finite."""
-    rows = program.warmup_bars + PROBE_ROWS_AFTER_WARMUP
-    values = program.evaluate(probe_bars(rows, program.columns), np.arange(rows, dtype=np.int64))[-1]
+def probe(program: PanelProgram) -> tuple[float | None, ...]:
+    """The features' values at the end of the probe series, then those of what they join: None where not finite."""
+    layers = [program.layers[-1], *program.layers[:-1]]
+    values = np.concatenate([_probe(layer.program) for layer in layers])
     return tuple(float(value) if np.isfinite(value) else None for value in values)
+
+
+def _probe(program: Program) -> NDArray[np.float64]:
+    rows = program.warmup_bars + PROBE_ROWS_AFTER_WARMUP
+    last: NDArray[np.float64] = program.evaluate(probe_bars(rows, program.columns), np.arange(rows, dtype=np.int64))[-1]
+    return last
 
 
 def probe_bars(rows: int, columns: Sequence[str]) -> NDArray[np.float64]:
@@ -148,13 +155,13 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _check_probe(folder: Path, manifest: Manifest, program: Program) -> None:
+def _check_probe(folder: Path, manifest: Manifest, program: PanelProgram) -> None:
     now, then = _floats(probe(program)), _floats(manifest.probe)
     _expect(folder, now.shape == then.shape, "the manifest's probe has another number of features")
     differs = ~np.isclose(now, then, rtol=PROBE_TOLERANCE, atol=PROBE_TOLERANCE, equal_nan=True)
     if differs.any():
         at = int(np.flatnonzero(differs)[0])
-        name = manifest.features[at][0]
+        name = [name for layer in (program.layers[-1], *program.layers[:-1]) for name in layer.program.names][at]
         raise _refusal(
             folder, f"feature {name} of the probe is {now[at]!r} in this version, was {then[at]!r} at export"
         )

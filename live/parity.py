@@ -8,6 +8,7 @@ Against a capture: the bars of an independent capture of the same stretch. They 
 different frames, or the same ones at different times; how much is a property of the feed.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,11 +18,11 @@ from numpy.typing import NDArray
 
 from live.journal import CLOCK, Recording, Records, State
 from live.manifest import Bundle
-from live.runner import BARS, FEATURES, part_of
-from research.bars import EVENT, Bars
-from research.catalogue import feature_rows
+from live.runner import started_bars, started_panel
+from research.bars import EVENT, ClosedBars, join_closed
 from research.clocks import decision_step_ns, is_decision, parse_clock
 from research.decision import decide
+from research.panel import Joined, Panel
 
 _EVENT_FIELDS: Final = tuple(EVENT.names or ())
 Floats = NDArray[np.float64]
@@ -70,7 +71,8 @@ class Batch:
 
 def compare(session: Recording, bundle: Bundle) -> Parity:
     """The runner's journal against the batch over its own events."""
-    pairs = [_pair(session, bundle, number, name) for number, name in enumerate(session.header.instruments)]
+    batches = recompute(session, bundle, session.start)
+    pairs = [(_mine(session, number), batches[name]) for number, name in enumerate(session.header.instruments)]
     bars = [(mine["bars"]["values"], batch.bars) for mine, batch in pairs]
     features = [(mine["features"]["values"], batch.features) for mine, batch in pairs]
     scores = [(mine["decisions"]["score"], batch.scores) for mine, batch in pairs]
@@ -109,30 +111,38 @@ def against_capture(session: Recording, captured: CapturedBars) -> CaptureParity
     )
 
 
-def recompute(session: Recording, bundle: Bundle, number: int, start: State) -> Batch:
-    """The batch computation over the events of one instrument, from its start state."""
-    mine = session.events[session.events["instrument"] == number]
-    bars = Bars(parse_clock(bundle.manifest.bars))
-    bars.restore(part_of(start, BARS))
-    pushed = bars.push(_as_events(mine[mine["kind"] != CLOCK]))
-    tail = bars.advance(int(mine["recv_ns"].max(initial=0)))
-    values = np.concatenate([pushed.values, tail.values])
-    close_ns = np.concatenate([pushed.close_ns, tail.close_ns])
-    bar_index = np.concatenate([pushed.bar_index, tail.bar_index])
-    stream = bundle.program.start()
-    stream.restore(part_of(start, FEATURES))
-    features = stream.run(feature_rows(values, close_ns), bar_index)
-    step_ns = decision_step_ns(bars.clock, bundle.manifest.decision)
-    warm = is_decision(close_ns, step_ns) & np.isfinite(features).all(axis=1)
+def recompute(session: Recording, bundle: Bundle, start: Mapping[str, State]) -> dict[str, Batch]:
+    """The batch computation over the events of all instruments, each from its start state."""
+    closed = {
+        (name, clock): made
+        for number, name in enumerate(session.header.instruments)
+        for clock, made in _all_bars(session.events[session.events["instrument"] == number], bundle, start[name])
+    }
+    panel = started_panel(bundle, start)
+    joined = panel.join(lambda name, clock: closed[name, clock])
+    return {name: _batch(bundle, panel, joined, name, closed[name, bundle.manifest.bars]) for name in start}
+
+
+def _all_bars(mine: Records, bundle: Bundle, start: State) -> Iterator[tuple[str, ClosedBars]]:
+    """The bars of one instrument's events on each clock."""
+    for clock, bars in started_bars(bundle, start).items():
+        pushed = bars.push(_as_events(mine[mine["kind"] != CLOCK]))
+        yield clock, join_closed([pushed, bars.advance(int(mine["recv_ns"].max(initial=0)))])
+
+
+def _batch(bundle: Bundle, panel: Panel, joined: Joined, name: str, bars: ClosedBars) -> Batch:
+    features = panel.evaluate(name, panel.rows(name, bars, joined), bars, np.arange(len(bars)))
+    step_ns = decision_step_ns(parse_clock(bundle.manifest.bars), bundle.manifest.decision)
+    warm = is_decision(bars.close_ns, step_ns) & np.isfinite(features).all(axis=1)
     scores, rule = bundle.scorer.score_rows(features[warm]), bundle.manifest.candidate
     sides = decide(scores, bundle.manifest.calibration, rule.threshold, rule.edge_bps)
-    return Batch(bar_index, values, close_ns[warm], features[warm], scores, sides)
+    return Batch(bars.bar_index, bars.values, bars.close_ns[warm], features[warm], scores, sides)
 
 
-def _pair(session: Recording, bundle: Bundle, number: int, name: str) -> tuple[dict[str, Records], Batch]:
+def _mine(session: Recording, number: int) -> dict[str, Records]:
+    """What the runner wrote of one instrument."""
     streams = {"bars": session.bars, "features": session.features, "decisions": session.decisions}
-    mine = {stream: records[records["instrument"] == number] for stream, records in streams.items()}
-    return mine, recompute(session, bundle, number, session.start[name])
+    return {stream: records[records["instrument"] == number] for stream, records in streams.items()}
 
 
 def _as_events(records: Records) -> Any:

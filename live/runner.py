@@ -10,26 +10,29 @@ flushes it) in the order in which it happens, so that the batch computation can 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from core.errors import StageError
 from core.schema import BOOK_DELTAS
 from ingest.events import BookUpdate, Event, Gap
 from live.journal import CLOCK, Header, Journal, State, state_sha256
 from live.manifest import Bundle
 from live.paper import PaperAccount
 from research.bar_columns import BAR_COLUMNS
-from research.bars import Bars, ClosedBars, as_events
-from research.catalogue import feature_rows
+from research.bars import Bars, ClosedBars, as_events, join_closed
 from research.clocks import decision_step_ns, is_decision, parse_clock
 from research.decision import decide
-from research.program import Stream
+from research.interpreter import TILE
+from research.panel import Panel
 
-BARS, FEATURES = "bars.", "features."
+_BARS, _FEATURES = "bars.", "features."
 """Prefixes of the arrays of an instrument's state."""
 _NO_VALUES = (0.0, 0.0, 0.0, 0.0)
+_Closed: TypeAlias = dict[tuple[str, str], list[ClosedBars]]
+"""By instrument and clock, the bars that closed."""
 
 
 class Outcome(IntEnum):
@@ -46,8 +49,8 @@ class Outcome(IntEnum):
 class _Instrument:
     number: int
     name: str
-    bars: Bars
-    features: Stream
+    bars: dict[str, Bars]
+    """By clock: all that features read."""
     now_ns: int = 0
     """No event is taken as received before this: a recorded clock may step back, a gap may be told late."""
     next_close_ns: int = 0
@@ -78,8 +81,11 @@ class Runner:
         clock = parse_clock(manifest.bars)
         self.bar_ns = clock.step_ns
         self._step_ns = decision_step_ns(clock, manifest.decision)
+        self._steps_ns = [parse_clock(name).step_ns for name in bundle.program.clocks]
+        self._panel = started_panel(bundle, starts, tile=1)
         self.instruments = {
-            name: _started(number, name, state, bundle) for number, (name, state) in enumerate(starts.items())
+            name: _Instrument(number, name, started_bars(bundle, state))
+            for number, (name, state) in enumerate(starts.items())
         }
         self.latencies_ns: list[int] = []
         self.cold_decisions = 0
@@ -88,44 +94,53 @@ class Runner:
         """Take what arrived, per instrument and in order of receipt, then let time reach `now_ns`.
 
         The caller vouches that nothing received before `now_ns` will follow. `in_hand_ns` is when, on the monotonic
-        clock, the newest frame was in hand: latency counts from there.
+        clock, the newest frame was in hand: latency counts from there. All bars are closed before any feature is
+        computed, since one may look at those of another clock or symbol.
         """
+        closed: _Closed = {}
         for name, instrument in self.instruments.items():
             if name in events:
-                self._take(instrument, events[name], in_hand_ns)
+                self._take(instrument, events[name], closed)
             if now_ns >= instrument.next_close_ns:
-                self._close(instrument, now_ns, in_hand_ns)
+                self._close(instrument, now_ns, closed)
+        if closed:
+            self._on_bars({place: join_closed(pieces) for place, pieces in closed.items()}, in_hand_ns)
         if self._account is not None:
             for fill in self._account.settle(now_ns):
                 self._journal.fill(*fill)
 
-    def _take(self, instrument: _Instrument, arrived: list[Event], in_hand_ns: int) -> None:
+    def _take(self, instrument: _Instrument, arrived: list[Event], closed: _Closed) -> None:
         seen = sorted(filter(_is_of_bars, arrived), key=received_ns)
         rows = as_events(seen)
         np.maximum(rows["recv_ns"], instrument.now_ns, out=rows["recv_ns"])
         if self._account is not None:
             self._account.observe(instrument.number, seen)
-        self._on_bars(instrument, instrument.bars.push(rows), in_hand_ns)
+        for clock, bars in instrument.bars.items():
+            _note(closed, instrument.name, clock, bars.push(rows))
         for (recv_ns, kind, side, *values), venue_ns in zip(rows.tolist(), exchange_times(seen), strict=True):
             self._journal.event(instrument.number, kind, side, recv_ns, venue_ns, values)
 
-    def _close(self, instrument: _Instrument, now_ns: int, in_hand_ns: int) -> None:
+    def _close(self, instrument: _Instrument, now_ns: int, closed: _Closed) -> None:
         """Let the instrument's clock reach `now_ns`; written down only where it closed a bar."""
-        closed = instrument.bars.advance(now_ns)
+        made = [_note(closed, instrument.name, clock, bars.advance(now_ns)) for clock, bars in instrument.bars.items()]
         instrument.now_ns = now_ns
-        instrument.next_close_ns = now_ns - now_ns % self.bar_ns + self.bar_ns if self.bar_ns else 0
-        if len(closed):
+        instrument.next_close_ns = min(
+            now_ns - now_ns % step_ns + step_ns if step_ns else 0 for step_ns in self._steps_ns
+        )
+        if any(made):
             self._journal.event(instrument.number, CLOCK, 0, now_ns, now_ns, _NO_VALUES)
-            self._on_bars(instrument, closed, in_hand_ns)
 
-    def _on_bars(self, instrument: _Instrument, closed: ClosedBars, in_hand_ns: int) -> None:
-        if not len(closed):
-            return
-        decides = np.flatnonzero(is_decision(closed.close_ns, self._step_ns))
-        rows = _features(instrument.features, closed, decides)
-        for row, decision_ns in zip(rows, closed.close_ns[decides].tolist(), strict=True):
-            self._decide(instrument, decision_ns, row, in_hand_ns)
-        self._journal.bars(instrument.number, closed.open_ns, closed.close_ns, closed.bar_index, closed.values)
+    def _on_bars(self, closed: Mapping[tuple[str, str], ClosedBars], in_hand_ns: int) -> None:
+        """Features of all that closed up to one instant, and what they decide."""
+        joined = self._panel.join(lambda name, clock: closed.get((name, clock)))
+        for name, instrument in self.instruments.items():
+            bars = closed.get((name, self._bundle.manifest.bars))
+            if bars is not None:
+                decides = np.flatnonzero(is_decision(bars.close_ns, self._step_ns))
+                rows = self._panel.evaluate(name, self._panel.rows(name, bars, joined), bars, decides)
+                for row, decision_ns in zip(rows, bars.close_ns[decides].tolist(), strict=True):
+                    self._decide(instrument, decision_ns, row, in_hand_ns)
+                self._journal.bars(instrument.number, bars.open_ns, bars.close_ns, bars.bar_index, bars.values)
 
     def _decide(self, instrument: _Instrument, decision_ns: int, row: NDArray[np.float64], in_hand_ns: int) -> None:
         """Score a warm row and act on it."""
@@ -153,12 +168,11 @@ class Runner:
         return Outcome.ORDERED if placed else Outcome.LIMITED
 
 
-def _features(stream: Stream, closed: ClosedBars, decides: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Features (m, features) of the bars that are decisions. One bar takes the short way: 5 us against 20."""
-    rows = feature_rows(closed.values, closed.close_ns)
-    if len(closed) > 1:
-        return stream.run(rows, closed.bar_index, decides)
-    return stream.step(rows[0], int(closed.bar_index[0]))[None][: decides.size]
+def _note(closed: _Closed, name: str, clock: str, made: ClosedBars) -> bool:
+    """Keep the bars of an instrument that closed on a clock; whether there are any."""
+    if len(made):
+        closed.setdefault((name, clock), []).append(made)
+    return len(made) > 0
 
 
 def _is_of_bars(event: Event) -> bool:
@@ -190,20 +204,41 @@ def header(bundle: Bundle, mode: str, starts: Mapping[str, State]) -> Header:
     )
 
 
-def join_state(bars: Mapping[str, NDArray[Any]], features: Mapping[str, NDArray[Any]]) -> State:
-    """One state of both kernels."""
-    return {BARS + name: array for name, array in bars.items()} | {
-        FEATURES + name: array for name, array in features.items()
-    }
+def join_state(bars: Mapping[str, Bars], features: Mapping[str, NDArray[Any]]) -> State:
+    """One state of both kernels: bars by clock, and the instrument's part of the panel."""
+    state = {f"{_BARS}{clock}.{key}": array for clock, each in bars.items() for key, array in each.save().items()}
+    return state | {_FEATURES + key: array for key, array in features.items()}
 
 
-def part_of(state: Mapping[str, NDArray[Any]], prefix: str) -> State:
+def started_bars(bundle: Bundle, state: State) -> dict[str, Bars]:
+    """An instrument's bars of every clock that the features read, as its state left them."""
+    bars = {clock: Bars(parse_clock(clock)) for clock in bundle.program.clocks}
+    for clock, each in bars.items():
+        each.restore(bars_state(state, clock))
+    return bars
+
+
+def bars_state(state: State, clock: str) -> State:
+    """The state of an instrument's bars of one clock."""
+    return _part_of(state, f"{_BARS}{clock}.")
+
+
+def started_panel(bundle: Bundle, starts: Mapping[str, State], tile: int = TILE) -> Panel:
+    """The features of all instruments, each as its state left it; fresh where it holds none.
+
+    Raises StageError where they join a symbol that is not followed.
+    """
+    try:
+        panel = Panel(bundle.program, list(starts), tile)
+    except ValueError as error:
+        raise StageError(f"{bundle.manifest.model_id} cannot follow these symbols: {error}") from None
+    for name, state in starts.items():
+        features = _part_of(state, _FEATURES)
+        if features:
+            panel.restore(name, features)
+    return panel
+
+
+def _part_of(state: State, prefix: str) -> State:
     """The part of a joined state that one kernel restores."""
     return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
-
-
-def _started(number: int, name: str, state: State, bundle: Bundle) -> _Instrument:
-    bars, features = Bars(parse_clock(bundle.manifest.bars)), bundle.program.start(tile=1)
-    bars.restore(part_of(state, BARS))
-    features.restore(part_of(state, FEATURES))
-    return _Instrument(number, name, bars, features)

@@ -19,7 +19,7 @@ from ingest.feeds import Step, make_feeds, merged, opened
 from ingest.merge import Tagged
 from live.journal import Journal, State
 from live.parity import CapturedBars
-from live.runner import BARS, Runner, part_of, received_ns
+from live.runner import Runner, bars_state, received_ns
 from research.bars import Bars, Events, as_events
 from research.clocks import Clock
 
@@ -41,7 +41,7 @@ class Witness:
         found: CapturedBars = {}
         for name, pieces in self._pieces.items():
             bars = Bars(clock)
-            bars.restore(part_of(starts[name], BARS))
+            bars.restore(bars_state(starts[name], clock.name))
             pushed = bars.push(np.concatenate(pieces)) if pieces else bars.advance(0)
             tail = bars.advance(self.now_ns)
             index = np.concatenate([pushed.bar_index, tail.bar_index])

@@ -31,9 +31,9 @@ from core.schema import Table
 from core.store import Partition
 from core.units import seconds_label
 from research import dataset, drift
-from research.build_features import DayCount, day_count
-from research.catalogue import FEATURE_COLUMNS, SETS
+from research.catalogue import SETS, compile_texts
 from research.dataset import Dataset
+from research.feature_counts import DayCount, day_count
 from research.feature_quality import (
     SAME,
     Coefficient,
@@ -46,7 +46,6 @@ from research.feature_quality import (
     rank_scores,
     with_false_discovery,
 )
-from research.language import compile_features
 from research.purged_cv import Split, holdout, thinned
 from research.show_operators import cost_ns
 
@@ -123,10 +122,13 @@ def _assess(cfg: Config, data: Dataset, horizons_s: list[float], days: Sequence[
     scores = rank_scores(seen, data.symbol[train])
     groups = clusters(correlations(scores))
     table = _coefficients(data, Split(train, test), scores, horizons_s)
-    noise = np.random.default_rng(cfg.seed).lognormal(size=(len(FEATURE_COLUMNS), _NOISE_ROWS)).T
+    programs = [
+        compile_texts({name: text}, cfg.bars).main for name, text in dataset.expressions(cfg, data.feature_names)
+    ]
+    width = max(len(program.columns) for program in programs)
+    noise = np.random.default_rng(cfg.seed).lognormal(size=(width, _NOISE_ROWS)).T
     found = []
-    for k, (name, text) in enumerate(dataset.expressions(cfg, data.feature_names)):
-        program = compile_features({name: text}, FEATURE_COLUMNS, cfg.bars)
+    for k, (name, program) in enumerate(zip(data.feature_names, programs, strict=True)):
         alike = next((group for group in groups if k in group), [])
         found.append(
             Assessment(
@@ -135,7 +137,7 @@ def _assess(cfg: Config, data: Dataset, horizons_s: list[float], days: Sequence[
                 program.warmup_bars,
                 range_of(seen[:, k]),
                 drift.psi(seen[:, k].astype(np.float64), unseen[:, k].astype(np.float64)),
-                cost_ns(program, noise),
+                cost_ns(program, noise[:, : len(program.columns)]),
                 tuple(table[k]),
                 tuple(data.feature_names[other] for other in alike if other != k),
             )

@@ -4,7 +4,8 @@
 
 A day begins with the last bars of the day before, as many as the windows take to fill, which gives the bits of a run
 without a break (rolling.py), and hangs on no other day's build. Only where an operator remembers everything
-(recursive.py) does a day go on from the saved state of the day before: then a symbol's days are built in order.
+(recursive.py), or where features join bars of other clocks or symbols (joins.py), does a day go on from the saved state
+of the day before: then days are built in order, and those of all symbols together where symbols are joined.
 """
 
 import sys
@@ -13,95 +14,167 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from core import store
 from core.cli import stage_main
 from core.config import Config
+from core.errors import ConfigError
 from core.run_record import Stage
 from core.schema import BARS, FEATURES
 from core.store import Partition, hash_of
-from core.units import NS_PER_DAY, NS_PER_S
-from research.bar_columns import BAR_COLUMNS
-from research.catalogue import compile_chosen, feature_rows
+from core.units import NS_PER_DAY
+from research.bar_columns import bar_columns, deepest_level
+from research.bars import ClosedBars
+from research.catalogue import choose, compile_texts
 from research.clocks import decision_step_ns, is_decision, parse_clock
 from research.day_state import Arrays, load_state, save_state, state_hash, state_inputs
-from research.language import compile_features
-from research.program import Ints, Program, Stream
+from research.feature_counts import COUNT, DayCount, Filling, bars_filled, count_of, counted, report
+from research.panel import Each, Joined, Panel
+from research.panel_program import PanelProgram
+from research.program import GAP_COLUMN
 
 READS, WRITES = (BARS,), (FEATURES,)
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Of what an operator means: a change of the kernels raises it, and every partition is built again."""
 _WORKERS: Final = 2  # partitions at a time: the kernel releases the GIL
+_TIMES: Final = ("open_ns", "close_ns", "bar_index")
+_FILLING: Final = "filling"
 
 
 @dataclass(frozen=True)
-class DayCount:
-    """What became of a day's decisions: `filling` came while windows filled, `unknown` had a feature not finite later.
+class _Plan:
+    """What every day is built with. `instruments` are those of the run, `meaning` a hash of all but the bars."""
 
-    `blame` counts the rows of `unknown` in which each feature was not finite.
-    """
+    root: Path
+    program: PanelProgram
+    instruments: tuple[str, ...]
+    step_ns: int
+    meaning: str
 
-    part: Partition
-    bars: int
-    decisions: int
-    filling: int
-    unknown: int
-    blame: tuple[int, ...]
+    def sources(self, day: Partition) -> list[Partition]:
+        """The bars that a symbol-day of features is made of, besides those that the state before it has seen."""
+        parts = [day.of(BARS, clock) for clock in self.program.clocks]
+        return parts if self.program.is_chained else [_yesterday(day).of(BARS, day.bars), *parts]
 
-    @property
-    def kept(self) -> int:
-        return self.decisions - self.filling - self.unknown
+    def panel(self, days: list[Partition]) -> Panel:
+        """A fresh panel of the symbols of some days, and of all others where features join symbols."""
+        return Panel(self.program, self.instruments if self.program.crosses_symbols else [days[0].instrument])
 
 
 def run(cfg: Config, stage: Stage) -> None:
     """Bars to features."""
-    program = compile_chosen(cfg.features.sets, cfg.features.mine, cfg.bars)
+    program = compile_texts(choose(cfg.features.sets, cfg.features.mine, cfg.bars), cfg.bars)
     step_ns = decision_step_ns(parse_clock(cfg.bars), cfg.decision)
-    bars = store.require(cfg.root, BARS, cfg.symbols or (), cfg.bars)
+    bars = [store.require(cfg.root, BARS, cfg.symbols or (), clock) for clock in program.clocks]
+    days = [day.of(FEATURES, cfg.bars) for day in bars[0]]
+    instruments = tuple(sorted({day.instrument for day in days}))
+    _require_symbols(program, instruments)
     meaning = hash_of(VERSION, step_ns, program.bar, program.names, program.expressions)
-    days = [day.of(FEATURES, cfg.bars) for day in bars]
-    key = hash_of(meaning, store.fingerprint(cfg.root, bars))
+    key = hash_of(meaning, [store.fingerprint(cfg.root, parts) for parts in bars])
     if stage.reuse(key, whole=all(store.built_from(cfg.root, day) for day in days)):
         return
-
-    def build(chain: list[Partition]) -> list[DayCount]:
-        return [_build_day(cfg.root, day, program, step_ns, meaning) for day in chain]
-
-    chains = _chains(days) if program.is_infinite else [[day] for day in days]
+    plan = _Plan(cfg.root, program, instruments, step_ns, meaning)
+    chains = _chains(program, days)
     with ThreadPoolExecutor(_WORKERS) as pool:
-        counts = list(stage.track(pool.map(build, chains), "features", total=len(chains)))
-    _report(stage, program, [count for chain in counts for count in chain])
+        if len(chains) == 1:  # the symbols of a day are joined: what can be spread is within the day
+            counts = [_build_days(plan, together, pool.map) for together in stage.track(chains[0], "features")]
+        else:
+            built = pool.map(lambda chain: [count for days in chain for count in _build_days(plan, days)], chains)
+            counts = list(stage.track(built, "features", total=len(chains)))
+    report(stage, program, [count for some in counts for count in some])
 
 
-def _chains(days: list[Partition]) -> list[list[Partition]]:
-    """The days of each symbol, in order."""
-    return [list(chain) for _, chain in groupby(sorted(days), key=lambda day: day.instrument)]
+def _require_symbols(program: PanelProgram, instruments: Sequence[str]) -> None:
+    try:
+        program.asked(instruments)
+    except ValueError as error:
+        raise ConfigError(f"features: {error}\n  - at `$.features`") from None
 
 
-def _build_day(root: Path, day: Partition, program: Program, step_ns: int, meaning: str) -> DayCount:
-    """Write a day's features, then its counts (in this order: they say that the day is done), unless both are fresh."""
-    yesterday = replace(day, date=store.date_of_ns(day.starts_ns - NS_PER_DAY))
-    sources = [yesterday.of(BARS, day.bars), day.of(BARS, day.bars)]
-    begin = _state_after(root, yesterday) if program.is_infinite else None
-    inputs = hash_of(meaning, store.fingerprint(root, sources), state_hash(begin))
+def _chains(program: PanelProgram, days: list[Partition]) -> list[list[list[Partition]]]:
+    """Symbol-days that are built together, in lists in which each goes on from the one before."""
+    if program.crosses_symbols:
+        return [[list(days) for _, days in groupby(sorted(days, key=lambda day: day.date), key=lambda day: day.date)]]
+    if program.is_chained:
+        return [[[day] for day in chain] for _, chain in groupby(sorted(days), key=lambda day: day.instrument)]
+    return [[[day]] for day in days]
+
+
+def _build_days(plan: _Plan, days: list[Partition], each: Each = map) -> list[DayCount]:
+    """Write the features of one day of some symbols, unless all of them are fresh."""
+    is_chained = plan.program.is_chained
+    begins = {day: _state_after(plan.root, _yesterday(day)) if is_chained else None for day in days}
+    sources = store.fingerprint(plan.root, [part for day in days for part in plan.sources(day)])
+    panel = plan.panel(days)
+    inputs = hash_of(plan.meaning, panel.instruments, sources, [state_hash(state) for state in begins.values()])
+    fresh = [_count_of_fresh(plan.root, day, inputs) for day in days]
+    if None not in fresh:
+        return [count for count in fresh if count is not None]
+    for day, state in begins.items():
+        if state is not None:
+            panel.restore(day.instrument, state)
+    by_name = {day.instrument: day for day in days}
+    joined = panel.join(lambda name, clock: _bars(plan, by_name[name], clock) if name in by_name else None, each)
+    write = partial(_write_day, plan, panel, joined, inputs)
+    return list(each(lambda name: write(by_name[name], begins[by_name[name]]), by_name))
+
+
+def _write_day(
+    plan: _Plan, panel: Panel, joined: Joined, inputs: str, day: Partition, begin: Arrays | None
+) -> DayCount:
+    """Write a symbol-day's features at its decisions, then its counts and state, which say that it is done."""
+    program, bars = plan.program, _bars(plan, day, plan.program.bar)
+    is_todays = bars.close_ns > day.starts_ns
+    take = np.flatnonzero(is_decision(bars.close_ns, plan.step_ns) & is_todays)
+    rows = panel.rows(day.instrument, bars, joined)
+    values = panel.evaluate(day.instrument, rows, bars, take)
+    has_gap, before = rows[:, program.columns.index(GAP_COLUMN)] != 0.0, Filling(*(begin or {}).get(_FILLING, ()))
+    filled, filling = bars_filled(bars.bar_index, has_gap, rows[:, len(program.columns) :], before)
+    count = counted(int(is_todays.sum()), values, filled[take] >= program.main.warmup_bars)
+    is_kept = np.isfinite(values).all(axis=1)
+    columns = {name: np.ascontiguousarray(values[is_kept, k]) for k, name in enumerate(program.names)}
+    store.write(plan.root, day, pl.DataFrame({"decision_ns": bars.close_ns[take][is_kept]} | columns), inputs)
+    state = panel.save(day.instrument) | {_FILLING: np.array(filling)} if program.is_chained else {}
+    save_state(plan.root, day, {COUNT: count} | state, inputs)
+    return count_of(day, count)
+
+
+def _bars(plan: _Plan, day: Partition, clock: str) -> ClosedBars:
+    """The bars of a day; where it does not go on from a state, after those of the day before that fill the windows."""
+    names = bar_columns(deepest_level(plan.program.expressions))
+    frame = _frame(plan.root, day.of(BARS, clock), names)
+    if not plan.program.is_chained:
+        before = _frame(plan.root, _yesterday(day).of(BARS, clock), names)
+        frame = pl.concat([before.tail(plan.program.main.warmup_bars), frame])
+    open_ns, close_ns, bar_index = (frame[name].to_numpy() for name in _TIMES)
+    return ClosedBars(open_ns, close_ns, bar_index, frame.select(names).to_numpy())
+
+
+def _frame(root: Path, part: Partition, names: Sequence[str]) -> pl.DataFrame:
+    """Times and some columns of a day of bars; no rows where there are none."""
+    if store.files(root, part):
+        return store.read(root, part, [*_TIMES, *names])
+    return pl.DataFrame(schema=dict.fromkeys(_TIMES, pl.Int64) | dict.fromkeys(names, pl.Float64))
+
+
+def _yesterday(day: Partition) -> Partition:
+    return replace(day, date=store.date_of_ns(day.starts_ns - NS_PER_DAY))
+
+
+def day_count(root: Path, day: Partition) -> DayCount | None:
+    """What became of the decisions of a day that is built; None where that is not known any more."""
     state = load_state(root, day)
-    if state is not None and state_inputs(state) == store.built_from(root, day) == inputs:
-        return _count(day, state["count"])
-    before, bars = (store.read(root, source) for source in sources)
-    stream = program.start()
-    features, count = _decisions(stream, begin, before.tail(program.warmup_bars), bars, step_ns)
-    store.write(root, day, features, inputs)
-    save_state(root, day, {"count": count} | (stream.save() if program.is_infinite else {}), inputs)
-    return _count(day, count)
+    return count_of(day, state[COUNT]) if state is not None else None
 
 
 def _state_after(root: Path, day: Partition) -> Arrays | None:
@@ -110,107 +183,11 @@ def _state_after(root: Path, day: Partition) -> Arrays | None:
     return state if state_inputs(state) and state_inputs(state) == store.built_from(root, day) else None
 
 
-def _decisions(
-    stream: Stream, begin: Arrays | None, before: pl.DataFrame, bars: pl.DataFrame, step_ns: int
-) -> tuple[pl.DataFrame, Ints]:
-    """The rows of a day (kept, 1 + features) and its counts: bars, decisions, filling, unknown, then the blame.
-
-    The fresh stream begins from the state `begin`, or where there is none by running over the bars `before`.
-    """
-    both = pl.concat([before, bars]) if before.height else bars
-    close_ns, index = both["close_ns"].to_numpy(), both["bar_index"].to_numpy()
-    take = np.flatnonzero(is_decision(close_ns, step_ns) & (np.arange(close_ns.size) >= before.height))
-    x, first = feature_rows(both.select(BAR_COLUMNS).to_numpy(), close_ns), 0
-    if begin is not None:
-        stream.restore(begin)
-        first = before.height
-    y = stream.run(x[first:], index[first:], take - first)
-    program = stream.program
-    is_finite = np.isfinite(y)
-    is_warm = bars_since_restart(index, both["has_gap"].to_numpy() != 0)[take] >= program.warmup_bars
-    is_kept = is_finite.all(axis=1)
-    blame = (~is_finite[is_warm]).sum(axis=0)
-    times = {"decision_ns": close_ns[take][is_kept]}
-    columns = {name: np.ascontiguousarray(y[is_kept, k]) for k, name in enumerate(program.names)}
-    count = [bars.height, take.size, np.sum(~is_warm & ~is_kept), np.sum(is_warm & ~is_kept), *blame]
-    return pl.DataFrame(times | columns), np.array(count, np.int64)
-
-
-def bars_since_restart(bar_index: Ints, has_gap: NDArray[np.bool_]) -> Ints:
-    """For each bar (n,) how many came before it since the windows began anew; -1 for a bar with a gap."""
-    at = np.arange(bar_index.size)
-    begins = np.where(np.diff(bar_index, prepend=bar_index[:1] - 2) != 1, at, 0)
-    begins[has_gap] = at[has_gap] + 1
-    return at - np.maximum.accumulate(begins)
-
-
-def day_count(root: Path, day: Partition) -> DayCount | None:
-    """What became of the decisions of a day that is built; None where that is not known any more."""
+def _count_of_fresh(root: Path, day: Partition, inputs: str) -> DayCount | None:
+    """The counts of a day that was built from these inputs; None where it must be built."""
     state = load_state(root, day)
-    return _count(day, state["count"]) if state is not None else None
-
-
-def _count(day: Partition, count: Ints) -> DayCount:
-    bars, decisions, filling, unknown, *blame = count.tolist()
-    return DayCount(day, bars, decisions, filling, unknown, tuple(blame))
-
-
-def _report(stage: Stage, program: Program, counts: list[DayCount]) -> None:
-    stage.say(
-        f"{len(program.names)} features of {program.nodes} operators on {program.bar}; "
-        f"windows fill in {program.warmup_bars:,} bars"
-    )
-    rows = [_row(program, list(days)) for _, days in groupby(counts, key=lambda count: count.part.instrument)]
-    for row in rows:
-        stage.say(_line(row) + _why_none(row, program))
-        for name, blamed in row["blame"].items():
-            stage.say(f"{row['symbol']}: {name} was not finite in {blamed:,} decisions, which were dropped")
-    stage.rows_in, stage.rows_out = sum(count.bars for count in counts), sum(count.kept for count in counts)
-    stage.put("features", {"count": len(program.names), "names": program.names, "rows": rows})
-
-
-def _row(program: Program, days: list[DayCount]) -> dict[str, Any]:
-    """One symbol's row of the section `features`."""
-    blame = np.sum([day.blame for day in days], axis=0)
-    return {
-        "symbol": days[0].part.instrument,
-        "decisions": sum(day.decisions for day in days),
-        "kept": sum(day.kept for day in days),
-        "filling": sum(day.filling for day in days),
-        "unknown": sum(day.unknown for day in days),
-        "blame": {name: int(n) for name, n in zip(program.names, blame, strict=True) if n},
-    }
-
-
-def _line(row: dict[str, Any]) -> str:
-    line = f"{row['symbol']}: {row['kept']:,} of {row['decisions']:,} decisions have all features"
-    return f"{line}; dropped: {row['filling']:,} while windows filled, {row['unknown']:,} not finite"
-
-
-def _why_none(row: dict[str, Any], program: Program) -> str:
-    """What to change where no decision has all features; empty where some have."""
-    if row["kept"]:
-        return ""
-    if row["unknown"]:
-        worst = sorted(row["blame"], key=lambda name: -row["blame"][name])
-        more = f" and {len(worst) - 3} more" if len(worst) > 3 else ""
-        return f": never all finite once windows were full, look at {', '.join(worst[:3])}{more}"
-    if not row["filling"]:
-        return ": no bar closes at a decision time, see `decision` and `bars`"
-    name, bars = _longest(program)
-    clock = parse_clock(program.bar)
-    span = f" ({bars * clock.step_ns / NS_PER_S:g} s)" if clock.step_ns else ""
-    return f": the stretch is shorter than the longest window, that of {name}, {bars:,} bars{span}: capture more"
-
-
-def _longest(program: Program) -> tuple[str, int]:
-    """The feature whose windows take longest to fill, and in how many bars."""
-    filled = {
-        name: compile_features({name: text}, program.columns, program.bar).warmup_bars
-        for name, text in zip(program.names, program.expressions, strict=True)
-    }
-    longest = max(filled, key=lambda name: filled[name])
-    return longest, filled[longest]
+    is_fresh = state is not None and state_inputs(state) == store.built_from(root, day) == inputs
+    return count_of(day, state[COUNT]) if state is not None and is_fresh else None
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ from research import (
 from research.bar_columns import MAX_LEVELS, bar_columns, deepest_level
 from research.expression import Node, node, parts, rebuild, show
 from research.feature import Feature
-from research.language import compile_features, expand, window_bars
+from research.language import expand, window_bars
+from research.panel_program import PanelProgram, compile_panel
 from research.program import Program
 
 
@@ -84,13 +85,13 @@ def choose(sets: Sequence[str], mine: Mapping[str, str], bar: str) -> dict[str, 
 
 
 def compile_chosen(sets: Sequence[str], mine: Mapping[str, str], bar: str) -> Program:
-    """The program of `choose`."""
-    return compile_texts(choose(sets, mine, bar), bar)
+    """The program of `choose`, for rows that hold the joined columns too where there are any."""
+    return compile_texts(choose(sets, mine, bar), bar).main
 
 
-def compile_texts(texts: Mapping[str, str], bar: str) -> Program:
+def compile_texts(texts: Mapping[str, str], bar: str) -> PanelProgram:
     """The program of features over EVERY_COLUMN. Its rows hold no more book levels than they read."""
-    return compile_features(texts, feature_columns(deepest_level(texts.values())), bar)
+    return compile_panel(texts, feature_columns(deepest_level(texts.values())), bar)
 
 
 def feature_rows(values: NDArray[np.float64], close_ns: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -116,7 +117,7 @@ def _own_feature(name: str, text: str, taken: Mapping[str, Node], bar: str) -> N
     if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or name in taken or name in EVERY_COLUMN:
         raise ConfigError(f"features.mine: {name!r} must be letters, digits and _, and not a feature's yet - {place}")
     try:
-        compile_features({name: text}, EVERY_COLUMN, bar, _known_names())
+        compile_panel({name: text}, EVERY_COLUMN, bar, _known_names())
     except ValueError as error:
         raise ConfigError(f"features.mine: {error}\n  - {place}") from None
     return _expanded(text)

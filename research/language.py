@@ -120,10 +120,10 @@ def _check_joins(tree: Node, columns: tuple[str, ...], source: Source) -> None:
             fail_in(source, tree, part, f"{written(part)} {what}")
 
 
-def in_bars_of(tree: Node, bar: str, source: Source) -> Node:
+def in_bars_of(tree: Node, bar: str, source: Source, whole: Node | None = None) -> Node:
     """The tree with all windows counted in bars, but for those inside joins, which stand on other bars.
 
-    The error points into the source, or names the definition's part.
+    The error points into the source, or names the definition's part in the `whole` that the tree is a part of.
     """
 
     def counted(part: Node) -> Node:
@@ -136,7 +136,7 @@ def in_bars_of(tree: Node, bar: str, source: Source) -> Node:
                 raise ValueError(f"{part.operator.form} needs at least {least} bars, {part.window} is {bars}")
             return node(part.head, part.args, str(bars))
         except ValueError as error:
-            fail_in(source, tree, part, str(error))
+            fail_in(source, whole or tree, part, str(error))
 
     return rebuild(tree, counted, into_joins=False)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from core.config import Config
 from research.bar_columns import deepest_level
-from research.catalogue import choose
+from research.catalogue import choose, compile_texts
 from research.clocks import Clock, parse_clock
 
 
@@ -18,6 +18,6 @@ class Needs:
 
 def needed_bars(cfg: Config) -> Needs:
     """Clocks and levels that the configuration names and that its features ask for. Raises ConfigError as `choose`."""
-    texts = choose(cfg.features.sets, cfg.features.mine, cfg.bars).values()
-    names = dict.fromkeys((cfg.bars, *cfg.bars_also))
-    return Needs(tuple(map(parse_clock, names)), max(cfg.bars_levels, deepest_level(texts)))
+    texts = choose(cfg.features.sets, cfg.features.mine, cfg.bars)
+    names = dict.fromkeys((*compile_texts(texts, cfg.bars).clocks, *cfg.bars_also))
+    return Needs(tuple(map(parse_clock, names)), max(cfg.bars_levels, deepest_level(texts.values())))

@@ -22,7 +22,7 @@ from core.cli import stage_main
 from core.config import Config
 from core.run_record import Stage
 from core.schema import Table
-from research.catalogue import EVERY_COLUMN, choose
+from research.catalogue import choose, compile_texts
 from research.language import compile_features
 from research.language_docs import example, operator_rows
 from research.operators import OPERATORS
@@ -37,15 +37,17 @@ _TIMES: Final = 3
 
 def run(cfg: Config, stage: Stage) -> None:
     """Print the operators and the features that the configuration chooses."""
-    noise = np.random.default_rng(cfg.seed).lognormal(size=(len(EVERY_COLUMN), _ROWS)).T
+    features = choose(cfg.features.sets, cfg.features.mine, cfg.bars)
+    programs = [compile_texts({name: text}, cfg.bars).main for name, text in features.items()]
+    width = max(len(program.columns) for program in programs)
+    noise = np.random.default_rng(cfg.seed).lognormal(size=(width, _ROWS)).T
     costs = {name: cost_ns(_operator(name), noise[:, :4]) for name in OPERATORS}
     head = ("operator", "meaning", "unit", "warm-up", "ns/row")
     rows = [(*row[:4], f"{costs[name]:.1f}") for name, row in zip(OPERATORS, operator_rows(), strict=True)]
     stage.note(f"{len(OPERATORS)} operators; cost with a window of {_WINDOW} bars, on this machine")
     _say_table(stage, head, rows)
-    features = choose(cfg.features.sets, cfg.features.mine, cfg.bars)
     stage.note(f"\n{len(features)} features on {cfg.bars}")
-    _say_table(stage, ("feature", "warm-up", "ns/row", "expression"), _features(features, cfg.bars, noise))
+    _say_table(stage, ("feature", "warm-up", "ns/row", "expression"), _features(programs, noise))
     stage.put("operators", {"count": len(OPERATORS), "ns_per_row": costs})
 
 
@@ -54,11 +56,12 @@ def _operator(name: str) -> Program:
     return compile_features({name: example(operator, _WINDOW)}, [f"x{k}" for k in range(4)])
 
 
-def _features(features: dict[str, str], bar: str, noise: Floats) -> list[tuple[str, ...]]:
+def _features(programs: Sequence[Program], noise: Floats) -> list[tuple[str, ...]]:
+    """One row per program of one feature."""
     rows: list[tuple[str, ...]] = []
-    for name, text in features.items():
-        program = compile_features({name: text}, EVERY_COLUMN, bar)
-        rows.append((name, f"{program.warmup_bars:,}", f"{cost_ns(program, noise):.1f}", text))
+    for program in programs:
+        cost = cost_ns(program, noise[:, : len(program.columns)])
+        rows.append((program.names[0], f"{program.warmup_bars:,}", f"{cost:.1f}", program.expressions[0]))
     return rows
 
 

@@ -168,7 +168,7 @@ def test_nothing_is_ordered_before_the_stretch_that_is_to_be_traded(follow: Run,
 def test_a_cold_runner_decides_nothing_until_its_windows_are_full(follow: Run, tmp_path: Path) -> None:
     bundle = load_bundle(write(tmp_path / "bundle"))
     session = follow(bundle, cut(stream_of(60), [], END_NS), NAMES)
-    warmup_ns = bundle.program.warmup_bars * NS_PER_S // 5
+    warmup_ns = bundle.program.main.warmup_bars * NS_PER_S // 5
     assert session.decisions["decision_ns"].min() >= BEGIN_NS + warmup_ns
 
 

@@ -17,8 +17,9 @@ from core.schema import BARS
 from core.store import Partition
 from core.units import NS_PER_S
 from research.bar_columns import BAR_COLUMNS
-from research.build_features import bars_since_restart, run
+from research.build_features import run
 from research.catalogue import SETS
+from research.feature_counts import Filling, bars_filled
 from research.language import compile_features
 
 STEP_NS = NS_PER_S // 5
@@ -200,11 +201,18 @@ def test_a_broken_feature_is_an_error_of_the_configuration(cfg: Config) -> None:
         run_stage(msgspec.structs.replace(cfg, features=Features(mine={"bad": "(sub imbalance"})))
 
 
-def test_bars_are_counted_since_the_last_restart() -> None:
-    index = np.array([7, 8, 9, 12, 13, 14, 15])
+@pytest.mark.parametrize("cut", range(8))
+def test_bars_are_counted_since_the_last_restart_and_since_all_was_joined(cut: int) -> None:
+    index, unknown = np.array([7, 8, 9, 12, 13, 14, 15]), np.nan
     has_gap = np.array([False, False, False, False, False, True, False])
-    np.testing.assert_array_equal(bars_since_restart(index, has_gap), [0, 1, 2, 0, 1, -1, 0])
-    assert bars_since_restart(index[:0], has_gap[:0]).size == 0
+    for joined, expected in (
+        ([1.0] * 7, [0, 1, 2, 0, 1, -1, 0]),
+        ([unknown, 1, unknown, 2, 3, 4, 5], [-1, 0, 1, 0, 1, -1, 0]),
+    ):
+        columns = np.array(joined)[:, None]
+        first, last = bars_filled(index[:cut], has_gap[:cut], columns[:cut], Filling())
+        rest, _ = bars_filled(index[cut:], has_gap[cut:], columns[cut:], last)
+        np.testing.assert_array_equal([*first, *rest], expected)
 
 
 def test_a_state_whose_day_is_gone_is_not_gone_on_from(cfg: Config) -> None:
