@@ -3,7 +3,8 @@
 Widths are in cells of the terminal: a Chinese sign takes two.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Final
 
 from rich.cells import cell_len
@@ -36,6 +37,21 @@ def table_lines(
         (" " * BETWEEN).join(_padded(cells[place], widths[place], place < names) for place in shown).rstrip()
         for cells in (heads, *rows)
     ]
+
+
+def grouped_lines(
+    heads: Sequence[str],
+    groups: Mapping[str, Sequence[Sequence[str]]],
+    width: int,
+    least_wanted: Sequence[str] = (),
+) -> list[str]:
+    """As `table_lines`, the rows below the name of their group, which would take a column of its own."""
+    rows = [(f"  {name}", *rest) for group in groups.values() for name, *rest in group]
+    heading, *lines = table_lines(heads, rows, width, 1, least_wanted)
+    told, rest_of_them = [heading], iter(lines)
+    for name, group in groups.items():
+        told += [name, *islice(rest_of_them, len(group))]
+    return told
 
 
 def blocks(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int, names: int = 1) -> list[list[str]]:

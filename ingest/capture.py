@@ -33,6 +33,7 @@ from core.servers import simulate_directly
 from core.store import hash_of, partitions
 from ingest.capture_log import CaptureLog
 from ingest.capture_report import data_of, data_on_disk, report, tell_counts
+from ingest.clock_skew import skew_lines, skews_ms
 from ingest.feed import Feed
 from ingest.feeds import rare_collections
 from ingest.finite_capture import capture_to_the_end
@@ -163,6 +164,8 @@ def _report_repeatable(cfg: Config, stage: Stage) -> None:
         raise StageError(f"no event came from --source {cfg.source}: nothing was captured into {cfg.root}")
     _check_books(cfg)
     report(stage, data, symbols)
+    for line in skew_lines({} if stage.simulated else skews_ms(cfg.root)):
+        stage.say(line)
 
 
 def _check_books(cfg: Config) -> None:

@@ -11,6 +11,7 @@ import polars as pl
 from core.run_record import Stage
 from core.schema import EVENTS, GAPS, Table
 from core.store import Partition, files, partitions
+from core.text_table import grouped_lines
 from core.units import NS_PER_S, counted
 from ingest.capture_log import log_samples
 from ingest.feed import Feed
@@ -80,7 +81,7 @@ def report(stage: Stage, data: Data, symbols: list[str]) -> None:
     stage.put("symbols", symbols)
     stage.rows_out = sum(facts["rows"] for tables in data.values() for facts in tables.values())
     if any(facts["rows"] or facts["gaps"] for tables in data.values() for facts in tables.values()):
-        for line in _lines(data):
+        for line in _lines(data, stage.width):
             stage.say(line)
 
 
@@ -99,15 +100,19 @@ def _extend(facts: TableFacts, rows: int, first_ns: int, last_ns: int) -> None:
         facts["last_ns"] = max(facts.get("last_ns", last_ns), last_ns)
 
 
-def _lines(data: Data) -> list[str]:
-    """The section `data` as an aligned table."""
-    lines = [f"{'exchange':<14}{'table':<15}{'rows':>12}  {'first (UTC)':<20}{'last':<20}{'gaps':>5}"]
-    for exchange, tables in sorted(data.items()):
-        for name, facts in tables.items():
-            first, last = _utc(facts.get("first_ns")), _utc(facts.get("last_ns"))
-            lines.append(f"{exchange:<14}{name:<15}{facts['rows']:>12,}  {first:<20}{last:<20}{facts['gaps']:>5,}")
-    return lines
+def _lines(data: Data, width: int) -> list[str]:
+    """The section `data` as an aligned table, by exchange."""
+    groups = {
+        exchange: [(name, f"{facts['rows']:,}", *_extent_text(facts), f"{facts['gaps']:,}") for name, facts in tables]
+        for exchange, tables in ((exchange, tables.items()) for exchange, tables in sorted(data.items()))
+    }
+    return grouped_lines(("table", "rows", "first (UTC)", "last", "gaps"), groups, width)
 
 
-def _utc(ns: int | None) -> str:
-    return "–" if ns is None else f"{datetime.fromtimestamp(ns // NS_PER_S, UTC):%Y-%m-%d %H:%M:%S}"
+def _extent_text(facts: TableFacts) -> tuple[str, str]:
+    """The first time, and of the last what differs from it: in full both would not fit 80 signs."""
+    if not facts["rows"]:
+        return "–", "–"
+    first, last = (datetime.fromtimestamp(facts[f"{end}_ns"] // NS_PER_S, UTC) for end in ("first", "last"))
+    form = "%H:%M:%S" if last.date() == first.date() else "%m-%d %H:%M:%S"
+    return f"{first:%Y-%m-%d %H:%M:%S}", last.strftime(form if last.year == first.year else "%Y-%m-%d %H:%M:%S")

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from core.errors import StageError
 from core.run_record import Stage
-from core.text_table import table_lines
+from core.text_table import grouped_lines
 from core.units import NS_PER_S, counted
 from ingest.collectors import Target
 from ingest.poller import Poller, Tally
@@ -96,15 +96,10 @@ def _series(poller: Poller, now_ns: int) -> list[dict[str, Any]]:
 
 
 def _table(rows: list[dict[str, Any]], width: int) -> list[str]:
-    """The series under the name of their instrument: beside it they would not fit 80 signs."""
-    shown = rows[:_MOST_LINES]
-    heading, *lines = table_lines(_HEADS, [_cells(row) for row in shown], width, 1, _LEAST_WANTED)
-    told, last = [heading], ("", "")
-    for row, line in zip(shown, lines, strict=True):
-        if (instrument := (row["exchange"], row["symbol"])) != last:
-            told.append(":".join(instrument))
-            last = instrument
-        told.append(line)
+    groups: dict[str, list[tuple[str, ...]]] = {}
+    for row in rows[:_MOST_LINES]:
+        groups.setdefault(f"{row['exchange']}:{row['symbol']}", []).append(_cells(row))
+    told = grouped_lines(_HEADS, groups, width, _LEAST_WANTED)
     if len(rows) > _MOST_LINES:
         new = sum(row["new"] for row in rows[_MOST_LINES:])
         told.append(f"and {len(rows) - _MOST_LINES} series more, {new:,} new rows: all stand in report.json")
@@ -112,7 +107,7 @@ def _table(rows: list[dict[str, Any]], width: int) -> list[str]:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    name, new, wrong = f"  {row['series']}", f"{row['new']:,}", (f"{row['errors']:,}", f"{row['unreadable']:,}")
+    name, new, wrong = row["series"], f"{row['new']:,}", (f"{row['errors']:,}", f"{row['unreadable']:,}")
     if "value" not in row:
         return name, new, "–", "–", "–", *wrong
     time = f"{datetime.fromtimestamp(row['time_ns'] / NS_PER_S, UTC):%Y-%m-%d %H:%M:%S}"

@@ -52,7 +52,7 @@ def run(cfg: Config, stage: Stage) -> None:
     stage.put("quality", measured.to_dicts())
     if kept:
         stage.say(f"{kept:,} of {len(days):,} symbol-days unchanged, kept", keep=False)
-    stage.say(report(measured))
+    stage.say(report(measured, stage.width))
 
 
 def _symbol_days(root: Path, symbols: Sequence[str]) -> list[Partition]:

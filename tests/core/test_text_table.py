@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from core.text_table import BETWEEN, blocks, table_lines
+from core.text_table import BETWEEN, blocks, grouped_lines, table_lines
 
 HEADS = ("name", "rows", "gaps", "last value")
 ROWS = [("BTCUSDT", "1,204", "0", "0.5"), ("币安人生USDT", "7", "12", "–")]
@@ -26,6 +26,17 @@ def test_what_is_too_wide_goes_in_the_order_of_what_is_wanted_least() -> None:
     assert table_lines(HEADS, ROWS, 30, 1, ("last value", "gaps"))[0].split() == ["name", "rows", "gaps"]
     assert table_lines(HEADS, ROWS, 22, 1, ("last value", "gaps"))[0].split() == ["name", "rows"]
     assert table_lines(HEADS, ROWS, 5, 1, ("last value",))[0].split() == ["name", "rows", "gaps"]
+
+
+def test_groups_stand_above_their_rows() -> None:
+    assert grouped_lines(("name", "rows"), {"binance": [("a", "1"), ("bc", "20")], "bybit": [("d", "3")]}, 80) == [
+        "name  rows",
+        "binance",
+        "  a      1",
+        "  bc    20",
+        "bybit",
+        "  d      3",
+    ]
 
 
 @given(tables, st.integers(4, 60))

@@ -1,6 +1,7 @@
 """What a capture says at its end."""
 
 import io
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -51,9 +52,9 @@ def test_what_failed_before_its_first_frame_gets_no_table_of_zeros(said: tuple[S
 def test_a_row_or_a_gap_is_told(rows: int, gaps: int, said: tuple[Stage, io.StringIO]) -> None:
     stage, text = said
     report(stage, *data_of([status_of(rows, gaps)]))
-    header, line = text.getvalue().splitlines()
-    assert header.startswith("exchange")
-    assert line.split()[:3] == ["bybit", "trades", str(rows)]
+    header, venue, line = text.getvalue().splitlines()
+    assert header.split() == ["table", "rows", "first", "(UTC)", "last", "gaps"]
+    assert (venue, line.split()[:2]) == ("bybit", ["trades", str(rows)])
     assert line.split()[-1] == str(gaps)
 
 
@@ -62,3 +63,26 @@ def test_one_is_singular(said: tuple[Stage, io.StringIO]) -> None:
     tell_counts([feed_of(1, undecoded=1)], 2.0, stage)
     assert text.getvalue().startswith("1 frame on 1 connection in 2.0 s (0 frames/s)")
     assert "\n1 frame did not decode, samples in " in text.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("last", "told"),
+    [
+        ("2024-02-28T23:59:59", "23:59:59"),
+        ("2024-03-01T00:00:09", "03-01 00:00:09"),
+        ("2026-01-01T00:00:00", "2026-01-01 00:00:00"),
+    ],
+)
+def test_the_table_fits_80_signs_beside_the_mark_of_a_simulation(
+    last: str, told: str, said: tuple[Stage, io.StringIO]
+) -> None:
+    stage, text = said
+    first_ns, last_ns = (int(datetime.fromisoformat(f"{at}+00:00").timestamp()) * S for at in (FIRST, last))
+    facts = {"rows": 1_234_567, "gaps": 12, "first_ns": first_ns, "last_ns": last_ns}
+    report(stage, {"binance_um": {"liquidations": facts}}, ["binance_um:BTCUSDT"])
+    lines = text.getvalue().splitlines()
+    assert told in lines[-1]
+    assert max(map(len, lines)) <= (80 if len(told) > 14 else 68)
+
+
+FIRST = "2024-02-28T07:00:00"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 
@@ -17,10 +18,11 @@ from core.schema import BOOK_DELTAS, GAPS, LIQUIDATIONS, QUALITY, TOP_OF_BOOK, T
 from core.store import Partition, partitions, read, write
 from core.units import NS_PER_S
 from ingest import capture, day_quality, quality
+from ingest.clock_skew import skew_lines, skews_ms
 from ingest.day_quality import measure_day
 from ingest.events import BookUpdate, Gap, Liquidation, Quote, Trade
 from ingest.packing import frame_of
-from ingest.quality_report import report
+from ingest.quality_report import report, worst_first
 from ingest.rows import TableWriter
 
 START_NS = 1_767_592_800 * NS_PER_S
@@ -203,14 +205,67 @@ def test_of_many_symbols_the_worst_are_told_first(tmp_path: Path) -> None:
         put(tmp_path, TRADES, trades(range(100)), symbol=f"S{number:02d}")
         if gap:
             put(tmp_path, GAPS, gap, symbol=f"S{number:02d}")
-    lines = run(tmp_path).report()["quality"]
-    frame = pl.DataFrame(lines, infer_schema_length=None)
-    text = report(frame).split("\n")
-    listed = [line for line in text if line.startswith(DATE)]
-    assert listed[0].split()[1] == "binance_um:S59"
-    assert len(listed) == 40
-    assert "and 20 more" in "\n".join(text)
+    text = told(tmp_path, width=120)
+    listed = [line for line in text if line.startswith("binance_um:S")]  # of one day, which needs no column
+    assert listed[0].split()[0] == "binance_um:S59"
+    assert len(listed) == 15
+    assert "and 45 more, none worse: all stand in the table `quality`" in text
     assert any(line.startswith("binance_um trades (60)") and "6,000" in line for line in text)
+
+
+def told(root: Path, width: int = 80) -> list[str]:
+    """The lines of the stage's report."""
+    types = dict.fromkeys(day_quality.FIGURES, pl.Float64())
+    return report(pl.DataFrame(run(root).report()["quality"], schema_overrides=types), width).split("\n")
+
+
+def test_a_stream_that_never_sent_a_row_stands_first_with_none(tmp_path: Path) -> None:
+    put(tmp_path, TRADES, trades(range(100)))
+    put(tmp_path, GAPS, [Gap("BTCUSDT", "liquidations", at(0), at(99), "no message came", False)])
+    put(tmp_path, TOP_OF_BOOK, [Quote("ETHUSDT", at(s), at(s), s, 1.0, 1.0, 2.0, 1.0) for s in (0, 98)], "ETHUSDT")
+    first, *others = [line.split() for line in told(tmp_path) if "_um:" in line]
+    assert first[:4] == ["binance_um:BTCUSDT", "liquidations", "0", "0.00%"]
+    assert len(others) == 2
+    assert figures(tmp_path, "liquidations")["coverage_frac"] == 0.0
+
+
+@pytest.mark.parametrize("width", [68, 80, 120, 250])
+def test_the_report_is_as_wide_as_the_screen_at_the_most(tmp_path: Path, width: int) -> None:
+    for symbol in ("1000000MOGUSDT", "BTCUSDT"):
+        put(tmp_path, TRADES, trades([*range(1_000), *range(500)], 0.01), symbol=symbol)
+        put(tmp_path, LIQUIDATIONS, [Liquidation("X", at(s), at(s), "long", 1.0, 1.0) for s in range(9)], symbol)
+        put(tmp_path, GAPS, [Gap("X", "trades", at(0), at(5), "lost", False)], symbol=symbol)
+    lines = told(tmp_path, width)
+    assert max(map(len, lines)) <= width
+    heads = "\n".join(line for line in lines if line.startswith("stream"))
+    assert all(head in heads for head in ("rows", "gap s", "doubled", "p99 ms"))
+    assert "0 or unknown everywhere: mended" in "\n".join(lines)
+
+
+def test_a_clock_that_ran_behind_is_told_and_a_delay_is_not(tmp_path: Path) -> None:
+    ahead_ns = 1_271_000_000
+    put(
+        tmp_path,
+        TRADES,
+        [msgspec.structs.replace(each, exch_ns=each.recv_ns + ahead_ns) for each in trades(range(500))],
+    )
+    put(tmp_path, TRADES, trades(range(500)), venue="bybit")
+    [line] = [line for line in told(tmp_path, 500) if line.startswith("clock: ")]
+    assert "behind the venues' by at least 1,271 ms (binance_um): rows are told" in line
+    assert skews_ms(tmp_path) == {"binance_um": -1_271.0, "bybit": 5.0}
+    assert not skew_lines({"a": -4.0, "b": 900.0})
+    assert "was the clock ahead?" in skew_lines({"a": 1_001.0})[0]
+
+
+def test_a_few_books_that_were_compared_by_chance_do_not_rank(tmp_path: Path) -> None:
+    row = {"rows": 9.0, "coverage_frac": 1.0, "duplicate_count": 0.0, "crossed_count": 0.0, "latency_p99_ms": 1.0}
+    frame = pl.DataFrame(
+        [
+            {"symbol": name, "date": DATE, "stream": "x", "compared_count": compared, "agreement_frac": agree, **row}
+            for name, compared, agree in (("a", 2.0, 0.0), ("b", 40.0, 0.9), ("c", None, None))
+        ]
+    )
+    assert worst_first(frame)["symbol"].to_list() == ["b", "a", "c"]
 
 
 def test_the_recorded_books_agree_with_book_ticker_wherever_both_were_recorded(
