@@ -193,6 +193,10 @@ class Features(Section, frozen=True):
         "tob", "ofi", "flow", "momentum", "volatility", "liquidation", "derivatives", "time",
     )  # fmt: skip
     mine: dict[str, str] = {}
+    # Known beforehand, UTC: minutes_to_event and minutes_since_event count to and from them.
+    events: Annotated[tuple[Instant, ...], Meta(max_length=1000)] = ()
+    fit_frac: Fraction = 0.2  # stage `fit` sees the first share of the bars; decisions there are never learnt from
+    fit_until: Instant | None = None  # or all bars up to then
 
 
 class Labels(Section, frozen=True):
@@ -440,10 +444,14 @@ def _check_times(config: Config) -> None:
         if length and int(length[1]) * _UNIT_S[length[2]] > _LONGEST_S:
             raise ConfigError(f"{path}: at most a day, was {text} - at `$.{path}`")
     start = config.sim.start
-    try:
-        year = datetime.fromisoformat(start).year
-    except ValueError as error:
-        raise ConfigError(f"sim.start: {start} is no date ({error}) - at `$.sim.start`") from error
+    dates = {"sim.start": start, "features.fit_until": config.features.fit_until or start}
+    dates |= {f"features.events[{k}]": event for k, event in enumerate(config.features.events)}
+    for path, text in dates.items():
+        try:
+            datetime.fromisoformat(text)
+        except ValueError as error:
+            raise ConfigError(f"{path}: {text} is no date ({error}) - at `$.{path}`") from error
+    year = datetime.fromisoformat(start).year
     if year not in _YEARS:
         raise ConfigError(f"sim.start: a year from 2000 to 2199, was {start} - at `$.sim.start`")
 
