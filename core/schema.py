@@ -129,7 +129,7 @@ QUALITY: Final = Table(
 )
 GAPS: Final = Table(
     "gaps",
-    "What capture knows it missed: of which stream, from when to when (recv clock), why, and whether it was refilled.",
+    "What capture knows it missed: of which stream, from when to when (recv clock), why; once more when it is mended.",
     {"stream": TEXT, "from_ns": I64, "to_ns": I64, "reason": TEXT, "mended": FLAG},
     order=("from_ns",),
 )

@@ -116,7 +116,7 @@ MEANINGS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "from_ns": ("ns", "receipt of the last good message before"),
         "to_ns": ("ns", "receipt from which on nothing is missing; when the gap became known"),
         "reason": ("", "what was noticed, with ids where there are some"),
-        "mended": ("", "what was missed was refilled, or nothing after `to_ns` depends on it"),
+        "mended": ("", "of trades: all that was missed is there now; else: nothing after `to_ns` depends on it"),
     },
     "signals": {
         "name": ("", "docs/signals.md"),
@@ -234,6 +234,10 @@ TRAPS: Final[dict[str, str]] = {
 - Closed candles alone; where one is missing, `gaps` says why if capture knows.
 """,
     "gaps": """\
+- A hole in trade ids is written as it is met, and once more, `mended`, when REST has brought all of it: rows with the
+  same stream, from_ns and to_ns are one gap, open unless one of them is mended (core/gaps.py). Of a hole that was
+  filled in part the first row is mended too, and a row of its own tells what still lacks.
+- Bars leave out what was fetched afterwards: they are what who acts at once has seen.
 - A clock that was set is a gap of all streams: times on its two sides cannot be compared.
 - A frame that did not decode is a gap from the last good message to it; where ids are in sequence it is closed by
   what the next message shows, which is a gap of its own.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from core.run_record import Stage
+from core.gaps import settled
 from core.schema import EVENTS, GAPS, OPTIONS, SIGNALS, TOP_OF_BOOK, TRADES
 from core.store import partitions, read
 from core.units import counted
@@ -87,7 +88,7 @@ def _data(root: Path, entries: Iterable[Entry]) -> Data:
             facts["first_ns"] = min(facts.get("first_ns", first_ns), first_ns)
             facts["last_ns"] = max(facts.get("last_ns", last_ns), last_ns)
     for part in partitions(root, GAPS):
-        for stream, count in read(root, part).group_by("stream").len().rows():
+        for stream, count in settled(read(root, part)).group_by("stream").len().rows():
             data.setdefault(part.exchange, {}).setdefault(stream, {"rows": 0, "gaps": 0})["gaps"] += count
     return data
 

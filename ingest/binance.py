@@ -40,7 +40,7 @@ class BinanceDecoder:
 
     @property
     def refills(self) -> bool:
-        """Whether the caller refills trades: then it is told of holes in `missed`, and tells the gaps."""
+        """Whether the caller refills trades: then `missed` lists the holes too that were told as gaps."""
         return self.streams.refills
 
     @refills.setter
@@ -81,9 +81,9 @@ class BinanceDecoder:
         except MALFORMED as error:
             raise DecodeError(str(error)) from error
 
-    def still_misses(self, hole: TradeHole) -> bool:
-        """Whether any trade of a hole of `missed` has not come, by the stream or by REST."""
-        return self.streams.still_misses(hole)
+    def missing(self, hole: TradeHole) -> list[tuple[int, int]]:
+        """The ids of a hole of `missed` that have come neither by the stream nor by REST, as runs (first, last)."""
+        return self.streams.missing(hole)
 
     @property
     def wants_snapshot(self) -> list[str]:

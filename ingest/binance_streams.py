@@ -241,9 +241,9 @@ class BinanceStreams:
             events.append(Trade(symbol, exch_ns, recv_ns, str(w.a), w.p, w.q, "sell" if w.m else "buy", True))
         return events
 
-    def still_misses(self, hole: TradeHole) -> bool:
-        """Whether any trade of a hole has not come, by the stream or by REST."""
-        return hole.symbol not in self._trades or self._trades[hole.symbol].still_misses(hole)
+    def missing(self, hole: TradeHole) -> list[tuple[int, int]]:
+        """The ids of a hole that have come neither by the stream nor by REST: (first, last) of each run of them."""
+        return self._trades[hole.symbol].missing(hole)
 
     def ignore(self, why: str, frame: bytes, recv_ns: int) -> list[Event]:
         """A handler of what no table holds."""

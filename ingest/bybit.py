@@ -60,9 +60,9 @@ class BybitDecoder:
         """Nothing: Bybit's books start from the stream's own snapshots. What came is counted."""
         return self._streams.ignore(f"rest {url.partition('?')[0].rsplit('/', 1)[-1][:40]}", b"", recv_ns)
 
-    def still_misses(self, hole: TradeHole) -> bool:
+    def missing(self, hole: TradeHole) -> list[tuple[int, int]]:
         """Bybit's trades have no order of ids to tell it, and `missed` stays empty."""
-        return True
+        return [(hole.first_id, hole.last_id)]
 
     @property
     def wants_snapshot(self) -> list[str]:

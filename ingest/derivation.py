@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from core.gaps import unmended
 from core.schema import LIQUIDATIONS, MARK_PRICES, SIGNALS
 from core.store import Partition, date_of_ns, read, read_between
 from core.units import NS_PER_DAY, NS_PER_MINUTE
@@ -141,7 +142,7 @@ def _minutes_covered(root: Path, part: Partition) -> Ints:
         minutes |= set((times["recv_ns"].to_numpy() // NS_PER_MINUTE).tolist())
     end_ns = part.starts_ns + NS_PER_DAY
     gaps = gaps_between(root, part.instrument, part.starts_ns, end_ns)
-    open_gaps = gaps.filter((pl.col("stream") == LIQUIDATIONS.name) & ~pl.col("mended"))
+    open_gaps = unmended(gaps).filter(pl.col("stream") == LIQUIDATIONS.name)
     for from_ns, to_ns in open_gaps.select("from_ns", "to_ns").iter_rows():
         first_ns, last_ns = max(from_ns, part.starts_ns), min(to_ns, end_ns - 1)
         minutes -= set(range(first_ns // NS_PER_MINUTE, last_ns // NS_PER_MINUTE + 1))

@@ -1,30 +1,40 @@
 """Trades that a stream left out, fetched by REST: Binance numbers its aggregate trades without gaps.
 
-Each hole becomes one row of `gaps`, with how it was mended, once that is known.
+The decoder tells a hole as a gap at once. Here a second row follows, `mended`, when all of it came; or two, when a part
+did: what still lacks as a gap of its own, and then that the rest is mended. Whoever kills us in between leaves the hole
+told, and no more of it mended than is on disk (ingest/rows.py puts such a row behind the trades).
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
 from core.errors import StageError
 from core.schema import TRADES
-from ingest.events import Event, Gap, TradeHole
+from ingest.events import Event, Gap, Trade, TradeHole
 from ingest.reception import Reception
 from ingest.rest import RestClient
 
 _TICK_S: Final = 0.25
 _DRAIN_S: Final = 3.0
-_MOST_TRADES: Final = 100_000  # of one hole: 100 requests of 20 weights, most of the budget of a minute
 _MOST_WAITING: Final = 1_000  # holes
 
 
 class _AggTrade(msgspec.Struct):
     a: int
+
+
+@dataclass
+class _Waiting:
+    """A hole that is to be filled, and the receipts that were assumed for what REST brought of it, by id."""
+
+    hole: TradeHole
+    brought_ns: dict[int, int] = field(default_factory=dict)
 
 
 class Refill:
@@ -35,7 +45,7 @@ class Refill:
         self._rest = rest
         self._timeout_s = timeout_s
         self._say = say
-        self._waiting: deque[TradeHole] = deque()
+        self._waiting: deque[_Waiting] = deque()
 
     async def run(self) -> None:
         """Refill for as long as the feed lasts."""
@@ -55,61 +65,64 @@ class Refill:
         """The capture ends: holes that still wait stay open."""
         self._collect()
         while self._waiting:
-            self._tell(self._waiting.popleft(), 0, "the capture ended first")
+            self._conclude(self._waiting.popleft(), "the capture ended first")
 
     async def _mend_all(self) -> None:
         self._collect()
         while self._waiting:
-            await self._mend(self._waiting[0])
+            waiting = self._waiting[0]
+            self._conclude(waiting, await self._fetch(waiting))
             self._waiting.popleft()
             self._collect()
 
     def _collect(self) -> None:
         missed = self._reception.decoder.missed
-        self._waiting.extend(missed)
+        self._waiting.extend(map(_Waiting, missed))
         missed.clear()
         while len(self._waiting) > _MOST_WAITING:  # the newest: what is being mended stands first
-            self._tell(self._waiting.pop(), 0, f"more than {_MOST_WAITING} holes wait")
+            self._conclude(self._waiting.pop(), f"more than {_MOST_WAITING} holes wait")
 
-    async def _mend(self, hole: TradeHole) -> None:
-        """Ask page by page, pass on what is new, and tell how it went."""
-        next_id, brought, why = hole.first_id, 0, ""
-        if hole.last_id - hole.first_id >= _MOST_TRADES:
-            why = f"more than {_MOST_TRADES:,} are not asked for"
-        misses = self._reception.decoder.still_misses
-        while not why and next_id <= hole.last_id and misses(hole):  # not if the pages of another hole brought it
+    async def _fetch(self, waiting: _Waiting) -> str:
+        """Ask page by page and pass on what is new. Why not all of the hole came; empty if it did."""
+        missing = self._reception.decoder.missing
+        while left := missing(waiting.hole):  # not if the pages of another hole brought it
+            next_id = left[0][0]
             try:
-                numbers, trades = await self._page(hole.symbol, next_id)
+                numbers, trades = await self._page(waiting.hole.symbol, next_id)
             except StageError as error:
-                why = str(error)
-                break
+                return str(error)
             self._reception.counts.refilled += len(trades)
-            self._reception.tell(trades, self._reception.present_ns())
-            brought += len(trades)
+            self._reception.tell([*trades], self._reception.present_ns())
+            waiting.brought_ns |= {int(trade.trade_id): trade.recv_ns for trade in trades}
             if next_id not in numbers:
-                why = f"the venue gives no trade {next_id}"
-                break
-            next_id = max(numbers) + 1
-        if not why and misses(hole):
-            why = "not all of them came"
-        self._tell(hole, brought, why)
+                return f"the venue gives no trade {next_id}"
+            if missing(waiting.hole)[:1] == left[:1]:
+                return f"trade {next_id} could not be read"
+        return ""
 
-    async def _page(self, symbol: str, first_id: int) -> tuple[list[int], list[Event]]:
+    async def _page(self, symbol: str, first_id: int) -> tuple[list[int], list[Trade]]:
         """The ids that the venue gives from `first_id` on, and those of its trades that were missing until now."""
         url = self._reception.plan.trades_url.format(symbol=symbol, from_id=first_id)
         body = await self._rest.get(url, self._timeout_s)
-        trades = self._reception.take_rest(url, body)
+        trades = [event for event in self._reception.take_rest(url, body) if isinstance(event, Trade)]
         try:
             return [row.a for row in msgspec.json.decode(body, type=list[_AggTrade])], trades
         except msgspec.DecodeError:
             return [], trades  # it is counted among what did not decode
 
-    def _tell(self, hole: TradeHole, brought: int, why: str) -> None:
-        """One gap for the hole, with how it was mended. What REST did not have to bring came late by the stream."""
-        symbol, first_id, last_id, from_ns, to_ns = hole
-        reason = f"aggTrades {first_id}-{last_id} missed, {brought} refilled by REST"
-        reason = f"{reason}: {why}" if why else reason
-        gaps: list[Event] = [Gap(symbol, TRADES.name, from_ns, to_ns, reason, not why)]
-        self._reception.tell(gaps, self._reception.present_ns())
-        if why:
-            self._say(f"{self._reception.venue}:{symbol} {reason}")
+    def _conclude(self, waiting: _Waiting, why: str) -> None:
+        """Tell how it went, where that is other than what the decoder told. What REST did not bring may have come late
+        by the stream.
+        """
+        hole, brought_ns = waiting.hole, waiting.brought_ns
+        count = sum(hole.first_id <= number <= hole.last_id for number in brought_ns)
+        reason = f"aggTrades {hole.first_id}-{hole.last_id} missed, {count} refilled by REST"
+        mended: list[Event] = [Gap(hole.symbol, TRADES.name, hole.from_ns, hole.to_ns, reason, True)]
+        if left := self._reception.decoder.missing(hole):
+            self._say(f"{self._reception.venue}:{hole.symbol} {reason}: {why}")
+            ids = ", ".join(f"{first}-{last}" for first, last in left)
+            since_ns = brought_ns.get(left[0][0] - 1, hole.from_ns)
+            rest = Gap(hole.symbol, TRADES.name, since_ns, hole.to_ns, f"aggTrades {ids[:100]} missed: {why}", False)
+            is_shorter = hole.from_ns < since_ns < hole.to_ns  # else nothing is new to who reads `gaps`
+            mended = [rest, *mended] if is_shorter else []
+        self._reception.tell(mended, self._reception.present_ns())

@@ -6,21 +6,22 @@ from typing import Final
 
 import polars as pl
 
+from core.gaps import settled
 from core.schema import BOOK_DELTAS, GAPS
 from core.store import Partition, partitions, read, read_between
 from core.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MINUTE
 from ingest.book_rebuild import COLUMNS, Rebuilder
 
-_BREAKS_NO_BOOK: Final = r"clock set|frame did not decode"
+BREAKS_NO_BOOK: Final = r"clock set|frame did not decode"
 """Reasons of gaps that need no new book: the clock was set; a frame was lost, of whichever stream. Where a book missed
 that one, its next change does not follow on, which leaves a gap of its own."""
 
 
 def gaps_between(root: Path, instrument: str, from_ns: int, to_ns: int) -> pl.DataFrame:
-    """The gaps of `venue:SYMBOL` that touch [from_ns, to_ns), of whatever day they began in."""
+    """The gaps of `venue:SYMBOL` that touch [from_ns, to_ns), of whatever day they began in, each as it ended."""
     found = [read(root, part) for part in partitions(root, GAPS, [instrument]) if part.starts_ns < to_ns]
     frame = pl.concat([pl.DataFrame(schema=GAPS.columns), *found])
-    return frame.filter((pl.col("to_ns") > from_ns) & (pl.col("from_ns") < to_ns)).sort("from_ns")
+    return settled(frame.filter((pl.col("to_ns") > from_ns) & (pl.col("from_ns") < to_ns))).sort("from_ns")
 
 
 def holds_back(exchange: str) -> bool:
@@ -35,7 +36,7 @@ def rebuilder_at(root: Path, part: Partition, at_ns: int) -> Rebuilder:
     """
     end_ns = part.starts_ns + NS_PER_DAY
     gaps = gaps_between(root, part.instrument, 0, end_ns).filter(
-        (pl.col("stream") == BOOK_DELTAS.name) & ~pl.col("reason").str.contains(_BREAKS_NO_BOOK)
+        (pl.col("stream") == BOOK_DELTAS.name) & ~pl.col("reason").str.contains(BREAKS_NO_BOOK)
     )
     book = Rebuilder(gaps.select("from_ns", "to_ns").rows(), holds_back(part.exchange))
     earlier = [each for each in partitions(root, BOOK_DELTAS, [part.instrument]) if each.starts_ns < at_ns]

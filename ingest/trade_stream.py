@@ -11,7 +11,7 @@ from ingest.sequence import Progress
 
 _MOST_HOLES: Final = 4_096  # several times what may wait to be refilled (refill.py)
 _MOST_REFILLED: Final = 50_000
-"""Trades that are worth asking for: 50 requests of weight 20. A jump beyond is told as a gap at once."""
+"""Trades that are worth asking for: 50 requests of weight 20. A jump beyond stays a gap."""
 
 
 class _Hole(NamedTuple):
@@ -49,7 +49,7 @@ class TradeStream:
     def take(self, number: int, exch_ns: int, recv_ns: int, missed: list[TradeHole] | None) -> list[Gap] | None:
         """What is to be told before a trade: a gap or nothing; None for a trade that was there before.
 
-        Holes go to `missed`, if that is given and they can be refilled: then they are told by who refills them.
+        Holes go to `missed` too, if that is given and they can be refilled.
         """
         progress, told = self._progress, list[Gap]()
         if self.next_id >= 0 and number < self.next_id:
@@ -72,10 +72,11 @@ class TradeStream:
         self._holes[place : place + 1] = [part for part in parts if part.first_id <= part.last_id]
         return hole.from_ns, hole.to_ns
 
-    def still_misses(self, hole: TradeHole) -> bool:
-        """Whether any id of a hole has not come, or nothing is known of it any more. Its receipts tell it apart."""
-        span_ns = hole.from_ns, hole.to_ns
-        return any((one.from_ns, one.to_ns) == span_ns for held in (self._holes, self._forgotten) for one in held)
+    def missing(self, hole: TradeHole) -> list[tuple[int, int]]:
+        """(first_id, last_id) of what has not come of a hole, in order. What is forgotten does not come any more."""
+        parts = (part for held in (self._holes, self._forgotten) for part in held)
+        ids = hole.first_id, hole.last_id
+        return sorted(part[:2] for part in parts if ids[0] <= part.first_id and part.last_id <= ids[1])
 
     def is_beyond(self, number: int) -> bool:
         """Whether the stream itself has still to bring this trade."""
@@ -86,10 +87,9 @@ class TradeStream:
         hole = _Hole(self.next_id, number - 1, self.last_ns, recv_ns)
         self._forget(len(self._holes) + 1 - _MOST_HOLES)
         self._holes.append(hole)
-        if missed is None or hole.last_id - hole.first_id >= _MOST_REFILLED:
-            return [self._gap(recv_ns, f"{self.stream} {self.next_id - 1} is followed by {number}")]
-        missed.append(TradeHole(self.symbol, *hole))
-        return []
+        if missed is not None and hole.last_id - hole.first_id < _MOST_REFILLED:
+            missed.append(TradeHole(self.symbol, *hole))
+        return [self._gap(recv_ns, f"{self.stream} {self.next_id - 1} is followed by {number}")]
 
     def _forget(self, count: int) -> None:
         """Fill the oldest holes no more."""

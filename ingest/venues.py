@@ -18,8 +18,8 @@ class Decoder(Protocol):
     """Frames of a venue's connection to events, without I/O. Connections that overlap may share a decoder.
 
     `ignored` counts what no table holds, `repeated` the duplicates that were dropped, both by kind of stream;
-    `refused` keeps the venue's refusals. With `refills` set, holes in the trade ids go to `missed`, for the caller to
-    refill by `decode_rest` and to tell as a Gap; without, the decoder tells the Gap.
+    `refused` keeps the venue's refusals. A hole in the trade ids is told as a Gap; with `refills` set it goes to
+    `missed` too, for the caller to refill by `decode_rest` and to tell once more when it is `mended`.
     """
 
     ignored: Counter[str]
@@ -35,7 +35,7 @@ class Decoder(Protocol):
 
     def decode_rest(self, url: str, body: str | bytes, recv_ns: int) -> list[Event]: ...
 
-    def still_misses(self, hole: TradeHole) -> bool: ...
+    def missing(self, hole: TradeHole) -> list[tuple[int, int]]: ...
 
     def stream_of(self, frame: bytes) -> tuple[str, str] | None: ...
 

@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from core import store
+from core.gaps import unmended
 from core.schema import GAPS, MARK_PRICES, TOP_OF_BOOK, TRADES, Table
 from core.store import Partition
 from core.units import NS_PER_DAY, NS_PER_MINUTE
@@ -195,7 +196,7 @@ def _clocks(books: Books, prints: tuple[Ints, Ints]) -> tuple[tuple[Ints, Ints],
 
 
 def _gaps(gaps: pl.DataFrame) -> Breaks:
-    missed = gaps.filter(~pl.col("mended") & pl.col("stream").is_in([TOP_OF_BOOK.name, TRADES.name])).sort("from_ns")
+    missed = unmended(gaps).filter(pl.col("stream").is_in([TOP_OF_BOOK.name, TRADES.name])).sort("from_ns")
     return _breaks(missed["from_ns"].to_numpy(), missed["to_ns"].to_numpy())
 
 

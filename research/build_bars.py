@@ -27,6 +27,7 @@ from core import store
 from core.cli import stage_main
 from core.config import Config
 from core.errors import StageError
+from core.gaps import settled
 from core.run_record import Stage
 from core.schema import BARS, GAPS, INVERSE, LIQUIDATIONS, MARK_PRICES, TOP_OF_BOOK, TRADES
 from core.store import Partition, hash_of
@@ -38,12 +39,12 @@ from research.day_state import Arrays, load_state, save_state, state_hash, state
 
 READS, WRITES = (TOP_OF_BOOK, TRADES, LIQUIDATIONS, MARK_PRICES, GAPS), (BARS,)
 
-VERSION: Final = 3  # of what a bar means: a change of the kernel raises it, and every partition is built again
+VERSION: Final = 4  # of what a bar means: a change of the kernel raises it, and every partition is built again
 _WORKERS: Final = 2  # symbols at a time: the kernels release the GIL
 _SLICE_ROWS: Final = 500_000  # events merged at a time: 24 MB, which the allocator keeps instead of faulting in anew
 _COLUMNS: Final = (
     (TOP_OF_BOOK, ("recv_ns", "bid_price", "bid_qty", "ask_price", "ask_qty")),
-    (TRADES, ("recv_ns", "price", "qty", "taker_side")),
+    (TRADES, ("recv_ns", "price", "qty", "taker_side", "recv_assumed")),
     (LIQUIDATIONS, ("recv_ns", "liquidated", "price", "qty")),
     (MARK_PRICES, ("recv_ns", "mark_price", "index_price", "funding_rate", "next_funding_ns", "open_interest")),
 )
@@ -131,7 +132,7 @@ def _merged(root: Path, day: Partition) -> Iterator[Events]:
         )
         left -= sum(frame.height for frame in (quotes, trades, liquidations, marks))
         ended = gaps.filter(pl.col("to_ns").is_between(from_ns, to_ns, closed="left"))
-        yield merge_events(quotes, trades, liquidations, marks, ended)
+        yield merge_events(quotes, _as_it_came(trades, gaps), liquidations, marks, ended)
     if left:
         raise StageError(f"{day.instrument} {day.date}: {left} events are of another day: capture again")
 
@@ -146,10 +147,25 @@ def _push(bars: Bars, events: Events, day: Partition) -> ClosedBars:
 
 
 def _gaps(root: Path, day: Partition) -> pl.DataFrame:
-    """The gaps that ended on this day, whichever day they began and were written on."""
+    """The gaps that touch this day, whichever day they began and were written on. A hole that was mended is one too:
+    who acts at once has it, and does not wait for the refill."""
     parts = store.partitions(root, GAPS, [day.instrument])
     found = pl.concat([pl.DataFrame(schema=GAPS.columns), *(store.read(root, part) for part in parts)])
-    return found.filter(pl.col("to_ns").is_between(day.starts_ns, day.starts_ns + NS_PER_DAY, closed="left"))
+    end_ns = day.starts_ns + NS_PER_DAY
+    return settled(found.filter((pl.col("to_ns") >= day.starts_ns) & (pl.col("from_ns") < end_ns)))
+
+
+def _as_it_came(trades: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
+    """Trades of shape (rows,) by receipt, without those that were fetched after the fact to fill a hole: a bar in the
+    hole closed without them when it was lived.
+    """
+    holes = gaps.filter(pl.col("mended") & (pl.col("stream") == TRADES.name))
+    if not (holes.height and trades["recv_assumed"].any()):
+        return trades
+    ns, depth = trades["recv_ns"].to_numpy(), np.zeros(trades.height + 1, np.int64)
+    np.add.at(depth, np.searchsorted(ns, holes["from_ns"].to_numpy(), "left"), 1)
+    np.add.at(depth, np.searchsorted(ns, holes["to_ns"].to_numpy(), "right"), -1)
+    return trades.filter(~(pl.col("recv_assumed") & pl.Series(depth.cumsum()[:-1] > 0)))
 
 
 def _write(root: Path, day: Partition, closed: ClosedBars, inputs: str) -> None:

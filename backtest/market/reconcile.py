@@ -16,6 +16,7 @@ import polars as pl
 
 from backtest.market.tape import Instrument, Rows, Tape
 from backtest.market.wire import bybit_trade_id
+from core.gaps import settled
 from core.schema import BOOK_DELTAS, GAPS, LIQUIDATIONS, MARK_PRICES, TOP_OF_BOOK, TRADES, Table
 from core.store import partitions, read
 from core.units import NS_PER_MS
@@ -130,7 +131,7 @@ def _account(root: Path, tapes: list[Tape], stream: _Stream) -> Account:
     of, table = tapes[0].instrument, stream.table
     found, gaps = _captured(root, of, table), _captured(root, of, GAPS)
     gaps = gaps.filter(pl.col("stream") == table.name)
-    account = Account(of.venue, of.symbol, table.name, gaps=gaps.height)
+    account = Account(of.venue, of.symbol, table.name, gaps=settled(gaps).height)
     held: dict[Key, tuple[int, bool]] = {}
     if table is BOOK_DELTAS:
         held = _held_by_snapshots(found.filter("is_snapshot"), tapes)

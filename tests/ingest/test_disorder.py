@@ -84,7 +84,8 @@ def test_a_refill_brings_what_is_missing_and_doubles_nothing(numbers: list[int])
     decoder = BinanceDecoder("binance_um")
     decoder.refills = True
     events = play(decoder, [agg(number) for number in numbers])
-    assert not [event for event in events if isinstance(event, Gap)]
+    holes = [(event.from_ns, event.to_ns) for event in events if isinstance(event, Gap)]
+    assert holes == [(hole.from_ns, hole.to_ns) for hole in decoder.missed]  # told at once
     body = [{"a": n, "p": "1", "q": "1", "T": n, "m": True} for n in range(max(numbers) + 5)]
     for hole in decoder.missed:
         assert hole.from_ns < hole.to_ns
@@ -103,7 +104,8 @@ def test_a_hole_says_which_ids_and_when_and_the_refill_lies_in_it() -> None:
     decoder.refills = True
     decoder.decode(agg(1, 1_000), 1_040 * MS)
     decoder.decode(agg(2, 1_001), 1_041 * MS)
-    assert len(decoder.decode(agg(6, 1_100), 1_140 * MS)) == 1
+    told, _ = decoder.decode(agg(6, 1_100), 1_140 * MS)
+    assert told == Gap("BTCUSDT", "trades", 1_041 * MS, 1_140 * MS, "aggTrade 2 is followed by 6", False)
     assert decoder.missed == [TradeHole("BTCUSDT", 3, 5, 1_041 * MS, 1_140 * MS)]
     rows = [
         {"a": n, "p": "1", "q": "2", "T": ms, "m": False} for n, ms in ((3, 1_050), (4, 900), (5, 1_109), (6, 1_110))

@@ -1,15 +1,18 @@
-"""Trades that a stream left out: fetched by REST page by page, each hole one gap that tells how it was mended."""
+"""Trades that a stream left out: told at once, fetched by REST page by page, and told again when they were."""
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from websockets.asyncio.server import ServerConnection
 
+from core.gaps import unmended
+from core.schema import GAPS
 from ingest.events import Gap, Trade
+from ingest.packing import frame_of
 from tests.ingest.feed_server import Venue, market_feed, reading, rest_trades, server, trade, venue
 
 Rest = Callable[[str], tuple[int, bytes]]
@@ -25,8 +28,12 @@ def by_id(most: int, last: int = 10**9) -> Rest:
     return rest
 
 
-def gaps_and_trades(found: Venue, *numbers: int, **options: object) -> tuple[list[Gap], list[Trade]]:
-    """What a feed tells of trades with these numbers, once every hole has been told."""
+def gaps_and_trades(
+    found: Venue, *numbers: int, per_hole: int = 2, until: Sequence[str] = ("at once",), **options: object
+) -> tuple[list[Gap], list[Trade]]:
+    """What a feed tells of trades with these numbers, once there are so many gaps for each hole, and `until` is not
+    empty.
+    """
 
     async def scenario() -> tuple[list[Gap], list[Trade]]:
         async with venue(rest=found.rest) as served:
@@ -34,9 +41,13 @@ def gaps_and_trades(found: Venue, *numbers: int, **options: object) -> tuple[lis
             async with reading(feed) as events:
                 while not served.sockets:
                     await asyncio.sleep(0.01)
-                await served.push(*(trade(number) for number in numbers))
+                await served.push(trade(numbers[0]))
+                await asyncio.sleep(0.05)
+                await served.push(*(trade(number) for number in numbers[1:]))
                 holes = sum(after > before + 1 for before, after in pairwise(numbers))
-                await events.reached(holes, Gap)
+                await events.reached(per_hole * holes, Gap)
+                while not until:
+                    await asyncio.sleep(0.01)
             found.asked = served.asked
             assert feed.counts.refilled == sum(event.recv_assumed for event in events.of(Trade))
             return events.of(Gap), events.of(Trade)
@@ -46,10 +57,11 @@ def gaps_and_trades(found: Venue, *numbers: int, **options: object) -> tuple[lis
 
 def test_missed_trades_are_fetched_and_the_gap_is_mended() -> None:
     found = Venue(rest=by_id(1000))
-    (gap,), trades = gaps_and_trades(found, 4, 9, 10)
+    (told, gap), trades = gaps_and_trades(found, 4, 9, 10)
     assert sorted(int(event.trade_id) for event in trades) == [4, 5, 6, 7, 8, 9, 10]
     before, after = (next(event for event in trades if event.trade_id == name) for name in ("4", "9"))
     assert (gap.symbol, gap.stream, gap.mended) == ("BTCUSDT", "trades", True)
+    assert told == Gap("BTCUSDT", "trades", before.recv_ns, after.recv_ns, "aggTrade 4 is followed by 9", False)
     assert (gap.from_ns, gap.to_ns) == (before.recv_ns, after.recv_ns)
     assert gap.reason == "aggTrades 5-8 missed, 4 refilled by REST"
     filled = [event for event in trades if event.recv_assumed]
@@ -62,34 +74,63 @@ def test_a_long_hole_is_fetched_page_by_page_and_holes_one_after_another() -> No
     found = Venue(rest=by_id(10))
     gaps, trades = gaps_and_trades(found, 1, 27, 28, 30)
     assert sorted(int(event.trade_id) for event in trades) == list(range(1, 31))
-    assert [gap.mended for gap in gaps] == [True, True]
+    mended = [gap for gap in gaps if gap.mended]
+    assert len(mended) == 2
     assert [parse_qs(urlsplit(path).query)["fromId"] for path in found.asked] == [["2"], ["12"], ["22"]]
-    assert "0 refilled" in gaps[1].reason  # the page before had it
+    assert "0 refilled" in mended[1].reason  # the page before had it
 
 
 def test_hundreds_of_holes_that_wait_are_all_filled() -> None:
     gaps, trades = gaps_and_trades(Venue(rest=by_id(1000)), *range(0, 600, 2))
     assert sorted(int(event.trade_id) for event in trades) == list(range(599))
-    assert all(gap.mended for gap in gaps)
+    assert gone(gaps) == []
+
+
+def gone(gaps: list[Gap]) -> list[tuple[int, int]]:
+    """The gaps that stay open."""
+    frame = frame_of(GAPS, gaps)
+    return unmended(frame).select("from_ns", "to_ns").rows()
 
 
 @pytest.mark.parametrize(
     ("rest", "numbers", "why"),
     [
-        (by_id(10, last=14), (1, 27), r"13 refilled by REST: the venue gives no trade 15"),
         (lambda path: (400, b'{"code":-1121,"msg":"Invalid symbol."}'), (1, 5), "0 refilled by REST: .* HTTP 400"),
-        (lambda path: (200, rest_trades(2, 3)[:-1] + b", " + rest_trades(5, 9)[1:]), (1, 7), "not all of them came"),
-        (lambda path: (200, rest_trades(2, 9).replace(b'"1.5"', b'"?"', 1)), (1, 7), "not all of them came"),
+        (lambda path: (200, rest_trades(2, 9).replace(b'"1.5"', b'"?"', 1)), (1, 7), "trade 2 could not be read"),
         (lambda path: (200, b"garbage"), (1, 5), "0 refilled by REST: the venue gives no trade 2"),
     ],
 )
-def test_what_cannot_be_fetched_stays_a_gap_that_says_why(rest: Rest, numbers: tuple[int, ...], why: str) -> None:
-    (gap,), _ = gaps_and_trades(Venue(rest=rest), *numbers)
+def test_what_cannot_be_fetched_stays_a_gap_and_it_is_said_why(rest: Rest, numbers: tuple[int, ...], why: str) -> None:
+    said: list[str] = []
+    (gap,), _ = gaps_and_trades(Venue(rest=rest), *numbers, per_hole=1, say=said.append, until=said)
     assert not gap.mended
-    assert re.search(why, gap.reason)
+    assert any(re.search(why, text) for text in said)
 
 
-def test_holes_that_still_wait_when_the_capture_ends_are_told() -> None:
+@pytest.mark.parametrize(
+    ("rest", "numbers", "left"),
+    [
+        (by_id(10, last=14), (1, 27), r"aggTrades 15-26 missed: the venue gives no trade 15"),
+        (lambda path: (200, rest_trades(2, 3)[:-1] + b", " + rest_trades(5, 9)[1:]), (1, 7), r"aggTrades 4-4 missed:"),
+    ],
+)
+def test_of_a_hole_that_is_filled_in_part_only_the_rest_stays_a_gap(
+    rest: Rest, numbers: tuple[int, ...], left: str
+) -> None:
+    def in_the_midst(path: str) -> tuple[int, bytes]:
+        status, body = rest(path)
+        return status, body.replace(b'"T": 1,', b'"T": 11,')  # 10 ms after the trade before
+
+    (told, still, mended), trades = gaps_and_trades(Venue(rest=in_the_midst), *numbers, per_hole=3)
+    assert (told.from_ns, told.to_ns, mended.mended) == (mended.from_ns, mended.to_ns, True)
+    assert told.from_ns < still.from_ns < still.to_ns == told.to_ns
+    assert re.match(left, still.reason)
+    before = int(still.reason.split()[1].split("-")[0]) - 1
+    assert still.from_ns == next(trade.recv_ns for trade in trades if trade.trade_id == str(before))
+    assert gone([told, still, mended]) == [(still.from_ns, still.to_ns)]
+
+
+def test_holes_that_still_wait_when_a_capture_breaks_off_stay_told() -> None:
     async def scenario() -> None:
         async with venue(rest=by_id(1000)) as found:
             async with reading(market_feed(found.hosts)) as events:
@@ -97,15 +138,31 @@ def test_holes_that_still_wait_when_the_capture_ends_are_told() -> None:
                     await asyncio.sleep(0.01)
                 await found.push(trade(1), trade(5))
                 await events.reached(2, Trade)
-                assert events.of(Gap) == []
             (gap,) = events.of(Gap)
-        assert (gap.mended, gap.reason) == (False, "aggTrades 2-4 missed, 0 refilled by REST: the capture ended first")
+        assert (gap.mended, gap.reason) == (False, "aggTrade 1 is followed by 5")
+
+    asyncio.run(scenario())
+
+
+def test_an_orderly_end_fetches_what_was_met_last() -> None:
+    async def scenario() -> None:
+        async with venue(rest=by_id(1000)) as found:
+            feed = market_feed(found.hosts)
+            async with reading(feed) as events:
+                while not found.sockets:
+                    await asyncio.sleep(0.01)
+                await found.push(trade(1), trade(5))
+                await events.reached(2, Trade)
+                assert feed.end()
+                await events.reached(None)
+            assert len(events.of(Trade)) == 5
+            assert gone(events.of(Gap)) == []
 
     asyncio.run(scenario())
 
 
 def test_who_acts_on_trades_gets_none_late_but_the_gap() -> None:
-    (gap,), trades = gaps_and_trades(Venue(rest=by_id(1000)), 1, 5, refill=False)
+    (gap,), trades = gaps_and_trades(Venue(rest=by_id(1000)), 1, 5, refill=False, per_hole=1)
     assert [int(event.trade_id) for event in trades] == [1, 5]
     assert not gap.mended
 
