@@ -18,10 +18,8 @@ from numpy.typing import NDArray
 
 from research.bars import ClosedBars
 from research.catalogue import feature_rows
-from research.clocks import parse_clock
 from research.cross_section import across
 from research.interpreter import TILE
-from research.joins import Join
 from research.panel_program import FEATURES, JoinedColumn, Layer, PanelProgram
 from research.program import Floats, Ints, Stream
 
@@ -75,17 +73,19 @@ class Panel:
             {name: _started(layer, tile) for name in names}
             for layer, names in zip(program.layers, self._asked, strict=True)
         ]
+        columns = {column for layer in program.layers for column in layer.joined if column.join.is_cross_section}
+        self._crossings = [[column for column in columns if column.layer == k] for k in range(len(program.layers))]
 
     def join(self, bars_of: BarsOf, each: Each = map) -> Joined:
         """Run all layers but the last. `each` may spread the instruments of a layer over threads."""
         joined = Joined()
-        for number, (layer, names) in enumerate(zip(self.program.layers[:-1], self._asked, strict=False)):
+        for number, (layer, names) in enumerate(zip(self.program.layers[:-1], self._asked[:-1], strict=True)):
 
             def series(name: str, number: int = number, layer: Layer = layer) -> Series:
                 return self._series(number, layer, name, bars_of(name, layer.clock), joined)
 
             joined.layers.append(dict(zip(names, each(series, names), strict=True)))
-            self._cross(number, joined)
+            self._compare(self._crossings[number], joined)
         return joined
 
     def rows(self, name: str, bars: ClosedBars, joined: Joined) -> Floats:
@@ -126,15 +126,16 @@ class Panel:
             run.last_ns, run.last_values = int(close_ns[-1]), values[-1].copy()
         return Series(close_ns, values)
 
-    def _cross(self, number: int, joined: Joined) -> None:
-        """Compare the symbols in a layer's results, where a later layer asks for it."""
-        columns = {column for layer in self.program.layers for column in layer.joined if column.layer == number}
+    def _compare(self, columns: Iterable[JoinedColumn], joined: Joined) -> None:
+        """Compare the symbols in the results of a layer."""
         for column in columns:
-            if column.join.is_cross_section:
-                values = [joined.layers[number][name].values[1:, column.output] for name in self.instruments]
-                closes = [joined.layers[number][name].close_ns[1:] for name in self.instruments]
-                compared = across(column.join.form, closes, values)
-                joined.crossed |= {(column, name): each for name, each in zip(self.instruments, compared, strict=True)}
+            results = [joined.layers[column.layer][name] for name in self.instruments]
+            closes, values = (
+                [each.close_ns[1:] for each in results],
+                [each.values[1:, column.output] for each in results],
+            )
+            compared = across(column.join.form, closes, values)
+            joined.crossed |= {(column, name): each for name, each in zip(self.instruments, compared, strict=True)}
 
 
 def latest(close_ns: Ints, series: Series, output: int, step_ns: int) -> Floats:
@@ -154,16 +155,15 @@ def _rows(layer: Layer, name: str, bars: ClosedBars, joined: Joined) -> Floats:
     rows = np.empty((own.shape[0], own.shape[1] + len(layer.joined)), order="F")
     rows[:, : own.shape[1]] = own
     for k, column in enumerate(layer.joined, own.shape[1]):
-        rows[:, k] = _joined_column(column, layer.clock, name, bars, joined)
+        rows[:, k] = _joined_column(column, name, bars, joined)
     return rows
 
 
-def _joined_column(column: JoinedColumn, clock: str, name: str, bars: ClosedBars, joined: Joined) -> Floats:
-    join: Join = column.join
-    if join.is_cross_section:
+def _joined_column(column: JoinedColumn, name: str, bars: ClosedBars, joined: Joined) -> Floats:
+    if column.join.is_cross_section:
         return joined.crossed[column, name]
-    series = joined.layers[column.layer][join.target(name)]
-    return latest(bars.close_ns, series, column.output, parse_clock(join.clock(clock)).step_ns)
+    series = joined.layers[column.layer][column.join.target(name)]
+    return latest(bars.close_ns, series, column.output, column.step_ns)
 
 
 def _evaluate(stream: Stream, rows: Floats, bars: ClosedBars, take: Ints) -> Floats:

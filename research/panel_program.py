@@ -21,11 +21,15 @@ FEATURES: Final = "features"
 
 @dataclass(frozen=True)
 class JoinedColumn:
-    """A column that comes from another layer, from the output of that number, by `join`."""
+    """A column that comes from another layer, from the output of that number, by `join`.
+
+    A value holds for `step_ns`, after which its clock has the next bar; 0: until that comes.
+    """
 
     join: Join
     layer: int
     output: int
+    step_ns: int
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ class PanelProgram:
         for feature, text in zip(self.names, self.expressions, strict=True):
             for part in parts(parse(text)):
                 if part.join and part.join.form == "of" and part.join.place in places:
-                    why = f"{missing} is not a symbol of the run, which are {run}{hint}: add it to `symbols`"
+                    why = f"{missing} is none of the symbols of the run, {run}{hint}: add it to `symbols`"
                     fail_at_word(text, written(part), f"feature {feature}: {why}")
 
 
@@ -199,4 +203,5 @@ def _layer(
 
 def _column(join: Join, operand: Node, around: str, homes: Mapping[_Home, Mapping[str, Node]]) -> JoinedColumn:
     home = _home(join, operand, around)
-    return JoinedColumn(join, list(homes).index(home), list(homes[home]).index(show(operand)))
+    output = list(homes[home]).index(show(operand))
+    return JoinedColumn(join, list(homes).index(home), output, parse_clock(home.clock).step_ns)
