@@ -3,12 +3,19 @@
 A register is handed on after the last use of its value, so that those in use stay in the caches.
 """
 
+from dataclasses import dataclass, field
+from typing import Final
+
 import numpy as np
 
-from research.expression import Node, parts, show
+from research import opcodes as machine
+from research.expression import Node, node, parts, show
 from research.interpreter import SCRATCH
-from research.opcodes import ARG, CODE_WIDTH, EMIT, LOAD, OP, OUT, STATE, STATE_END, A, D, state_size
+from research.opcodes import ARG, CODE_WIDTH, EMIT, LOAD, OP, OUT, A, D, state_size
 from research.program import GAP_COLUMN, Ints, Program
+
+_OF_SUMS: Final = frozenset({machine.SUM, machine.MEAN, machine.STD, machine.ZSCORE})
+_OF_SQUARES: Final = frozenset({machine.STD, machine.ZSCORE})
 
 
 def assemble(
@@ -17,10 +24,12 @@ def assemble(
     """The program of features, given as written (`trees`) and with their windows counted in bars (`in_bars`)."""
     local = list(parts(*in_bars, into_joins=False))
     numbers = [part for part in local if part.is_number]
-    lines, state_end = _instructions(in_bars, numbers, columns)
-    calls = [part for part in local if part.is_call and not part.join]
-    keepers = [part for part in calls if _state_of(part)]
-    registers = _fold_registers(lines, SCRATCH + len(numbers))
+    calls = [part for part in local if _is_computed(part)]
+    code = _Code(columns, {part: SCRATCH + i for i, part in enumerate(numbers)}, _families(calls))
+    for feature, tree in enumerate(in_bars):
+        code.add_feature(feature, tree)
+    lines = np.array(code.lines, np.int64).reshape(-1, CODE_WIDTH)
+    texts, spans = [text for text, _, _ in code.memories], [[begin, end] for _, begin, end in code.memories]
     return Program(
         names=names,
         expressions=tuple(show(tree) for tree in trees),
@@ -29,18 +38,28 @@ def assemble(
         code=lines,
         constants=np.array([part.head for part in numbers], np.float64),
         inputs=_inputs(lines, columns),
-        registers=registers,
-        state_size=state_end,
+        registers=_fold_registers(lines, SCRATCH + len(numbers)),
+        state_size=code.state_end,
         nodes=len(calls),
         warmup_bars=_warmup_bars(in_bars),
-        memories=tuple(show(part) for part in keepers),
-        memory_ends=lines[lines[:, STATE_END] > lines[:, STATE], STATE_END],
-        is_infinite=any(part.operator.infinite for part in keepers),
+        memories=tuple(texts),
+        memory_spans=np.array(spans, np.int64).reshape(-1, 2),
+        is_infinite=any(part.operator.infinite for part in calls),
     )
 
 
-def _state_of(call: Node) -> int:
-    return state_size(call.operator.opcode, int(call.window or 0))
+def _is_computed(part: Node) -> bool:
+    """Whether a node is an operator of this program: not a number, a column, or a join, which is a column here."""
+    return part.is_call and not part.join
+
+
+def _families(calls: list[Node]) -> dict[tuple[object, ...], list[Node]]:
+    """The sums, means, deviations and z-scores of one operand and window: all are made from one pass over it."""
+    families: dict[tuple[object, ...], list[Node]] = {}
+    for part in calls:
+        if part.operator.opcode in _OF_SUMS:
+            families.setdefault((part.args, part.window), []).append(part)
+    return families
 
 
 def _inputs(code: Ints, columns: tuple[str, ...]) -> Ints:
@@ -49,25 +68,61 @@ def _inputs(code: Ints, columns: tuple[str, ...]) -> Ints:
     return np.union1d(code[code[:, OP] == LOAD, ARG], gap).astype(np.int64)
 
 
-def _instructions(trees: list[Node], numbers: list[Node], columns: tuple[str, ...]) -> tuple[Ints, int]:
-    """The code, each value in a register of its own, and the size of the state. Numbers come first and need no code."""
-    home = {part: SCRATCH + i for i, part in enumerate(numbers)}
-    lines: list[list[int]] = []
-    state_end = 0
-    for feature, tree in enumerate(trees):
+@dataclass
+class _Code:
+    """Instructions so far, each value in a register of its own (`home`). Numbers come first and need no instruction.
+
+    `memories` are the state: the operator's text, where it begins and ends.
+    """
+
+    columns: tuple[str, ...]
+    home: dict[Node, int]
+    families: dict[tuple[object, ...], list[Node]]
+    lines: list[list[int]] = field(default_factory=list)
+    memories: list[tuple[str, int, int]] = field(default_factory=list)
+    state_end: int = 0
+
+    def add_feature(self, feature: int, tree: Node) -> None:
         for part in parts(tree, into_joins=False):
-            if part in home:
+            if part in self.home:
                 continue
-            home[part] = SCRATCH + len(home)
-            if not part.is_call or part.join:
-                lines.append([LOAD, home[part], 0, 0, 0, 0, columns.index(show(part)), 0, 0])
-                continue
-            opcode, window = part.operator.opcode, int(part.window or 0)
-            operands = [home[arg] for arg in part.args] + [0] * (4 - len(part.args))
-            state, state_end = state_end, state_end + _state_of(part)
-            lines.append([opcode, home[part], *operands, window, state, state_end])
-        lines.append([EMIT, 0, home[tree], 0, 0, 0, feature, 0, 0])
-    return np.array(lines, np.int64).reshape(-1, CODE_WIDTH), state_end
+            if not _is_computed(part):
+                self._add(LOAD, self._new_home(part), (), self.columns.index(show(part)))
+            elif part.operator.opcode in _OF_SUMS:
+                self._add_family(self.families[part.args, part.window])
+            else:
+                opcode, window = part.operator.opcode, int(part.window or 0)
+                size = state_size(opcode, window)
+                self._keep(show(part), size)
+                self._add(opcode, self._new_home(part), part.args, window, size)
+        self._add(EMIT, 0, (tree,), feature)
+
+    def _add_family(self, family: list[Node]) -> None:
+        """One pass over the operand, then what is made of it, before another pass takes the scratch registers."""
+        (operand,), window = family[0].args, family[0].window
+        has_squares = any(part.operator.opcode in _OF_SQUARES for part in family)
+        sums, size = node("sum", (operand,), window), state_size(machine.TOTAL, int(window))
+        self._keep(show(sums), size)
+        if has_squares:
+            size = state_size(machine.MOMENTS, int(window))
+            self._keep(show(node("std", (operand,), window)), size)
+        self._add(machine.MOMENTS if has_squares else machine.TOTAL, 0, (operand,), int(window), size)
+        for part in family:
+            self._add(part.operator.opcode, self._new_home(part), part.args, int(window))
+
+    def _keep(self, text: str, size: int) -> None:
+        """State of the next instruction. That of squares begins like that of sums alone, so it goes by both texts."""
+        if size:
+            self.memories.append((text, self.state_end, self.state_end + size))
+
+    def _new_home(self, part: Node) -> int:
+        self.home[part] = SCRATCH + len(self.home)
+        return self.home[part]
+
+    def _add(self, opcode: int, out: int, args: tuple[Node, ...], arg: int, size: int = 0) -> None:
+        operands = [self.home[each] for each in args] + [0] * (4 - len(args))
+        self.lines.append([opcode, out, *operands, arg, self.state_end, self.state_end + size])
+        self.state_end += size
 
 
 def _fold_registers(code: Ints, fixed: int) -> int:
@@ -82,7 +137,7 @@ def _fold_registers(code: Ints, fixed: int) -> int:
     free: list[int] = []
     total = fixed
     for line, row in enumerate(code):
-        if row[OP] != EMIT:
+        if row[OUT] >= fixed:
             if not free:
                 free.append(total)
                 total += 1

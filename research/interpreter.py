@@ -23,6 +23,7 @@ from research.opcodes import (
     AUTOCORR,
     BETA,
     CLIP,
+    DELTA,
     EMIT,
     EWM_SUM,
     FRACDIFF,
@@ -32,6 +33,7 @@ from research.opcodes import (
     LATEST,
     LOAD,
     MAX,
+    MIN,
     NE,
     OP,
     OUT,
@@ -41,15 +43,18 @@ from research.opcodes import (
     STATE_END,
     SUM,
     VPIN,
+    ZSCORE,
     A,
     B,
     C,
     D,
 )
 from research.recursive import remember_all
-from research.rolling import remember, short
+from research.rolling import lag, of_sums, sums
+from research.rolling_extremes import extremes
 from research.rolling_moments import remember_moments, self_correlation
 from research.rolling_order import latest, remember_order, run_length
+from research.rolling_short import short_extremes, short_sums
 from research.volume_buckets import fill_buckets
 
 TILE = 512
@@ -58,7 +63,8 @@ TILE = 512
 # The clock array: index of the last bar, row of `x` that holds has_gap (-1: none), whether the state is all NaN.
 LAST, GAP_ROW, IS_BLANK, CLOCK_SIZE = range(4)
 NO_BAR = -(2**62)
-SCRATCH = 2  # the first registers are for the kernels' own use
+TOTALS, SQUARES, SHIFTS, LINE, SCRATCH = 0, 1, 2, 3, 8
+"""The first registers are for the kernels' own use: what `sums` finds, and from LINE on whatever they need."""
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -81,7 +87,7 @@ def walk(
     of the rows whose features go to `out` (features, m), of which `taken` are done. Returns how many are done then.
     The caller vouches for the code and the shapes: `Program` and `Stream` are the only ones.
     """
-    registers, state = _borrowed(registers), _borrowed(state)
+    registers, state, out = _borrowed(registers), _borrowed(state), _borrowed(out)
     n, tile = bar_index.size, registers.shape[1] - SHORT
     begin = np.int64(0)  # not a literal, which would compile everything below once more
     while begin < n:
@@ -129,6 +135,21 @@ def _statistic(op, a, b, c, to, rows, memory, window, first_index, scratch):  # 
         remember_order(op, a, b, to, rows, memory, window, offset)
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def _sums_or_extremes(op, a, to, rows, memory, window, first_index, registers):  # type: ignore[no-untyped-def]
+    """TOTAL and MOMENTS leave what they find to the instructions that follow at once, in scratch registers."""
+    total, square, shift = registers[TOTALS], registers[SQUARES], registers[SHIFTS]
+    offset, lines = first_index % window, registers[LINE:SCRATCH]
+    if op >= MIN and window <= SHORT:
+        short_extremes(op, a, to, rows, memory, window, lines)
+    elif op >= MIN:
+        extremes(op, a, to, rows, memory, window, offset, lines[0])
+    elif window <= SHORT:
+        short_sums(op, a, rows, memory, window, total, square, shift, lines)
+    else:
+        sums(op, a, rows, memory, window, offset, total, square, shift)
+
+
 @intrinsic
 def _pointer(typing_context, address):  # type: ignore[no-untyped-def]
     """An address as a pointer to doubles."""
@@ -155,6 +176,16 @@ def _run_end(begin, limit, gap_row, x, bar_index):  # type: ignore[no-untyped-de
 
 
 @njit(nogil=True, error_model="numpy", inline="always")
+def _emit(values, to, take, first_row, rows):  # type: ignore[no-untyped-def]
+    if take.size == rows:
+        for i in range(rows):
+            to[i] = values[i]
+    else:
+        for i in range(take.size):
+            to[i] = values[take[i] - first_row]
+
+
+@njit(nogil=True, error_model="numpy", inline="always")
 def _run_tile(code, state, registers, x, begin, end, first_index, first_row, take, taken, stop, out):  # type: ignore[no-untyped-def]
     """All instructions over the rows begin..end of `x`, neighbouring bars from `first_index` on."""
     rows = end - begin
@@ -165,20 +196,20 @@ def _run_tile(code, state, registers, x, begin, end, first_index, first_row, tak
             for i in range(rows):
                 to[i] = x[arg, begin + i]
         elif op == EMIT:
-            for i in range(taken, stop):
-                out[arg, i] = a[take[i] - first_row - begin]
+            _emit(a, out[arg, taken:stop], take[taken:stop], first_row + begin, rows)
         elif op <= KNOWN:
             unary(op, a, to, rows)
         elif op <= NE:
             binary(op, a, b, to, rows)
         elif op <= CLIP:
             choose(op, a, b, registers[code[line, C]], registers[code[line, D]], to, rows)
+        elif op >= SUM and op <= ZSCORE:
+            of_sums(op, a, to, rows, arg, registers[TOTALS], registers[SQUARES], registers[SHIFTS])
         else:
             memory = state[code[line, STATE] : code[line, STATE_END]]
             if op > MAX:
-                c = registers[code[line, C]]
-                _statistic(op, a, b, c, to, rows, memory, arg, first_index, registers[0])
-            elif op >= SUM and arg <= SHORT:
-                short(op, a, to, rows, memory, arg, registers[0], registers[1])
+                _statistic(op, a, b, registers[code[line, C]], to, rows, memory, arg, first_index, registers[LINE])
+            elif op <= DELTA:
+                lag(op, a, to, rows, memory, arg, first_index % arg)
             else:
-                remember(op, a, to, rows, memory, arg, first_index % arg, registers[0], registers[1])
+                _sums_or_extremes(op, a, to, rows, memory, arg, first_index, registers)

@@ -14,7 +14,7 @@ NEG, ABS, SIGN, FLOOR, SQRT, LOG, LOG1P, EXP, TANH, SIN, COS, KNOWN = range(8, 2
 ADD, SUB, MUL, DIV, RATIO, MIN2, MAX2, COALESCE, POWER = range(20, 29)
 GT, GE, LT, LE, EQ, NE = range(30, 36)
 IF_GT, LOG_NORMAL, CLIP = range(40, 43)
-LAG, DELTA, SUM, MEAN, STD, ZSCORE, MIN, MAX = range(50, 58)
+LAG, DELTA, TOTAL, MOMENTS, SUM, MEAN, STD, ZSCORE, MIN, MAX = range(50, 60)
 ARGMIN, ARGMAX, DECAY, RUN, SKEW, KURT = range(60, 66)
 COV, CORR, BETA, AUTOCORR = range(70, 74)
 RANK, QUANTILE, LATEST = range(80, 83)
@@ -25,16 +25,16 @@ FRACDIFF, HMM, VPIN = range(110, 113)
 HOPS: Final = 16
 """How often within its window an operator that costs O(w) or more is computed; in between its value is held."""
 
-SHORT: Final = 12
-"""Windows of so many bars or fewer are added up anew at each row: their blocks would be all beginnings and ends. Also
-how much longer than a tile the registers are, for the rows before it."""
+SHORT: Final = 64
+"""Sums and extremes of windows up to so many bars are made anew for each tile (rolling_short.py): the blocks of the
+other scheme would be all beginnings and ends. Also how much longer than a tile registers are, for the rows before."""
 
 # State of a rolling window: running values of this block (up to HEAD numbers), then arrays of one value per bar of the
 # window: the values of this block, and what is kept of the suffixes of the block before.
 HEAD: Final = 8
 _ARRAYS: Final = {
-    **dict.fromkeys((SUM, MEAN, MIN, MAX, DECAY), 2),
-    **dict.fromkeys((STD, ZSCORE, ARGMIN, ARGMAX), 3),
+    **dict.fromkeys((TOTAL, MIN, MAX, DECAY), 2),
+    **dict.fromkeys((MOMENTS, ARGMIN, ARGMAX), 3),
     **dict.fromkeys((SKEW, KURT), 5),
     **dict.fromkeys((COV, CORR, BETA), 7),
     **dict.fromkeys((RANK, QUANTILE, VPIN), 2),
@@ -52,6 +52,8 @@ def state_size(opcode: int, window: int) -> int:
         return _FEW[opcode]
     if opcode == AUTOCORR:
         return state_size(CORR, window - 1) + 1
-    if opcode < LAG or (opcode <= MAX and window <= SHORT):
-        return max(window - 1, 0)
+    if opcode < LAG or SUM <= opcode <= ZSCORE:
+        return 0
+    if opcode <= MAX and window <= SHORT:
+        return window - 1
     return HEAD + _ARRAYS[opcode] * window

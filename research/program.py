@@ -4,7 +4,8 @@ A `Program` is immutable and may be shared by threads and symbols; a `Stream` is
 time, with the same bits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -17,9 +18,12 @@ from research.opcodes import SHORT
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
+Rows: TypeAlias = Floats | pl.DataFrame
 
 GAP_COLUMN: Final = "has_gap"
-_CHUNK: Final = 64 * TILE  # rows that are turned column by column at a time: bounds the copy of a batch's input
+STATE_VERSION: Final = 2
+"""Of what the numbers of a saved state mean."""
+_CHUNK: Final = 16 * TILE  # rows that are turned column by column at a time: bounds the copy of a batch's input
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,8 @@ class Program:
     `expressions` are the features' texts over the columns alone, in the order of `names`; `code` the instructions;
     `constants` the values of the registers after the scratch ones; `inputs` the columns that are read; `nodes` the
     distinct operators (columns and numbers are not counted); `warmup_bars` how many bars of a fresh or restarted
-    stream give NaN in at least one feature. `memories` are the texts of the operators that keep state, in its order,
-    and `memory_ends` where the state of each ends. `is_infinite` programs have an operator that remembers everything.
+    stream give NaN in at least one feature. `memories` are the texts of the operators that keep state, `memory_spans`
+    where the state of each begins and ends. `is_infinite` programs have an operator that remembers everything.
     """
 
     names: tuple[str, ...]
@@ -45,19 +49,33 @@ class Program:
     nodes: int
     warmup_bars: int
     memories: tuple[str, ...]
-    memory_ends: Ints
+    memory_spans: Ints
     is_infinite: bool
 
     def evaluate(
-        self, x: Floats | pl.DataFrame, bar_index: Ints | None = None, take: Ints | None = None, tile: int = TILE
+        self,
+        x: Rows,
+        bar_index: Ints | None = None,
+        take: Ints | None = None,
+        tile: int = TILE,
+        out: Floats | None = None,
     ) -> Floats:
         """Features (n, len(names)) of rows `x` (n, len(columns)), from a fresh start.
 
         `bar_index` (n,) is absolute; 0, 1, … if not given. `take` (m,), ascending row numbers, asks for some rows'
-        features only: (m, len(names)). `tile` never changes a bit. Raises ValueError for shapes that do not fit and
-        for a frame that lacks a column.
+        features only: (m, len(names)). `tile` never changes a bit. The result lies feature by feature in memory; an
+        earlier one of the same shape may be given as `out` to be overwritten, which spares the machine fresh memory.
+        Raises ValueError for shapes that do not fit and for a frame that lacks a column.
         """
-        return self.start(tile).run(x, bar_index, take)
+        return self.start(tile).run(x, bar_index, take, out)
+
+    def evaluate_many(
+        self, rows: Sequence[Rows], bar_index: Sequence[Ints] | None = None, threads: int = 1
+    ) -> list[Floats]:
+        """`evaluate` of several symbols' rows, each from a fresh start, on threads: the kernels release the GIL."""
+        index = bar_index if bar_index is not None else [None] * len(rows)
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(self.evaluate, rows, index))
 
     def start(self, tile: int = TILE) -> "Stream":
         """A fresh stream: no bar seen."""
@@ -82,18 +100,22 @@ class Stream:
         self._row = np.zeros((len(columns), 1))
         self._index = np.zeros(1, np.int64)
 
-    def run(self, x: Floats | pl.DataFrame, bar_index: Ints | None = None, take: Ints | None = None) -> Floats:
+    def run(
+        self, x: Rows, bar_index: Ints | None = None, take: Ints | None = None, out: Floats | None = None
+    ) -> Floats:
         """Like `Program.evaluate`, going on from the rows before. The bar index goes on too if not given."""
-        columns = _columns(x, self.program.columns)
-        n = columns.shape[0]
+        columns, n = self._columns(x)
         index = self._next_index() + np.arange(n) if bar_index is None else _int_rows("bar_index", bar_index, n)
         rows = np.arange(n) if take is None else _ascending(take, n)
-        out = np.empty((len(self.program.names), rows.size))
+        features = _by_feature(out, (rows.size, len(self.program.names)))
+        turned = np.empty((len(self.program.columns), min(n, _CHUNK)))
         taken = 0
         for begin in range(0, n, _CHUNK):
             end = min(begin + _CHUNK, n)
-            taken = self._walk(self._turned(columns, begin, end), index[begin:end], begin, rows, taken, out)
-        return out.T
+            for column, values in columns.items():
+                turned[column, : end - begin] = values[begin:end]
+            taken = self._walk(turned, index[begin:end], begin, rows, taken, features)
+        return features.T
 
     def step(self, row: Floats, bar_index: int | None = None) -> Floats:
         """Features (len(names),) of one more row (len(columns),): the bits of `run` on the same rows."""
@@ -109,7 +131,7 @@ class Stream:
         return {
             "grid": np.array(_grid(program)),
             "memories": np.array(program.memories, np.str_),
-            "memory_ends": program.memory_ends,
+            "memory_spans": program.memory_spans,
             "state": self._state.copy(),
             "clock": self._clock.copy(),
         }
@@ -119,14 +141,15 @@ class Stream:
 
         Raises ValueError if it was made by features that do not hold these.
         """
+        program = self.program
         place = {text: k for k, text in enumerate(saved["memories"].tolist())}
-        missing = [text for text in self.program.memories if text not in place]
-        if str(saved["grid"]) != _grid(self.program) or missing:
+        missing = [text for text in program.memories if text not in place]
+        if str(saved["grid"]) != _grid(program) or missing:
             what = f", which lack {missing[0]}" if missing else ""
             raise ValueError(f"state was saved by other features{what}: start afresh and let the windows fill")
-        starts = np.concatenate([[0], saved["memory_ends"]])
-        pieces = [saved["state"][starts[place[text]] : starts[place[text] + 1]] for text in self.program.memories]
-        self._state[:] = np.concatenate([self._state[:0], *pieces])
+        for text, (begin, end) in zip(program.memories, program.memory_spans, strict=True):
+            first, last = saved["memory_spans"][place[text]]
+            self._state[begin:end] = saved["state"][first:last]
         self._clock[:GAP_ROW], self._clock[IS_BLANK] = saved["clock"][:GAP_ROW], saved["clock"][IS_BLANK]
 
     def _walk(self, x: Floats, index: Ints, first_row: int, take: Ints, taken: int, out: Floats) -> int:
@@ -138,12 +161,20 @@ class Stream:
         last = int(self._clock[LAST])
         return 0 if last == NO_BAR else last + 1
 
-    def _turned(self, x: Floats, begin: int, end: int) -> Floats:
-        """The rows begin..end as (columns, n), of which only those that are read are filled."""
-        turned = np.empty((x.shape[1], end - begin))
-        for column in self.program.inputs:
-            turned[column] = x[begin:end, column]
-        return turned
+    def _columns(self, x: Rows) -> tuple[dict[int, Floats], int]:
+        """The columns that are read, by their number, and how many rows there are."""
+        names = self.program.columns
+        if isinstance(x, pl.DataFrame):
+            missing = [name for name in names if name not in x.columns]
+            if missing:
+                raise ValueError(f"the frame lacks the columns {missing}, which the program was compiled for")
+            frame = x.select(pl.col([names[column] for column in self.program.inputs]).cast(pl.Float64))
+            columns = (series.to_numpy() for series in frame.iter_columns())
+            return dict(zip(self.program.inputs.tolist(), columns, strict=True)), x.height
+        x = np.asarray(x, np.float64)
+        if x.ndim != 2 or x.shape[1] != len(names):
+            raise ValueError(f"rows must have shape (n, {len(names)}), one per column {names}, was {x.shape}")
+        return {int(column): x[:, column] for column in self.program.inputs}, x.shape[0]
 
 
 _FIRST: Final = np.zeros(1, np.int64)
@@ -151,19 +182,16 @@ _FIRST: Final = np.zeros(1, np.int64)
 
 def _grid(program: Program) -> str:
     """What must be equal for two programs' states to mean the same, besides the operators."""
-    return f"{program.bar} {GAP_COLUMN in program.columns}"
+    return f"{program.bar} {GAP_COLUMN in program.columns} {STATE_VERSION}"
 
 
-def _columns(x: Floats | pl.DataFrame, names: tuple[str, ...]) -> Floats:
-    if isinstance(x, pl.DataFrame):
-        missing = [name for name in names if name not in x.columns]
-        if missing:
-            raise ValueError(f"the frame lacks the columns {missing}, which the program was compiled for")
-        return x.select(pl.col(names).cast(pl.Float64)).to_numpy()
-    x = np.asarray(x, np.float64)
-    if x.ndim != 2 or x.shape[1] != len(names):
-        raise ValueError(f"rows must have shape (n, {len(names)}), one per column {names}, was {x.shape}")
-    return x
+def _by_feature(out: Floats | None, shape: tuple[int, int]) -> Floats:
+    """Memory for a result, (features, rows)."""
+    if out is None:
+        return np.empty(shape[::-1])
+    if out.shape != shape or out.dtype != np.float64 or not (out.flags.f_contiguous and out.flags.writeable):
+        raise ValueError(f"out must be an earlier result of shape {shape}, was {out.shape} of {out.dtype}")
+    return out.T
 
 
 def _int_rows(name: str, values: Ints, n: int) -> Ints:
