@@ -101,8 +101,8 @@ class _Code:
         """One pass over the operand, then what is made of it, before another pass takes the scratch registers."""
         (operand,), window = family[0].args, family[0].window
         has_squares = any(part.operator.opcode in _OF_SQUARES for part in family)
-        sums, size = node("sum", (operand,), window), state_size(machine.TOTAL, int(window))
-        self._keep(show(sums), size)
+        mean, size = node("mean", (operand,), window), state_size(machine.TOTAL, int(window))
+        self._keep(show(mean), size)
         if has_squares:
             size = state_size(machine.MOMENTS, int(window))
             self._keep(show(node("std", (operand,), window)), size)

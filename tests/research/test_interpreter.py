@@ -223,7 +223,7 @@ def test_shapes_that_do_not_fit_are_refused(x: np.ndarray, index: object, take: 
 
 def test_state_of_other_features_is_refused() -> None:
     saved = compile_features({"f": "(sum_3 a)"}, ["a"]).start().save()
-    with pytest.raises(ValueError, match=r"saved by other features, which lack \(sum_4 a\)"):
+    with pytest.raises(ValueError, match=r"saved by other features, which lack \(mean_4 a\)"):
         compile_features({"f": "(sum_4 a)"}, ["a"]).start().restore(saved)
     with pytest.raises(ValueError, match="saved by other features"):
         compile_features({"f": "(sum_3 a)"}, ["a"], bar="1s").start().restore(saved)
