@@ -27,6 +27,13 @@ DEFINITIONS: Final = {
     ),
     "liq_skew": "(if_gt liq_m2 1e-6 (div liq_m3 (mul liq_m2 (sqrt liq_m2))) 0)",
     "liq_kurt": "(if_gt liq_m2 1e-6 (sub (div liq_m4 (mul liq_m2 liq_m2)) 3) 0)",
+    "liq_full_skew": (  # both corrected for the size of the sample
+        "(mul liq_skew (div (sqrt (mul liq_bars (sub liq_bars 1))) (sub liq_bars 2)))"
+    ),
+    "liq_full_kurt": (
+        "(mul (add (mul (add liq_bars 1) liq_kurt) 6)"
+        " (div (sub liq_bars 1) (mul (sub liq_bars 2) (sub liq_bars 3))))"
+    ),
     "liq_seconds": "(sum_1s liq_count)",
     "liq_peak_usd": "(max_60s liq_10s_usd)",
     "is_cascade": "(gt liq_10s_usd (max2 (mul 0.1 (sum_10s traded_usd)) (mul 3 (div (sum_300s liq_usd) 30))))",
@@ -36,7 +43,7 @@ DEFINITIONS: Final = {
 }  # fmt: skip
 """Names for use in features, beside those that all sets share."""
 
-_SARLE: Final = "Sarle: SAS Institute 1990"
+_SARLE: Final = "Pfister, Schwarz, Janczyk, Dale, Freeman 2013"
 
 _CASCADE: Final = {
     "liq_burst_z_300s": Feature(
@@ -74,9 +81,10 @@ _CASCADE: Final = {
     "liq_size_skew_300s": Feature("liq_skew", "none", "skewness of the sizes: few large ones if positive"),
     "liq_size_kurt_300s": Feature("liq_kurt", "none", "excess kurtosis of the sizes"),
     "liq_size_bimodality_300s": Feature(
-        "(if_gt liq_bars 3.5 (div (add (mul liq_skew liq_skew) 1) (add liq_kurt (mul 3 (div"
-        " (mul (sub liq_bars 1) (sub liq_bars 1)) (mul (sub liq_bars 2) (sub liq_bars 3)))))) 0)", "0 to 1",
-        "above 5/9 the sizes come in two kinds, retail and large", _SARLE,
+        "(if_gt (mul liq_m2 (gt liq_bars 3)) 1e-6 (div (add (mul liq_full_skew liq_full_skew) 1)"
+        " (add liq_full_kurt (div (mul 3 (mul (sub liq_bars 1) (sub liq_bars 1)))"
+        " (mul (sub liq_bars 2) (sub liq_bars 3))))) 0)", "0 to 1",
+        "Sarle's coefficient: above 5/9 the sizes come in two kinds, retail and large", _SARLE,
     ),
     "liq_concentration_60s": Feature(
         "(ratio (max_60s liq_max_usd) (sum_60s liq_usd))", "0 to 1", "share of the largest single liquidation"

@@ -47,7 +47,8 @@ def trading(n: int, seed: int, scale: float = 1.0) -> Floats:
     is_large = rng.random((n, 2)) < 0.2
     liquidated = rng.lognormal(3.0, 1.5, (n, 2)) * (rng.random((n, 2)) < 0.05) * scale
     values: dict[str, float | Floats] = {
-        "bid_price": mid - tick, "ask_price": mid + tick, "bid_qty": 1 + qty[:, 0], "ask_qty": 1 + qty[:, 1],
+        "bid_price": mid - tick, "ask_price": mid + tick,
+        "bid_qty": rng.lognormal(0.3, 0.7, n), "ask_qty": rng.lognormal(0.3, 0.7, n),
         "open_price": before, "close_price": mid,
         "high_price": np.maximum(before, mid) * (1 + 1e-5 * rng.random(n)),
         "low_price": np.minimum(before, mid) * (1 - 1e-5 * rng.random(n)),

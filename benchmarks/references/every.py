@@ -1,0 +1,13 @@
+"""All references by name, in the order of the table. A module of more of them is added here."""
+
+from typing import Final
+
+from benchmarks.references import book, derivatives, flow, price
+from benchmarks.references.windows import Reference
+
+REFERENCES: Final[dict[str, Reference]] = {
+    **book.REFERENCES,
+    **flow.REFERENCES,
+    **price.REFERENCES,
+    **derivatives.REFERENCES,
+}
