@@ -28,6 +28,13 @@ FEATURES = (
     ("ofi_z", "(zscore_10 ofi_qty)"),
     ("flow", "(sub (mean_4s buy_usd) (mean_4s sell_usd))"),
 )
+JOINED = (
+    ("trend", "(sub close_price (at_5s (mean_2 close_price)))"),
+    ("trades", "(at_volume_0.5 (lag_1 close_price))"),
+    ("other", "(corr_4s (delta_1 close_price) (of_bybit:ETHUSDT (delta_1 close_price)))"),
+    ("standing", "(cs_rank (at_1s (sum_3 ofi_qty)))"),
+)
+"""Features with joins, as many as FEATURES."""
 BARS = "time_200ms"
 
 
@@ -54,15 +61,17 @@ def forest(seed: int = 5, trees: int = 30) -> TreeEnsemble:
     )
 
 
-def manifest_of(model: bytes, candidate: Candidate, verdict: str = "edge", simulated: bool = True) -> Manifest:
+def manifest_of(
+    model: bytes, candidate: Candidate, verdict: str, simulated: bool, features: tuple[tuple[str, str], ...], bars: str
+) -> Manifest:
     return Manifest(
         model_id="forest",
         source="sim" if simulated else "live",
         simulated=simulated,
-        features=FEATURES,
+        features=features,
         columns=FEATURE_COLUMNS,
-        probe=probe(compile_texts(dict(FEATURES), BARS)),
-        bars=BARS,
+        probe=probe(compile_texts(dict(features), bars)),
+        bars=bars,
         decision="1s",
         candidate=candidate,
         calibration=Calibration(0.0, 1.0),
@@ -83,10 +92,17 @@ TAKER = Candidate("taker", "hgb", 10.0, 0.5, 0.0)
 MAKER = Candidate("maker", "hgb", 10.0, 0.5, 0.0, 0.0, "through")
 
 
-def write(folder: Path, candidate: Candidate = TAKER, verdict: str = "edge", simulated: bool = True) -> Path:
+def write(
+    folder: Path,
+    candidate: Candidate = TAKER,
+    verdict: str = "edge",
+    simulated: bool = True,
+    features: tuple[tuple[str, str], ...] = FEATURES,
+    bars: str = BARS,
+) -> Path:
     """A bundle on disk. Returns its folder."""
-    model = to_onnx(forest(), features_metadata(FEATURES))
-    write_bundle(folder, manifest_of(model, candidate, verdict, simulated), model)
+    model = to_onnx(forest(), features_metadata(features))
+    write_bundle(folder, manifest_of(model, candidate, verdict, simulated, features, bars), model)
     return folder
 
 

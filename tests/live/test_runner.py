@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.config import Config, Labels
+from core.errors import StageError
 from core.units import NS_PER_S
 from ingest.events import Event
 from ingest.feeds import Step
@@ -20,12 +21,12 @@ from live.journal import Journal, Recording
 from live.manifest import Bundle, load_bundle
 from live.paper import PaperAccount
 from live.parity import against_capture, compare
-from live.runner import Outcome, Runner, header, received_ns
+from live.runner import Outcome, Runner, header, received_ns, started_panel
 from live.session import Witness, by_instrument, slices
 from live.start import cold_start
 from research.bars import TRADE
 from research.clocks import parse_clock
-from tests.live.synthetic import BARS, BEGIN_NS, MAKER, NAMES, TAKER, market, write
+from tests.live.synthetic import BARS, BEGIN_NS, FEATURES, JOINED, MAKER, NAMES, TAKER, market, write
 
 Run = Callable[..., Recording]
 
@@ -76,13 +77,23 @@ def stream_of(seconds: float) -> list[Tagged]:
 
 
 END_NS = BEGIN_NS + 90 * NS_PER_S
+ON_VOLUME = (
+    *JOINED[:2],
+    ("other", "(corr_9 (delta_1 close_price) (of_bybit:ETHUSDT (delta_1 close_price)))"),
+    ("standing", "(at_1s (cs_rank (sum_3 ofi_qty)))"),
+)
 
 
-def test_the_runner_computes_what_the_batch_computes_to_the_bit(follow: Run, tmp_path: Path) -> None:
-    bundle = load_bundle(write(tmp_path / "bundle"))
+@pytest.mark.parametrize(
+    ("features", "bars"), [(FEATURES, BARS), (JOINED, BARS), (JOINED, "time_1s"), (ON_VOLUME, "volume_0.2")]
+)
+def test_the_runner_computes_what_the_batch_computes_to_the_bit(
+    features: tuple[tuple[str, str], ...], bars: str, follow: Run, tmp_path: Path
+) -> None:
+    bundle = load_bundle(write(tmp_path / "bundle", features=features, bars=bars))
     session = follow(bundle, cut(stream_of(90), [BEGIN_NS + k * NS_PER_S // 3 for k in range(270)], END_NS), NAMES)
     parity = compare(session, bundle)
-    assert parity.bars_compared > 800
+    assert parity.bars_compared > 170
     assert parity.decisions_compared > 100
     assert parity.holds
     assert (parity.max_abs_bar_diff, parity.max_abs_feature_diff) == (0.0, 0.0)
@@ -90,9 +101,11 @@ def test_the_runner_computes_what_the_batch_computes_to_the_bit(follow: Run, tmp
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(cuts=st.lists(st.integers(BEGIN_NS, END_NS), max_size=12))
-def test_the_journal_does_not_depend_on_how_the_stream_was_cut(cuts: list[int], follow: Run, tmp_path: Path) -> None:
-    bundle, stream = load_bundle(write(tmp_path / "bundle")), stream_of(30)
+@given(cuts=st.lists(st.integers(BEGIN_NS, END_NS), max_size=12), features=st.sampled_from([FEATURES, JOINED]))
+def test_the_journal_does_not_depend_on_how_the_stream_was_cut(
+    cuts: list[int], features: tuple[tuple[str, str], ...], follow: Run, tmp_path: Path
+) -> None:
+    bundle, stream = load_bundle(write(tmp_path / "bundle", features=features)), stream_of(30)
     whole, pieces = (follow(bundle, cut(stream, at_ns, END_NS), NAMES) for at_ns in ([], cuts))
     for stream_name in ("bars", "features", "decisions", "fills"):
         for number in range(len(NAMES)):
@@ -123,6 +136,30 @@ def test_parity_fails_for_one_unit_in_the_last_place(stream: str, field: str, fo
     assert not parity.holds
     if stream == "features":
         assert parity.max_abs_feature_diff > 0.0
+
+
+def test_events_after_a_decision_are_in_none_of_its_features(follow: Run, tmp_path: Path) -> None:
+    bundle, stream, until_ns = (
+        load_bundle(write(tmp_path / "bundle", features=JOINED)),
+        stream_of(60),
+        END_NS - 47 * NS_PER_S,
+    )
+    early = [one for one in stream if received_ns(one.event) < until_ns]
+    others = merged_market({NAMES[0]: market(60, 3), NAMES[1]: market(60, 4, 3_000.0, "ETHUSDT")})
+    late = [one for one in others if received_ns(one.event) >= until_ns]
+    sessions = [follow(bundle, cut(each, [], END_NS), NAMES).features for each in (stream, [*early, *late])]
+    left, right = ([rows[rows["instrument"] == k] for rows in sessions for k in (0, 1)][which::2] for which in (0, 1))
+    for mine, other in (left, right):
+        same = mine["decision_ns"] <= until_ns
+        assert same.sum() > 20
+        assert mine["values"][same].tobytes() == other["values"][other["decision_ns"] <= until_ns].tobytes()
+        assert mine["values"][~same].tobytes() != other["values"][other["decision_ns"] > until_ns].tobytes()
+
+
+def test_a_symbol_that_features_join_must_be_followed(tmp_path: Path) -> None:
+    bundle = load_bundle(write(tmp_path / "bundle", features=JOINED))
+    with pytest.raises(StageError, match=r"(?s)bybit:ETHUSDT is none of the symbols of the run, binance_um:BTCUSDT"):
+        started_panel(bundle, {NAMES[0]: cold_start(bundle)})
 
 
 def test_parity_fails_for_a_decision_that_is_not_the_rules(follow: Run, tmp_path: Path) -> None:
