@@ -10,6 +10,7 @@ python run_pipeline.py nightly                                for cron: retrain 
 import importlib
 import sys
 import time
+from contextlib import redirect_stderr
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -90,7 +91,7 @@ def nightly(config: Config) -> None:
     """
     logs, began = ROOT / "logs", time.perf_counter()
     logs.mkdir(exist_ok=True)
-    with (logs / f"nightly-{datetime.now(UTC):%Y-%m-%d}.log").open("a") as log:
+    with (logs / f"nightly-{datetime.now(UTC):%Y-%m-%d}.log").open("a") as log, redirect_stderr(log):
         try:
             record = run(config, list(NIGHTLY_STAGES), Console(file=log, highlight=False, soft_wrap=True))
         except (StageError, ConfigError) as error:

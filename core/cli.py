@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
@@ -23,6 +23,8 @@ from core.units import NS_PER_S, parse_duration_ns
 
 StageRun = Callable[[Config, Stage], None]
 After = Callable[[Path], None]
+FILLING: Final = frozenset({"capture", "backfill", "poll", "operators"})
+"""Stages that need no data directory to be there: they fill it, or show what is in none."""
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -31,9 +33,11 @@ def run_stages(
 ) -> RunRecord:
     """Run stages in order under one run record, which is written also when one of them fails.
 
-    `after` gets the record's folder once it is written. Raises StageError if another run works in the data directory.
+    `after` gets the record's folder once it is written. Raises StageError if another run works in the data directory,
+    or if there is none to read.
     A live capture does not hold others up, nor do stages behind it hold up another capture (core/locks.py).
     """
+    _refuse_nowhere(config, stages)
     record = RunRecord(config, console)
     try:
         for lock, names in groupby(stages, key=partial(lock_of, config)):
@@ -52,6 +56,12 @@ def run_stages(
         raise
     _finish(record, after)
     return record
+
+
+def _refuse_nowhere(config: Config, stages: Collection[str]) -> None:
+    """A data directory that was mistyped must not be made by who only reads."""
+    if not config.root.exists() and not FILLING & set(stages):
+        raise StageError(f"{config.root} does not exist: name the --data-dir of a capture, or run `capture` into it")
 
 
 def _run_in_turn(config: Config, stages: Mapping[str, StageRun], record: RunRecord) -> None:

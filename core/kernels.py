@@ -16,6 +16,8 @@ from typing import Any, Final
 
 import numba
 
+import core.compile_notice  # noqa: F401 (tells of long compilations)
+
 ROOT: Final = Path(__file__).resolve().parents[1]
 CACHE: Final = Path(os.environ.get("NUMBA_CACHE_DIR", ROOT / ".kernels"))
 _IMPORT: Final = re.compile(rb"^(?:from|import) ([a-z_][\w.]*)", re.MULTILINE)

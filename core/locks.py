@@ -5,6 +5,7 @@ rows, and may do so for months, holds a lock of its own, so that `nightly` retra
 process: a crash leaves nothing to clear away.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,10 +34,21 @@ def lock_of(config: Config, stage: str) -> str:
 
 @contextmanager
 def held(root: Path, lock: str) -> Iterator[None]:
-    """Hold a lock of the data directory `root`. Raises Busy, at once, if another process does."""
-    root.mkdir(parents=True, exist_ok=True)
+    """Hold a lock of the data directory `root`, which is made. Raises Busy, at once, if another process holds it."""
+    _make(root)
     try:
         with filelock.FileLock(root / lock, blocking=False):
             yield
     except filelock.Timeout:
         raise Busy(f"{_WHO[lock]} in {root}: wait for it to end, or choose another --data-dir") from None
+
+
+def _make(root: Path) -> None:
+    """Make a data directory. Raises StageError where there can be none."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = "it is a file" if root.exists() else (error.strerror or str(error)).lower()
+        raise StageError(f"{root} cannot be a data directory: {why}: choose another --data-dir") from error
+    if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
+        raise StageError(f"{root} cannot be a data directory: it is not writable: choose another --data-dir")

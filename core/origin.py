@@ -28,8 +28,10 @@ def read_origin(config: Config) -> Origin | None:
     path = config.root / "source.json"
     try:
         return msgspec.json.decode(path.read_bytes(), type=Origin)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except PermissionError as error:
+        raise StageError(f"{path} cannot be read: choose another --data-dir, or mend its permissions") from error
     except msgspec.DecodeError as error:
         raise StageError(f"{path} is damaged ({error}): choose another --data-dir, or capture again into it") from error
 

@@ -153,11 +153,9 @@ class RunRecord:
 
     @property
     def simulated(self) -> bool:
-        """Whether the market is made up: the source is, or what is replayed or captured comes from the simulator."""
-        if self.config.source not in ("replay", "live"):
-            return self.config.simulated
+        """Whether the market is made up: the source is, or what the data directory holds, whoever asks for it."""
         origin = read_origin(self.config)
-        return origin is not None and origin.simulated
+        return self.config.simulated or (origin is not None and origin.simulated)
 
     def print(self, text: str) -> None:
         self._lines.append(text)

@@ -145,7 +145,7 @@ def _make_room(cfg: Config, jobs: Sequence[Job], stage: Stage) -> None:
     """Mark the data directory as an archive's. Signals alone may also join what was captured live."""
     origin, found = Origin("archive"), read_origin(cfg)
     only_signals = all(set(job.days) <= {SIGNALS.name} for job in jobs)
-    if found is not None and found.source == "live" and only_signals:
+    if found is not None and found.source == "live" and only_signals and not found.simulated:
         return
     removed = make_room(cfg, origin)
     write_origin(cfg, origin)

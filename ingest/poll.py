@@ -77,9 +77,7 @@ def run(cfg: Config, stage: Stage) -> None:
             stage.say(f"liquidations of {', '.join(unvalued)} are not summed: the size of its contracts is not known")
         if not chosen:
             raise StageError(f"nothing to poll for {', '.join(symbols)}: no collector is declared for these venues")
-        if read_origin(cfg) is None:
-            simulated = cfg.simulated or any(is_local(target.base_url) for target in chosen)
-            write_origin(cfg, Origin(cfg.source, identity_of(cfg), cfg.source == "live", simulated))
+        _mark(cfg, cfg.simulated or any(is_local(target.base_url) for target in chosen if _is_venue(target)))
         end_ns = asyncio.run(_play_out(where)) if cfg.source == "sim" else 0
         asyncio.run(_poll(cfg, stage, chosen, symbols, (lambda: end_ns) if end_ns else time.time_ns))
 
@@ -92,6 +90,23 @@ def _refuse_another_market(cfg: Config) -> None:
             f"{cfg.root} holds another simulated market: run `capture` with these settings first, or choose another "
             "--data-dir"
         )
+
+
+def _mark(cfg: Config, simulated: bool) -> None:
+    """Mark a data directory that has no mark. Raises StageError where one has the other kind: signals must not mix."""
+    found = read_origin(cfg)
+    if found is None:
+        write_origin(cfg, Origin(cfg.source, identity_of(cfg), cfg.source == "live", simulated))
+    elif found.simulated != simulated:
+        held, offered = ("simulated", "real") if found.simulated else ("real", "simulated")
+        raise StageError(
+            f"{cfg.root} holds {held} rows, {offered} signals must not join them: choose another --data-dir"
+        )
+
+
+def _is_venue(target: Target) -> bool:
+    """Whether a venue is asked; a provider of one's own may stand on loopback and be no simulation."""
+    return target.provider.host in Hosts.__struct_fields__
 
 
 async def _play_out(where: Hosts) -> int:

@@ -97,3 +97,30 @@ def test_a_run_that_did_not_get_in_leaves_no_report_and_one_that_was_stopped_hal
     with held(tmp_path, RUN), pytest.raises(StageError, match="another run works"):
         run_stages(config, {"capture": nothing, "bars": nothing}, Console(quiet=True))
     assert (tmp_path / "runs" / "latest.txt").exists()
+
+
+def test_a_mistyped_data_directory_is_not_made_by_who_reads(tmp_path: Path) -> None:
+    config = load(options={"data_dir": str(tmp_path / "dtaa"), "source": "live"})
+    nothing: Any = lambda config, stage: None  # noqa: E731 (a stage that does nothing)
+    for stage in ("bars", "quality", "compact", "export_events", "live"):
+        with pytest.raises(StageError, match="dtaa does not exist"):
+            run_stages(config, {stage: nothing}, Console(quiet=True))
+    assert not config.root.exists()
+    run_stages(config, {"capture": nothing, "bars": nothing}, Console(quiet=True))
+    assert config.root.exists()
+
+
+@pytest.mark.parametrize(("name", "why"), [("file", "it is a file"), ("file/below", "not a directory")])
+def test_what_can_be_no_data_directory_is_told(tmp_path: Path, name: str, why: str) -> None:
+    (tmp_path / "file").write_text("x")
+    config = load(options={"data_dir": str(tmp_path / name), "source": "live"})
+    nothing: Any = lambda config, stage: None  # noqa: E731 (a stage that does nothing)
+    assert settled(config, ["bars"], None) == config
+    with pytest.raises(StageError, match=f"{name} cannot be a data directory: {why}: choose another --data-dir"):
+        run_stages(config, {"capture": nothing}, Console(quiet=True))
+
+
+def test_a_directory_that_may_not_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.locks.os.access", lambda path, mode: False)  # a superuser may write anywhere
+    with pytest.raises(StageError, match="it is not writable"), held(tmp_path, RUN):
+        pass

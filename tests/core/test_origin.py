@@ -1,12 +1,16 @@
 """What the tables of a data directory hold decides the source of every later stage."""
 
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+from rich.console import Console
 
 from core.config import Config, load
 from core.errors import ConfigError, StageError
 from core.origin import Origin, read_origin, settle_source, write_origin
+from core.run_record import RunRecord
 
 
 @pytest.fixture
@@ -35,3 +39,11 @@ def test_a_damaged_mark_is_named(config: Config) -> None:
     config.root.joinpath("source.json").write_text("{")
     with pytest.raises(StageError, match=r"source\.json is damaged"):
         read_origin(config)
+
+
+@pytest.mark.parametrize("source", ["sim", "replay", "archive", "live"])
+@pytest.mark.parametrize("simulated", [False, True])
+def test_the_mark_of_a_simulated_market_sticks_whoever_reads_it(config: Config, source: Any, simulated: bool) -> None:
+    write_origin(config, Origin("live", simulated=simulated))
+    record = RunRecord(msgspec.structs.replace(config, source=source), Console(quiet=True))
+    assert record.simulated == (simulated or source == "sim")

@@ -242,6 +242,9 @@ def test_signals_may_join_what_was_captured_live(tmp_path: Path) -> None:
     from_folder(root, path)
     assert rows(root, SIGNALS, BTC).height == 1
     assert read_origin(config) == Origin("live")
+    write_origin(config, Origin("live", simulated=True))
+    with pytest.raises(StageError, match="holds live data"):
+        from_folder(root, path)
 
 
 @pytest.mark.parametrize(

@@ -269,6 +269,20 @@ def test_another_simulated_market_is_not_mixed_with_the_one_that_is_there(tmp_pa
         polled(config)
 
 
+@pytest.mark.parametrize("simulated", [False, True])
+def test_real_and_simulated_signals_never_mix(tmp_path: Path, simulated: bool) -> None:
+    with serving(SlowVenue(now_ms).answer) as url:
+        config = config_of(tmp_path, url, "poll.only=bybit_open_interest")
+        config.root.mkdir()
+        write_origin(config, Origin("live", complete=True, simulated=simulated))
+        if simulated:
+            polled(config)  # on loopback, as what is there
+        else:
+            with pytest.raises(StageError, match="holds real rows, simulated signals must not join"):
+                polled(config)
+    assert bool(partitions(config.root, SIGNALS)) == simulated
+
+
 def test_a_simulated_market_is_polled_to_its_end(tmp_path: Path) -> None:
     """On the simulated exchange itself: 30 days by its formula, then what its market did."""
     pairs = ["sim.hours=0.3", "poll.history_days=2", "symbols=binance_um:BTCUSDT,bybit:BTCUSDT"]
