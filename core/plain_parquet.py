@@ -82,7 +82,7 @@ class PlainParquet:
         footer = _footer(rows, at, chunks, self._ends)
         body = b"".join([*pieces, footer])
         length = len(footer) + _CHECKSUM_BYTES
-        return b"%b%08x\0\0%b%b" % (body, zlib.crc32(body), length.to_bytes(4, "little"), _MAGIC)
+        return b"".join([body, b"%08x\0\0" % zlib.crc32(body), length.to_bytes(4, "little"), _MAGIC])
 
 
 def frame_of_rows(rows: PlainRows) -> pl.DataFrame:

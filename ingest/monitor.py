@@ -125,7 +125,7 @@ class Monitor:
         with self._lock:
             for feed in feeds:
                 for symbol, table in feed.plan.feeds:
-                    self._streams.setdefault(StreamKey(feed.venue, table, symbol), _Stream())
+                    self._stream(StreamKey(feed.venue, table, symbol))
 
     def observe(self, venue: str, table: Table, symbol: str, rows: PlainRows) -> None:
         """Rows that were just written, in order of the table's time."""
@@ -134,16 +134,22 @@ class Monitor:
             return
         latencies_ns = _latencies_ns(rows)
         with self._lock:
-            stream = self._streams.setdefault(StreamKey(venue, table.name, symbol), _Stream())
+            stream = self._stream(StreamKey(venue, table.name, symbol))
             stream.rows += rows.height
             stream.first_ns = stream.first_ns or rows.first_ns
             stream.last_ns = max(stream.last_ns, rows.last_ns)
             stream.latencies[-1].add(latencies_ns)
 
+    def _stream(self, key: StreamKey) -> _Stream:
+        stream = self._streams.get(key)
+        if stream is None:
+            stream = self._streams[key] = _Stream()
+        return stream
+
     def _missed(self, venue: str, symbol: str, gaps: pl.DataFrame) -> None:
         with self._lock:
             for name, *span, mended in gaps.select("stream", "from_ns", "to_ns", "mended").iter_rows():
-                stream = self._streams.setdefault(StreamKey(venue, name, symbol), _Stream())
+                stream = self._stream(StreamKey(venue, name, symbol))
                 stream.gaps += not (mended and span in stream.open)  # else it is counted
                 if not mended:
                     stream.open.append(span)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -27,7 +28,8 @@ _HAND_OVER_EVENTS: Final = 16_384
 _LONG: Final = 1024  # events of one kind and symbol that are packed at once
 _MOST_EVENTS: Final = 131_072  # structs in all lists together, some 40 MB
 _LEVELS: Final = 4  # of a book take the memory of one event
-_SWEEP: Final = 0.8  # of durable_s: the longest that an event waits to be handed over
+_WAIT: Final = 0.8  # of durable_s: the longest that an event waits to be handed over
+_SPREAD: Final = 0.618_034  # of that: streams that begin together, and are always busy, are not written together
 _IDLE_S: Final = 0.25
 
 
@@ -42,6 +44,7 @@ class _Stream:
     events: list[Event] = field(default_factory=list)
     is_due: bool = False  # events that are to be written wait for the writer's thread
     is_loose: bool = False  # events were handed over to be packed alone
+    since_s: float = inf  # the oldest that is not to be written yet came no sooner; inf: there is none
 
 
 _Job: TypeAlias = tuple[_Stream, list[Event], bool] | threading.Event | None
@@ -75,7 +78,7 @@ class TableWriter:
         self._compactor = Compactor(root, lock, lambda part: self._shards.tail_of(part), say)
         self._shards = ShardWriter(root, settings, lock, say, observe, self._compactor.consider, read_clock_s)
         self._read_clock_s = read_clock_s
-        self._sweep_s = _SWEEP * durable_s
+        self._wait_s = _WAIT * durable_s
         self._streams: list[_Stream] = []
         self._append: dict[tuple[str, type, str], Callable[[Event], None]] = {}
         self._gaps: dict[tuple[str, str], _Stream] = {}
@@ -85,8 +88,7 @@ class TableWriter:
         self._levels_given = 0  # the same, of the levels in updates of books
         self._levels_taken = 0
         self._here = 0  # of them, since lists were last handed over
-        self._next = 0  # stream of the sweep
-        self._swept_s = read_clock_s()
+        self._ticked_s = read_clock_s()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="table writer", daemon=True)
         self._compactor.start()
@@ -143,19 +145,22 @@ class TableWriter:
             self._hand_over_long()
 
     def tick(self) -> None:
-        """Hand over the events of some streams: of all within a sweep, evenly, so that writes do not come in bursts."""
+        """Hand over the streams whose events have waited long enough, those that waited longest first.
+
+        A stream of few rows is so written no more often than it must be.
+        """
         self._check()
-        now_s = self._read_clock_s()
-        count = len(self._streams)
-        due = int((now_s - self._swept_s) / self._sweep_s * count) if self._sweep_s < inf else 0
-        if not due:
+        if self._wait_s == inf:
             return
-        self._swept_s = now_s if due >= count else self._swept_s + due / count * self._sweep_s
-        for _ in range(min(due, count)):
-            self._next = (self._next + 1) % count
-            stream = self._streams[self._next]
-            if not stream.is_due:  # a thread that is late writes more rows at a time instead of more often
-                self._hand_over(stream, write=True)
+        before_s, self._ticked_s = self._ticked_s, self._read_clock_s()
+        due: list[_Stream] = []
+        for stream in self._streams:
+            if stream.since_s == inf and (stream.events or stream.is_loose):
+                stream.since_s = before_s
+            if stream.since_s <= self._ticked_s - self._wait_s and not stream.is_due:
+                due.append(stream)  # a thread that is late writes more rows at a time instead of more often
+        for stream in sorted(due, key=attrgetter("since_s")):
+            self._hand_over(stream, write=True)
 
     def flush(self) -> None:
         """Return when all that was given is on disk, or the disk has refused it."""
@@ -188,6 +193,7 @@ class TableWriter:
 
     def _begin(self, venue: str, event: Event) -> None:
         stream = _Stream(venue, event.symbol, type(event), TABLES[type(event)])
+        stream.since_s = self._ticked_s - len(self._streams) * _SPREAD % 1.0 * self._wait_s
         self._streams.append(stream)
         if stream.kind is Gap:
             self._gaps[venue, event.symbol] = stream
@@ -234,6 +240,7 @@ class TableWriter:
         self._rearm(stream)
         stream.is_due |= write
         stream.is_loose = not write
+        stream.since_s = inf if write else stream.since_s
         self._jobs.put((stream, events, write))
 
     def _check(self) -> None:

@@ -1,8 +1,8 @@
 """Rows to files: what the table writer's thread does.
 
 Each partition that rows come to has one growing shard, the tail (ingest/tails.py). It is written again, with all its
-rows and in one step, whenever there are new ones, until it is long or old; then it is sealed and the next begins. So a
-row is in a readable file as soon as it is in any, and never in two. A disk that refuses is told of once and tried once
+rows and in one step, whenever there are new ones, until it is long or old; then the next begins. So a row is in a
+readable file as soon as it is in any, and never in two. A disk that refuses is told of once and tried once
 a second; meanwhile rows wait in memory, up to a bound beyond which the oldest are dropped and leave a row in `gaps`.
 """
 
@@ -27,8 +27,10 @@ from ingest.tails import Tail, by_day, ordered
 Observe: TypeAlias = Callable[[str, Table, str, PlainRows], None]
 """Gets (venue, table, symbol, rows) of each write, the new rows only, on the writer's thread."""
 
-SEAL_AFTER_S: Final = 30.0
-"""A tail this old is sealed: rewriting costs its length each time, some 0.15 us per row."""
+OLD_S: Final = 60.0
+"""A tail this old gets no more rows: writing it again costs its length each time, some 0.1 us per row."""
+WORTH_SEALING: Final = 4_096
+"""A tail of fewer rows stays as it is when it is old, until it is merged: to seal it would cost 2 ms."""
 _SPREAD: Final = 16
 _TAIL_ROWS: Final = 1_000_000  # of all tails together, some 70 MB; beyond, what is written is sealed
 _RETRY_S: Final = 1.0
@@ -51,7 +53,7 @@ class _Growing:
     fresh: list[PlainRows] = field(default_factory=list)
     fresh_rows: int = 0
     loose: int = 0  # batches since they were last put together
-    old_s: float = 0.0  # when the tail is to be sealed
+    old_s: float = 0.0  # when the tail is old
     lost: tuple[int, int, int] | None = None  # first and last time of rows that were dropped, and how many
 
 
@@ -69,8 +71,8 @@ class ShardWriter:
     """Puts rows into shards under `root`; one thread uses it. Others may read its counts and `trouble`.
 
     `waiting` counts rows that are in no file yet; `trouble` says why, where the disk refuses them. `lock` is held while
-    a shard is written: whoever holds it sees a partition at rest. `sealed` is called with partitions that have a new
-    sealed shard, and True where no more rows are expected.
+    a shard is written: whoever holds it sees a partition at rest. `ended` is called with partitions that have a shard
+    which gets no more rows, and True where none of them does.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class ShardWriter:
         lock: AbstractContextManager[Any],
         say: Callable[[str], None],
         observe: Observe | None = None,
-        sealed: Callable[[Partition, bool], None] = lambda part, whole: None,
+        ended: Callable[[Partition, bool], None] = lambda part, whole: None,
         read_clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.waiting = 0
@@ -92,7 +94,7 @@ class ShardWriter:
         self._lock = lock
         self._say = say
         self._observe = observe
-        self._sealed = sealed
+        self._ended = ended
         self._read_clock_s = read_clock_s
         self._growing: dict[Partition, _Growing] = {}
         self._days: dict[_Stream, dict[int, _Growing]] = {}  # the same, by stream and day since 1970
@@ -170,8 +172,8 @@ class ShardWriter:
             del days[before]
         name, venue, symbol = stream
         part = Partition(name, venue, symbol, date_of_ns(day * NS_PER_DAY))
-        share = 1 - len(self._growing) % _SPREAD / _SPREAD  # or all would be sealed at once
-        old_s = self._read_clock_s() + share * SEAL_AFTER_S
+        share = 1 - len(self._growing) % _SPREAD / _SPREAD  # or all would be old at once
+        old_s = self._read_clock_s() + share * OLD_S
         days[day] = self._growing[part] = _Growing(part, table, Tail(self._root, part, table), old_s=old_s)
         return days[day]
 
@@ -183,7 +185,7 @@ class ShardWriter:
             return False
         self._let_go(growing)
         del self._growing[growing.part]
-        self._sealed(growing.part, True)
+        self._ended(growing.part, True)
         return True
 
     def _write(self, growing: _Growing, seal: bool = False, probe: bool = False) -> None:
@@ -195,13 +197,16 @@ class ShardWriter:
         if not growing.fresh or (self.trouble and not probe):
             self._tidy(growing)
             return
+        if now_s >= growing.old_s and 0 < growing.tail.rows < WORTH_SEALING and not seal:
+            self._let_go(growing)
+            self._ended(growing.part, False)
         fresh = ordered(joined(growing.fresh))
         tail, fsync = growing.tail, self._settings.fsync
         try:
             with self._lock:
                 if not tail.name:
                     self._tell_torn(tail.begin(fresh.first_ns))
-                    growing.old_s = growing.old_s if growing.old_s > now_s else now_s + SEAL_AFTER_S
+                    growing.old_s = growing.old_s if growing.old_s > now_s else now_s + OLD_S
                 before = tail.rows
                 if seal or self._is_long(growing, fresh, now_s):
                     tail.seal(fresh, fsync)
@@ -223,7 +228,7 @@ class ShardWriter:
         return is_old or is_much or not self._settings.grows
 
     def _let_go(self, growing: _Growing) -> None:
-        """No row follows."""
+        """No row follows in the tail's file."""
         self._tail_rows -= growing.tail.rows
         growing.tail.let_go()
 
@@ -235,7 +240,7 @@ class ShardWriter:
         if self._observe:
             self._observe(part.exchange, growing.table, part.symbol, fresh)
         if not growing.tail.name:
-            self._sealed(part, False)
+            self._ended(part, False)
         if self.trouble:
             self._yielded()
 

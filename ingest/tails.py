@@ -80,9 +80,13 @@ class Tail:
         return self._root / self._part.path / self.name
 
     def _with(self, fresh: PlainRows) -> pl.DataFrame:
-        rows = frame_of_rows(fresh)
-        held = self._held
-        return rows if held is None else in_order(self._table, pl.concat([held.frame(), rows], rechunk=True))
+        """All rows of the tail, and these."""
+        held = self._held or PlainParquet(self._table)
+        mark = held.mark()
+        held.add(fresh)
+        rows = in_order(self._table, held.frame())
+        held.cut(mark)
+        return rows
 
 
 def ordered(rows: PlainRows) -> PlainRows:

@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.compaction import staging_of
 from core.plain_rows import PlainRows, joined
 from core.schema import GAPS, MARK_PRICES, TOP_OF_BOOK, TRADES
 from core.store import Partition, files, fingerprint, has_digest, partitions, read
 from core.units import NS_PER_DAY
 from ingest.events import Gap, Mark, Quote, Trade
-from ingest.shards import SEAL_AFTER_S, ShardSettings, ShardWriter
+from ingest.shards import OLD_S, WORTH_SEALING, ShardSettings, ShardWriter
 
 VENUE = "binance_um"
 DAY = 20_000 * NS_PER_DAY
@@ -86,7 +87,7 @@ def test_at_any_moment_each_row_is_in_one_file(
     assert read_back == sorted(taken)
 
 
-def test_a_shard_grows_in_place_and_is_sealed_when_it_is_old(tmp_path: Path) -> None:
+def test_a_shard_grows_in_place_until_it_is_old(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     part = Partition("top_of_book", VENUE, "BTCUSDT", "2024-10-04")
     for second in range(10):
@@ -95,13 +96,25 @@ def test_a_shard_grows_in_place_and_is_sealed_when_it_is_old(tmp_path: Path) -> 
     assert len(files(tmp_path, part)) == 1
     assert bench.writer.tail_of(part) == files(tmp_path, part)[0].name
     assert not has_digest(files(tmp_path, part)[0])
-    bench.now_s = SEAL_AFTER_S
+    bench.now_s = OLD_S
     bench.take([10])
-    assert has_digest(files(tmp_path, part)[0])
-    assert bench.writer.tail_of(part) == ""
+    assert bench.writer.tail_of(part) == files(tmp_path, part)[1].name
+    assert bench.sealed == [("2024-10-04", False)]
+    assert not list(staging_of(tmp_path).iterdir())
     bench.take([11])
     assert len(files(tmp_path, part)) == 2
     assert bench.on_disk() == list(range(12))
+
+
+def test_a_shard_of_many_rows_is_sealed_when_it_is_old(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, flush_rows=1_000_000)
+    part = Partition("top_of_book", VENUE, "BTCUSDT", "2024-10-04")
+    bench.take(list(range(WORTH_SEALING)))
+    bench.now_s = OLD_S
+    bench.take([WORTH_SEALING])
+    assert has_digest(files(tmp_path, part)[0])
+    assert bench.writer.tail_of(part) == ""
+    assert bench.on_disk() == list(range(WORTH_SEALING + 1))
 
 
 def test_a_long_shard_is_sealed(tmp_path: Path) -> None:
@@ -150,10 +163,11 @@ def test_a_second_process_goes_on_with_names_of_its_own(tmp_path: Path) -> None:
     assert not draft.exists()
 
 
-def test_what_a_power_cut_left_without_an_end_is_set_aside_and_told(tmp_path: Path) -> None:
+def test_what_a_power_cut_tore_is_set_aside_and_told(tmp_path: Path) -> None:
     Bench(tmp_path).take([1])
     torn = files(tmp_path, partitions(tmp_path, TOP_OF_BOOK)[0])[0]
-    for content in (b"", torn.read_bytes()[:-1]):
+    whole = torn.read_bytes()
+    for content in (b"", whole[:-1], whole[:100] + bytes(8) + whole[108:]):  # the last: pages of two moments
         torn.write_bytes(content)
         bench = Bench(tmp_path)
         bench.take([2])
