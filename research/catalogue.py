@@ -125,7 +125,7 @@ def _own_feature(name: str, text: str, taken: Mapping[str, Node], bar: str) -> N
 
 def _on_clock(features: Mapping[str, Node], bar: str) -> dict[str, Node]:
     """The features as they are where `bar` can express all their windows, else with windows of bars."""
-    if all(_fits(part.window, bar) for part in parts(*features.values())):
+    if all(_fits(part, bar) for part in parts(*features.values()) if part.window):
         return dict(features)
     return {
         re.sub(r"(?<=_)[1-9]\d*(ms|s)(?=_|$)", lambda window: _reference_bars(window.group()), name): rebuild(
@@ -135,9 +135,10 @@ def _on_clock(features: Mapping[str, Node], bar: str) -> dict[str, Node]:
     }
 
 
-def _fits(window: str, bar: str) -> bool:
+def _fits(call: Node, bar: str) -> bool:
+    """Whether the window of a call is a whole number of bars, and enough of them for its operator."""
     try:
-        return not window or window_bars(window, bar) > 0
+        return window_bars(call.window, bar) >= call.operator.least
     except ValueError:
         return False
 

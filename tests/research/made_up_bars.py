@@ -40,7 +40,7 @@ def trading(n: int, seed: int, scale: float = 1.0) -> Floats:
     steps = rng.normal(0.0, 1e-4, n) * (rng.random(n) < 0.6) + 2e-3 * rng.standard_t(3, n) * (rng.random(n) < 0.003)
     mid = 100.0 * np.exp(np.cumsum(steps)) * scale
     before = np.concatenate([mid[:1], mid[:-1]])
-    tick = 1e-4 * mid * (1 + rng.integers(0, 3, n))
+    tick = 1e-4 * mid * (1 + rng.integers(0, 3, n)) * rng.uniform(0.99, 1.01, n)
     side = rng.random((n, 2)) < 0.3
     qty, counts = rng.lognormal(0.0, 1.0, (n, 2)) * side, side * (1 + rng.poisson(1.0, (n, 2)))
     usd, largest = qty * mid[:, None] * (1 + 1e-4 * rng.normal(size=(n, 2))), 0.7 * qty.max(axis=1) * mid
