@@ -70,7 +70,7 @@ unknown operator meen_20, did you mean mean?
 
 def example(operator: Operator, window: int) -> str:
     """A call of an operator on the columns x0, x1, … with a window in bars where it takes one."""
-    args = [node(0.5) if place in operator.levels else node(f"x{place}") for place in range(operator.arity)]
+    args = [node(0.8) if place in operator.levels else node(f"x{place}") for place in range(operator.arity)]
     return show(node(operator.name, args, str(window) if operator.window else ""))
 
 
