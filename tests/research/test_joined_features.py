@@ -1,0 +1,142 @@
+"""The features stage with joins: days of several symbols and clocks, built together over midnight; what is stale."""
+
+import io
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import polars as pl
+import pytest
+from rich.console import Console
+
+from core import store
+from core.config import Config, Features
+from core.errors import ConfigError, StageError
+from core.run_record import RunRecord
+from core.store import Partition
+from core.units import NS_PER_S
+from research.bar_columns import bar_columns
+from research.bars import ClosedBars
+from research.build_features import run
+from research.catalogue import choose, compile_texts
+from research.clocks import parse_clock
+from research.needs import needed_bars
+from research.panel import Panel
+from tests.research.made_up_bars import trading
+
+DAYS = ("2026-01-05", "2026-01-06")
+NAMES = ("binance_um:BTCUSDT", "binance_um:ETHUSDT")
+CLOCKS = ("time_1s", "time_10s", "volume_5")
+SPAN_S = 300
+COLUMNS = bar_columns(0)
+MINE = {
+    "trend": "(sub close_price (at_10s (mean_20s close_price)))",
+    "bought": "(at_volume_5 (sum_2 buy_usd))",
+    "with_eth": "(corr_20s bar_return_bps (of_ETHUSDT bar_return_bps))",
+    "standing": "(cs_rank (sum_5s signed_usd))",
+}
+
+
+def made_up(name: str, clock: str) -> ClosedBars:
+    """Bars from five minutes before midnight to five after."""
+    seed = 1 + CLOCKS.index(clock) + 10 * NAMES.index(name)
+    step_ns, midnight_ns = parse_clock(clock).step_ns, store.day_start_ns(DAYS[1])
+    count = 2 * SPAN_S * NS_PER_S // step_ns if step_ns else 200
+    close_ns = midnight_ns - SPAN_S * NS_PER_S + (np.arange(count) + 1) * (step_ns or 2_999_999_999)
+    index = close_ns // step_ns - 1 if step_ns else np.arange(count)
+    return ClosedBars(close_ns - step_ns, close_ns, index, trading(count, seed)[:, : len(COLUMNS)])
+
+
+def put(root: Path, name: str, clock: str, bars: ClosedBars) -> None:
+    """The bars by day of closing; one that closes at midnight is the day's before."""
+    columns = {column: bars.values[:, k] for k, column in enumerate(COLUMNS)}
+    times = {"open_ns": bars.open_ns, "close_ns": bars.close_ns, "bar_index": bars.bar_index}
+    frame = pl.DataFrame(times | columns).with_columns(pl.col(COLUMNS).fill_nan(None))
+    is_late = pl.col("close_ns") > store.day_start_ns(DAYS[1])
+    for date, rows in zip(DAYS, (frame.filter(~is_late), frame.filter(is_late)), strict=True):
+        store.write(root, Partition("bars", *name.split(":"), date, clock), rows)
+
+
+def built(cfg: Config) -> str:
+    """What the stage printed."""
+    printed = io.StringIO()
+    record = RunRecord(cfg, Console(file=printed, width=400))
+    with record.stage("features") as stage:
+        run(cfg, stage)
+    return printed.getvalue()
+
+
+def features_of(cfg: Config, name: str, date: str) -> pl.DataFrame:
+    return store.read(cfg.root, Partition("features", *name.split(":"), date, cfg.bars))
+
+
+def modified_ns(cfg: Config) -> dict[tuple[str, str], int]:
+    parts = [Partition("features", *name.split(":"), date, cfg.bars) for name in NAMES for date in DAYS]
+    return {(part.symbol, part.date): (cfg.root / part.path / "data.parquet").stat().st_mtime_ns for part in parts}
+
+
+@pytest.fixture
+def cfg(tmp_path: Path) -> Config:
+    for name in NAMES:
+        for clock in CLOCKS:
+            put(tmp_path, name, clock, made_up(name, clock))
+    return Config(data_dir=str(tmp_path), bars="time_1s", decision="1s", features=Features(sets=(), mine=MINE))
+
+
+def test_days_are_built_as_one_run_over_all_symbols_and_clocks_would(cfg: Config) -> None:
+    printed = built(cfg)
+    program = compile_texts(choose((), MINE, cfg.bars), cfg.bars)
+    panel = Panel(program, NAMES)
+    joined = panel.join(made_up)
+    for name in NAMES:
+        bars = made_up(name, cfg.bars)
+        whole = panel.evaluate(name, panel.rows(name, bars, joined), bars, np.arange(len(bars)))
+        warm = np.isfinite(whole).all(axis=1)
+        got = pl.concat([features_of(cfg, name, date) for date in DAYS])
+        np.testing.assert_array_equal(got["decision_ns"].to_numpy(), bars.close_ns[warm])
+        np.testing.assert_array_equal(got.select(list(MINE)).to_numpy(), whole[warm])
+        assert features_of(cfg, name, DAYS[1]).height == SPAN_S, "the second day has no warm-up"
+    assert "windows fill in 20 bars of time_1s and 1 bars of volume_5 and 1 bars of time_10s" in printed
+    assert "binance_um:BTCUSDT: 580 of 600 decisions have all features; dropped: 20 while windows filled, 0" in printed
+
+
+def test_what_is_built_again_follows_the_bars_that_a_day_was_joined_with(cfg: Config) -> None:
+    built(cfg)
+    first = modified_ns(cfg)
+    assert "unchanged" in built(cfg)
+    other = made_up(NAMES[1], "time_10s")
+    other.values[-1] *= 1.01
+    put(cfg.root, NAMES[1], "time_10s", other)
+    built(cfg)
+    assert {day for day, at_ns in modified_ns(cfg).items() if at_ns != first[day]} == {
+        (name.split(":")[1], DAYS[1]) for name in NAMES
+    }
+    alone = msgspec.structs.replace(cfg, features=Features(sets=(), mine={"trend": MINE["trend"]}))
+    built(alone)
+    second = modified_ns(alone)
+    other.values[0] *= 1.01
+    put(cfg.root, NAMES[1], "time_10s", other)
+    built(alone)
+    assert {day for day, at_ns in modified_ns(alone).items() if at_ns != second[day]} == {("ETHUSDT", DAYS[0])}, (
+        "the state that the next day begins from is the same"
+    )
+
+
+def test_the_bars_stage_is_asked_for_every_clock_and_says_so_where_they_are_missing(cfg: Config) -> None:
+    assert [clock.name for clock in needed_bars(cfg).clocks] == ["time_1s", "volume_5", "time_10s"]
+    lacking = msgspec.structs.replace(cfg, features=Features(sets=(), mine={"f": "(at_1m close_price)"}))
+    with pytest.raises(StageError, match=r"bars=time_1m holds nothing .*run_pipeline\.py bars"):
+        built(lacking)
+    for name in ("(of_SOLUSDT close_price)", "(of_bybit:ETHUSDT close_price)"):
+        wrong = msgspec.structs.replace(cfg, features=Features(sets=(), mine={"f": name}))
+        with pytest.raises(ConfigError, match=r"(?s)is none of the symbols of the run, binance_um:BTCUSDT.*at `\$"):
+            built(wrong)
+
+
+def test_a_symbol_without_bars_on_a_day_is_not_known_there(cfg: Config) -> None:
+    for clock in CLOCKS:
+        for path in store.files(cfg.root, Partition("bars", "binance_um", "ETHUSDT", DAYS[0], clock)):
+            path.unlink()
+    assert "BTCUSDT: 280 of 600 decisions have all features; dropped: 320 while windows filled, 0" in built(cfg)
+    assert features_of(cfg, NAMES[0], DAYS[0]).height == 0
+    assert features_of(cfg, NAMES[0], DAYS[1]).height == SPAN_S - 20
