@@ -135,7 +135,7 @@ GAPS: Final = Table(
 )
 BARS: Final = Table(
     "bars",
-    "One row per bar [open_ns, close_ns): last book, flow by aggressor, OFI, liquidations, mark. See research/bars.py.",
+    "One row per bar [open_ns, close_ns): last book, flow by aggressor, OFI, liquidations, mark.",
     {"open_ns": I64, "close_ns": I64, "bar_index": I64},
     order=("close_ns", "bar_index"),
     key=("bar_index",),
@@ -153,7 +153,7 @@ FEATURES: Final = Table(
 )
 LABELS: Final = Table(
     "labels",
-    "One row per decision: what each cell of the (side, delta, T) grid would have earned. Columns: core/cells.py.",
+    "One row per decision: what each cell of the (side, delta, T) grid would have earned.",
     {"decision_ns": I64},
     order=("decision_ns",),
     key=("decision_ns",),

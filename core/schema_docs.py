@@ -2,7 +2,8 @@
 
 python -m core.schema_docs        writes docs/tables.md
 
-Names, types, order and keys are those of core/schema.py; a column without a meaning here is an error.
+Names, types, order and keys are those of core/schema.py; a column without a meaning here is an error. What follows the
+fixed columns of wide tables stands in core/wide_columns.py.
 """
 
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import polars as pl
 
 from core.config import ROOT
 from core.schema import EVENTS, MADE_BY, TABLES, Table
+from core.wide_columns import WIDE, WORDS
 
 DOCS: Final = ROOT / "docs" / "tables.md"
 
@@ -151,11 +153,11 @@ MEANINGS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "rho": ("", ""),
         "recv_assumed": _RECV_ASSUMED,
     },
-    "quality": {"stream": ("", "the table that is judged; further columns: ingest/stream_quality.py")},
+    "quality": {"stream": ("", "the table that is judged")},
     "bars": {
         "open_ns": ("ns", "begin, included"),
         "close_ns": ("ns", "end, not included; the bar is known from here on"),
-        "bar_index": ("", "number within the day; further columns: research/bars.py"),
+        "bar_index": ("", "number on its clock, rising: of time bars `open_ns` over their length"),
     },
     "features": {"decision_ns": _DECISION_NS},
     "labels": {"decision_ns": _DECISION_NS},
@@ -264,15 +266,18 @@ def _section(table: Table) -> Iterator[str]:
     yield f"{table.about}\n"
     ordered = ", ".join(f"`{name}`" for name in table.order)
     unique = f"; unique by {', '.join(f'`{name}`' for name in table.key)}" if table.key else ""
-    more = "; as many further columns as the configuration makes" if table.extra else ""
-    yield f"Sorted by {ordered}{unique}{more}.\n"
+    yield f"Sorted by {ordered}{unique}.\n"
     yield "| column | type | unit | meaning |"
     yield "| --- | --- | --- | --- |"
     for name, dtype in table.columns.items():
         unit, meaning = MEANINGS[table.name][name]
         null = "may be null" if name in table.nullable else ""
         yield f"| `{name}` | {_type(dtype)} | {unit} | {'; '.join(part for part in (meaning, null) if part)} |"
+    for name, kind, unit, meaning in WIDE.get(table.name, ()):
+        yield f"| `{name}` | {kind} | {unit} | {meaning} |"
     yield ""
+    if table.name in WORDS:
+        yield f"{WORDS[table.name]}\n"
     if table.name in FED_BY:
         yield "Live: " + "; ".join(f"{venue}: {stream}" for venue, stream in FED_BY[table.name].items()) + ".\n"
     if table.name in TRAPS:

@@ -10,7 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
+
+from core.schema import TABLES
+from core.wide_columns import documented
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ["capture", "bars", "features", "labels", "train", "backtest", "export", "live"]
@@ -83,6 +87,15 @@ def test_every_metric_line_keeps_its_form_and_says_simulated(simulated: Path) ->
     assert any("fill≥$" in line for line in metric)
     assert any("fill≥$" not in line for line in metric)
     assert all("avg_net_bps=" in line and "SIMULATED" in line for line in metric)
+
+
+def test_every_column_of_every_table_stands_in_the_catalogue(simulated: Path) -> None:
+    for table in TABLES:
+        written = {
+            name for path in simulated.glob(f"{table.name}/**/*.parquet") for name in pl.read_parquet_schema(path)
+        }
+        unknown = {name for name in written - table.columns.keys() if not documented(table.name, name)}
+        assert not unknown, f"{table.name}: tell of them in core/wide_columns.py"
 
 
 def test_no_edge_leaves_no_model_in_use(simulated: Path) -> None:
