@@ -45,6 +45,7 @@ STAGES: Final = {
     "export_events": "ingest.export_events",
     "operators": "research.show_operators",
     "bars": "research.build_bars",
+    "fit": "research.fit_features",
     "features": "research.build_features",
     "labels": "labels.build_labels",
     "assess": "research.assess_features",
@@ -53,7 +54,7 @@ STAGES: Final = {
     "export": "live.export_model",
     "live": "live.run_live",
 }
-ON_REQUEST: Final = frozenset({"backfill", "poll", "compact", "quality", "export_events", "operators", "assess"})
+ON_REQUEST: Final = frozenset({"backfill", "poll", "compact", "quality", "export_events", "operators", "fit", "assess"})
 """Stages that run only where they are named; with `--source archive`, backfill also runs in place of capture."""
 NIGHTLY: Final = "nightly"
 NIGHTLY_STAGES: Final = ("bars", "features", "labels", "train", "backtest", "export")

@@ -31,7 +31,7 @@ from core.schema import Table
 from core.store import Partition
 from core.units import seconds_label
 from research import dataset, drift
-from research.catalogue import SETS, compile_texts
+from research.catalogue import CALENDAR, compile_texts
 from research.dataset import Dataset
 from research.feature_counts import DayCount, day_count
 from research.feature_quality import (
@@ -202,7 +202,7 @@ def _say_findings(stage: Stage, found: Sequence[Assessment]) -> None:
         f"* {stars} of {len(judged)} coefficients stand at a false discovery rate of {_FALSE_DISCOVERIES:.0%}: returns "
         "are predicted, which is not yet to pay their costs"
     )
-    moved = [f"{one.name} {one.psi:.2f}" for one in found if (one.psi or 0.0) > _MOVED and one.name not in SETS["time"]]
+    moved = [f"{one.name} {one.psi:.2f}" for one in found if (one.psi or 0.0) > _MOVED and one.name not in CALENDAR]
     if moved:
         stage.say(f"moved between training stretch and hold-out (PSI > {_MOVED}): {', '.join(moved)}")
     for group in sorted({tuple(sorted((one.name, *one.alike))) for one in found if one.alike}, key=len, reverse=True):

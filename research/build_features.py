@@ -34,10 +34,11 @@ from core.store import Partition, hash_of
 from core.units import NS_PER_DAY
 from research.bar_columns import bar_columns, deepest_level
 from research.bars import ClosedBars
-from research.catalogue import choose, compile_texts
+from research.catalogue import compile_texts
 from research.clocks import decision_step_ns, is_decision, parse_clock
 from research.day_state import Arrays, load_state, save_state, state_hash, state_inputs
 from research.feature_counts import COUNT, DayCount, Filling, bars_filled, count_of, counted, report
+from research.fitted import chosen_features, require_fitted
 from research.panel import Each, Joined, Panel
 from research.panel_program import PanelProgram
 from research.program import GAP_COLUMN
@@ -53,12 +54,16 @@ _FILLING: Final = "filling"
 
 @dataclass(frozen=True)
 class _Plan:
-    """What every day is built with. `instruments` are those of the run, `meaning` a hash of all but the bars."""
+    """What every day is built with. `instruments` are those of the run, `meaning` a hash of all but the bars.
+
+    Decisions up to `until_ns` are left out: numbers in the features were fitted there.
+    """
 
     root: Path
     program: PanelProgram
     instruments: tuple[str, ...]
     step_ns: int
+    until_ns: int
     meaning: str
 
     def sources(self, day: Partition) -> list[Partition]:
@@ -73,17 +78,17 @@ class _Plan:
 
 def run(cfg: Config, stage: Stage) -> None:
     """Bars to features."""
-    program = compile_texts(choose(cfg.features.sets, cfg.features.mine, cfg.bars), cfg.bars)
+    program, until_ns = compile_texts(chosen_features(cfg), cfg.bars), require_fitted(cfg).until_ns
     step_ns = decision_step_ns(parse_clock(cfg.bars), cfg.decision)
     bars = [store.require(cfg.root, BARS, cfg.symbols or (), clock) for clock in program.clocks]
     days = [day.of(FEATURES, cfg.bars) for day in bars[0]]
     instruments = tuple(sorted({day.instrument for day in days}))
     _require_symbols(program, instruments)
-    meaning = hash_of(VERSION, step_ns, program.bar, program.names, program.expressions)
+    meaning = hash_of(VERSION, step_ns, until_ns, program.bar, program.names, program.expressions)
     key = hash_of(meaning, [store.fingerprint(cfg.root, parts) for parts in bars])
     if stage.reuse(key, whole=all(store.built_from(cfg.root, day) for day in days)):
         return
-    plan = _Plan(cfg.root, program, instruments, step_ns, meaning)
+    plan = _Plan(cfg.root, program, instruments, step_ns, until_ns, meaning)
     chains = _chains(program, days)
     with ThreadPoolExecutor(_WORKERS) as pool:
         if len(chains) == 1:  # the symbols of a day are joined: what can be spread is within the day
@@ -135,12 +140,14 @@ def _write_day(
     """Write a symbol-day's features at its decisions, then its counts and state, which say that it is done."""
     program, bars = plan.program, _bars(plan, day, plan.program.bar)
     is_todays = bars.close_ns > day.starts_ns
-    take = np.flatnonzero(is_decision(bars.close_ns, plan.step_ns) & is_todays)
+    decided = is_decision(bars.close_ns, plan.step_ns) & is_todays
+    take = np.flatnonzero(decided & (bars.close_ns > plan.until_ns))
     rows = panel.rows(day.instrument, bars, joined)
     values = panel.evaluate(day.instrument, rows, bars, take)
     has_gap, before = rows[:, program.columns.index(GAP_COLUMN)] != 0.0, Filling(*(begin or {}).get(_FILLING, ()))
     filled, filling = bars_filled(bars.bar_index, has_gap, rows[:, len(program.columns) :], before)
-    count = counted(int(is_todays.sum()), values, filled[take] >= program.main.warmup_bars)
+    fitted = int(decided.sum()) - take.size
+    count = counted(int(is_todays.sum()), fitted, values, filled[take] >= program.main.warmup_bars)
     is_kept = np.isfinite(values).all(axis=1)
     columns = {name: np.ascontiguousarray(values[is_kept, k]) for k, name in enumerate(program.names)}
     store.write(plan.root, day, pl.DataFrame({"decision_ns": bars.close_ns[take][is_kept]} | columns), inputs)

@@ -66,6 +66,9 @@ SETS: Final = {name: {each: feature.text for each, feature in made.items()} for 
 
 CATALOGUE: Final = {name: text for features in SETS.values() for name, text in features.items()}
 
+CALENDAR: Final = frozenset({*SETS["time"], *SETS["calendar"], *sets_calendar.EVENT_FEATURES})
+"""Features that must move from month to month, whatever the market does."""
+
 
 def choose(sets: Sequence[str], mine: Mapping[str, str], bar: str) -> dict[str, str]:
     """Name and text of the features of a run on the clock `bar`, over EVERY_COLUMN alone: what a manifest keeps.

@@ -19,7 +19,7 @@ from core.cells import MakerCell, TakerCell
 from core.config import Config
 from core.errors import StageError
 from core.store import Partition
-from research.catalogue import choose
+from research.fitted import chosen_features
 
 Cell = TakerCell | MakerCell
 SIDES: Final = (1, -1)
@@ -207,7 +207,7 @@ def expressions(cfg: Config, names: list[str]) -> list[tuple[str, str]]:
 
     Raises StageError where the table was built with other features than the configuration chooses.
     """
-    chosen = choose(cfg.features.sets, cfg.features.mine, cfg.bars)
+    chosen = chosen_features(cfg)
     if set(names) != set(chosen):
         odd = ", ".join(sorted(set(names) ^ set(chosen))[:3])
         raise StageError(f"table `features` was built with other settings ({odd} differ): run `features` again")

@@ -29,11 +29,13 @@ COUNT: Final = "count"
 class DayCount:
     """What became of a day's decisions: `filling` came while windows filled, `unknown` had a feature not finite later.
 
+    `fitted` are not among them: they lie where numbers in the features were fitted, and are left out altogether.
     `blame` counts the rows of `unknown` in which each feature was not finite.
     """
 
     part: Partition
     bars: int
+    fitted: int
     decisions: int
     filling: int
     unknown: int
@@ -52,17 +54,17 @@ def day_count(root: Path, day: Partition) -> DayCount | None:
 
 def count_of(day: Partition, count: Ints) -> DayCount:
     """From the array that `counted` made, which is kept in the day's state as COUNT."""
-    bars, decisions, filling, unknown, *blame = count.tolist()
-    return DayCount(day, bars, decisions, filling, unknown, tuple(blame))
+    bars, fitted, decisions, filling, unknown, *blame = count.tolist()
+    return DayCount(day, bars, fitted, decisions, filling, unknown, tuple(blame))
 
 
-def counted(bars: int, values: Floats, is_warm: NDArray[np.bool_]) -> Ints:
-    """Bars, decisions, filling, unknown, then the blame, of the features (m, features) at a day's decisions."""
+def counted(bars: int, fitted: int, values: Floats, is_warm: NDArray[np.bool_]) -> Ints:
+    """Bars, fitted, decisions, filling, unknown, then the blame, of the features (m, features) at a day's decisions."""
     is_finite = np.isfinite(values)
     is_kept = is_finite.all(axis=1)
     blame = (~is_finite[is_warm]).sum(axis=0)
     lost = [np.sum(~is_warm & ~is_kept), np.sum(is_warm & ~is_kept)]
-    return np.array([bars, values.shape[0], *lost, *blame], np.int64)
+    return np.array([bars, fitted, values.shape[0], *lost, *blame], np.int64)
 
 
 class Filling(NamedTuple):
@@ -119,6 +121,7 @@ def _row(program: PanelProgram, days: list[DayCount]) -> dict[str, Any]:
     blame = np.sum([day.blame for day in days], axis=0)
     return {
         "symbol": days[0].part.instrument,
+        "fitted": sum(day.fitted for day in days),
         "decisions": sum(day.decisions for day in days),
         "kept": sum(day.kept for day in days),
         "filling": sum(day.filling for day in days),
@@ -129,7 +132,8 @@ def _row(program: PanelProgram, days: list[DayCount]) -> dict[str, Any]:
 
 def _line(row: dict[str, Any]) -> str:
     line = f"{row['symbol']}: {row['kept']:,} of {row['decisions']:,} decisions have all features"
-    return f"{line}; dropped: {row['filling']:,} while windows filled, {row['unknown']:,} not finite"
+    line += f"; dropped: {row['filling']:,} while windows filled, {row['unknown']:,} not finite"
+    return line + (f"; {row['fitted']:,} more lie where numbers were fitted" if row["fitted"] else "")
 
 
 def _why_none(row: dict[str, Any], program: PanelProgram) -> str:
@@ -141,6 +145,8 @@ def _why_none(row: dict[str, Any], program: PanelProgram) -> str:
         more = f" and {len(worst) - 3} more" if len(worst) > 3 else ""
         return f": never all finite once windows were full, look at {', '.join(worst[:3])}{more}"
     if not row["filling"]:
+        if row["fitted"]:
+            return ": numbers were fitted on all of it, run `fit` with an earlier features.fit_until"
         return ": no bar closes at a decision time, see `decision` and `bars`"
     name, clock, bars = _longest(program)
     step_ns = parse_clock(clock).step_ns

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from core.config import Config
 from research.bar_columns import deepest_level
-from research.catalogue import choose, compile_texts
+from research.catalogue import compile_texts
 from research.clocks import Clock, parse_clock
+from research.fitted import unfitted_features
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Needs:
 
 def needed_bars(cfg: Config) -> Needs:
     """Clocks and levels that the configuration names and that its features ask for. Raises ConfigError as `choose`."""
-    texts = choose(cfg.features.sets, cfg.features.mine, cfg.bars)
-    names = dict.fromkeys((*compile_texts(texts, cfg.bars).clocks, *cfg.bars_also))
+    texts = unfitted_features(cfg)
+    clocks = compile_texts(texts, cfg.bars).clocks if texts else (cfg.bars,)
+    names = dict.fromkeys((*clocks, *cfg.bars_also))
     return Needs(tuple(map(parse_clock, names)), max(cfg.bars_levels, deepest_level(texts.values())))

@@ -80,6 +80,7 @@ _CALENDAR: Final = {
 }  # fmt: skip
 
 SETS: Final = {"calendar": _CALENDAR}
+EVENT_FEATURES: Final = ("minutes_to_event", "minutes_since_event")
 
 
 def event_features(events: Sequence[str]) -> dict[str, str]:
@@ -92,10 +93,8 @@ def event_features(events: Sequence[str]) -> dict[str, str]:
     times = sorted({int(datetime.fromisoformat(event).timestamp()) for event in events})
     far = f"(add now_s {60 * HORIZON_MIN})", f"(sub now_s {60 * HORIZON_MIN})"
     after, before = (_tree([*map(str, times)], beyond, k) for k, beyond in enumerate(far))
-    return {
-        "minutes_to_event": f"(min2 {HORIZON_MIN} (div (sub {after} now_s) 60))",
-        "minutes_since_event": f"(min2 {HORIZON_MIN} (div (sub now_s {before}) 60))",
-    }
+    waits = f"(sub {after} now_s)", f"(sub now_s {before})"
+    return {name: f"(min2 {HORIZON_MIN} (div {wait} 60))" for name, wait in zip(EVENT_FEATURES, waits, strict=True)}
 
 
 def _tree(times: Sequence[str], beyond: str, is_last: int) -> str:

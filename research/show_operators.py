@@ -22,7 +22,8 @@ from core.cli import stage_main
 from core.config import Config
 from core.run_record import Stage
 from core.schema import Table
-from research.catalogue import choose, compile_texts
+from research.catalogue import compile_texts
+from research.fitted import chosen_features
 from research.language import compile_features
 from research.language_docs import example, operator_rows
 from research.operators import OPERATORS
@@ -37,7 +38,7 @@ _TIMES: Final = 3
 
 def run(cfg: Config, stage: Stage) -> None:
     """Print the operators and the features that the configuration chooses."""
-    features = choose(cfg.features.sets, cfg.features.mine, cfg.bars)
+    features = chosen_features(cfg)
     programs = [compile_texts({name: text}, cfg.bars).main for name, text in features.items()]
     width = max(len(program.columns) for program in programs)
     noise = np.random.default_rng(cfg.seed).lognormal(size=(width, _ROWS)).T

@@ -29,11 +29,13 @@ from core.labelled import require_settings
 from core.run_record import Stage
 from core.store import Partition
 from core.units import NS_PER_HOUR, NS_PER_S, seconds_label
-from research import catalogue, dataset, drift, metrics, training
+from research import dataset, drift, metrics, training
 from research.candidates import Candidate, Winner, held_s, model_name, model_path, winner_path, write_winner
+from research.catalogue import CALENDAR, compile_texts
 from research.dataset import Dataset
 from research.decision import probability_up
 from research.explain import MAX_ROWS, importance
+from research.fitted import chosen_features
 from research.ledger import Data, read_ledger, with_look, with_trials, write_ledger
 from research.nested import Plan, walk
 from research.purged_cv import thinned
@@ -106,7 +108,7 @@ def require_same_settings(cfg: Config, parts: list[Partition]) -> None:
 
     Before any fit: a run that fails must not have looked at the hold-out.
     """
-    catalogue.compile_chosen(cfg.features.sets, cfg.features.mine, cfg.bars)
+    compile_texts(chosen_features(cfg), cfg.bars)
     for part in parts:
         dataset.expressions(cfg, dataset.feature_names(cfg.root, [part]))
         require_settings(cfg, part.of(schema.LABELS))
@@ -273,7 +275,7 @@ def drift_rows(x: NDArray[np.float32], made: Plan, names: list[str]) -> list[dic
     return [
         {"name": name, "psi": drift.psi(before[:, column], after[:, column])}
         for column, name in enumerate(names)
-        if name not in catalogue.SETS["time"]
+        if name not in CALENDAR
     ]
 
 

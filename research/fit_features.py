@@ -1,0 +1,220 @@
+"""Stage `fit`: the numbers in features that must be fitted, on a stretch of bars before all that is learnt or judged.
+
+    python run_pipeline.py bars fit features labels train --set 'features.sets=["flow", "fitted"]'
+    python research/fit_features.py --set features.fit_until=2026-03-01T00:00:00Z
+
+The stretch is the first `features.fit_frac` of the bars' time, or all up to `features.fit_until`; of a long one its
+last month. One set of numbers serves all symbols, so that one model does. What cannot be fitted on the stretch is left
+out, with the reason. Fitted are
+
+  regime_turbulent        P(the turbulent one of two regimes), from volatility against its own quarter-hour (hmm.py)
+  fractional_bps_least    the mid, differenced to the least order that leaves no unit root (stationarity.py)
+  volume_unseasonal,      logarithms of a minute's volume and volatility, less what the time of the day explains
+  volatility_unseasonal   (seasonality.py)
+"""
+
+import sys
+from pathlib import Path
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from core import store
+from core.cli import stage_main
+from core.config import Config
+from core.errors import StageError
+from core.run_record import Stage
+from core.schema import BARS, FEATURES, Table
+from core.store import Partition
+from core.units import NS_PER_DAY, NS_PER_MINUTE, NS_PER_S
+from research.bar_columns import BAR_COLUMNS
+from research.catalogue import DEFINITIONS, FEATURE_COLUMNS, REFERENCE_BAR, feature_rows
+from research.fitted import Fitted, fitted_path, instant_text, read_fitted, write_fitted
+from research.hmm import fit_regimes
+from research.language import compile_features, window_bars
+from research.seasonality import fit_season, season_text
+from research.sets_fractal import fractional_bps
+from research.stationarity import least_order
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+READS: tuple[Table, ...] = (BARS,)
+WRITES: tuple[Table, ...] = ()
+
+ORDERS: Final = tuple(k / 20 for k in range(21))
+_MOST_DAYS: Final = 30
+_LEAST_ROWS: Final = 1_000  # below that no number is worth keeping
+_LEAST_BARS: Final = 20  # in the shortest window: fewer say little of a deviation
+_EVERY_BAR: Final = 1
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Some expressions at some bars of one symbol's stretch: `values` (n, expressions); times and indices (n,)."""
+
+    close_ns: Ints
+    bar_index: Ints
+    values: Floats
+
+
+Observe = Callable[[Mapping[str, str], int], list[Observed]]
+"""Observations of expressions, symbol by symbol: at the last bar of each step of so many ns; at every bar for 1 ns."""
+
+
+def run(cfg: Config, stage: Stage) -> None:
+    """Bars to the numbers of the set `fitted`."""
+    days = store.require(cfg.root, BARS, cfg.symbols or (), cfg.bars)
+    until_ns = fit_border_ns(cfg, days)
+    chains = [list(chain) for _, chain in groupby(_before(days, until_ns), key=lambda day: day.instrument)]
+
+    def observe(texts: Mapping[str, str], step_ns: int) -> list[Observed]:
+        return [_observed(cfg, chain, until_ns, texts, step_ns) for chain in chains]
+
+    stage.say(f"fitting on {len(chains)} symbols, bars of {cfg.bars} up to {instant_text(until_ns)}")
+    features: dict[str, str] = {}
+    for fit in (fit_regime, fit_order, fit_seasons):
+        try:
+            found, line = fit(observe, cfg.bars)
+        except ValueError as error:
+            found, line = {}, f"{fit.__name__}: left out: {error}"
+        features |= found
+        stage.say(line)
+    if not features:
+        raise StageError("nothing could be fitted: capture more, or raise features.fit_frac")
+    _keep(cfg, Fitted(until_ns, features), stage)
+
+
+def fit_border_ns(cfg: Config, days: Sequence[Partition]) -> int:
+    """The close of the last bar that a fit may see. Raises StageError where no bar is before it."""
+    closes = [
+        store.read(cfg.root, day, ["close_ns"])["close_ns"] for day in {min(days, key=_date), max(days, key=_date)}
+    ]
+    first, last = min(each[0] for each in closes), max(each[-1] for each in closes)
+    if cfg.features.fit_until is None:
+        return int(first + cfg.features.fit_frac * (last - first))
+    until_ns = round(datetime.fromisoformat(cfg.features.fit_until).timestamp()) * NS_PER_S
+    if until_ns < first:
+        raise StageError(
+            f"features.fit_until: the first bar closes at {instant_text(first)}, was {instant_text(until_ns)}"
+        )
+    return until_ns
+
+
+def fit_regime(observe: Observe, bar: str) -> tuple[dict[str, str], str]:
+    """The filter of two regimes, on every bar. Its observation is one that all symbols share."""
+    short, _, long = windows(bar)
+    x = f"(log (max2 0.05 (ratio (std_{short} bar_return_bps) (std_{long} bar_return_bps))))"
+    symbols = observe({"x": x}, _EVERY_BAR)
+    begins = np.concatenate([np.diff(each.bar_index, prepend=-2) != 1 for each in symbols])
+    values = np.concatenate([each.values[:, 0] for each in symbols])
+    _require_rows(values)
+    regimes = fit_regimes(values, begins)
+    calm, turbulent = (f"{mean:.2f} ± {sd:.2f}" for mean, sd in zip(regimes.mean, regimes.sd, strict=True))
+    stays = " and ".join(f"{1 / (1 - stay):,.0f}" for stay in regimes.stay)
+    line = f"regime_turbulent: log volatility ratio {calm} when calm, {turbulent} when turbulent, for {stays} bars"
+    return {"regime_turbulent": regimes.text(x)}, f"{line}, n={values.size:,}"
+
+
+def fit_order(observe: Observe, bar: str) -> tuple[dict[str, str], str]:
+    """The least order of difference of the log mid, seen once a second, that leaves no unit root in any symbol."""
+    _, window, _ = windows(bar)
+    symbols = observe({f"d{k}": f"(fracdiff_{window} log_mid {order!r})" for k, order in enumerate(ORDERS)}, NS_PER_S)
+    for each in symbols:
+        _require_rows(each.values[:, 0])
+    order = least_order(ORDERS, [each.values for each in symbols])
+    if order is None:
+        raise ValueError("even returns have a unit root on this stretch")
+    line = f"fractional_bps_least: order {order:g}, n={sum(len(each.close_ns) for each in symbols):,}"
+    return {"fractional_bps_least": fractional_bps(window, order)}, line
+
+
+def fit_seasons(observe: Observe, bar: str) -> tuple[dict[str, str], str]:
+    """The daily waves of volume and of volatility, seen once a minute."""
+    _, window, _ = windows(bar)
+    texts = {
+        "volume": f"(log1p (sum_{window} traded_usd))",
+        "volatility": f"(log (max2 0.001 (std_{window} bar_return_bps)))",
+    }
+    symbols = observe(texts, NS_PER_MINUTE)
+    close_ns, values = (np.concatenate([getattr(each, name) for each in symbols]) for name in ("close_ns", "values"))
+    symbol = np.repeat(np.arange(len(symbols)), [len(each.close_ns) for each in symbols])
+    found = {}
+    for k, (name, text) in enumerate(texts.items()):
+        waves = fit_season(values[:, k], close_ns % NS_PER_DAY / NS_PER_S, close_ns // NS_PER_DAY, symbol)
+        found[f"{name}_unseasonal"] = f"(sub {text} {season_text(waves)})"
+    return found, f"volume_unseasonal, volatility_unseasonal: n={len(close_ns):,} minutes"
+
+
+def _observed(
+    cfg: Config, days: Sequence[Partition], until_ns: int, texts: Mapping[str, str], step_ns: int
+) -> Observed:
+    """Expressions over one symbol's days, no bar of which closes after `until_ns`."""
+    stream = compile_features(texts, FEATURE_COLUMNS, cfg.bars, DEFINITIONS).start()
+    pieces = []
+    for day in days:
+        bars = store.read(cfg.root, day, ["close_ns", "bar_index", *BAR_COLUMNS]).filter(pl.col("close_ns") <= until_ns)
+        close_ns, bar_index = bars["close_ns"].to_numpy(), bars["bar_index"].to_numpy()
+        step = close_ns // step_ns
+        take = np.flatnonzero(np.diff(step, append=step[-1:] + 1) > 0)
+        rows = feature_rows(bars.select(BAR_COLUMNS).to_numpy(), close_ns)
+        pieces.append(Observed(close_ns[take], bar_index[take], stream.run(rows, bar_index, take)))
+    return Observed(*(np.concatenate([getattr(piece, name) for piece in pieces]) for name in Observed.__annotations__))
+
+
+def _before(days: Sequence[Partition], until_ns: int) -> list[Partition]:
+    """The days of the stretch, by symbol, its last month alone."""
+    opens = until_ns - _MOST_DAYS * NS_PER_DAY
+    return sorted(day for day in days if opens <= day.starts_ns <= until_ns)
+
+
+def _date(day: Partition) -> str:
+    return day.date
+
+
+def windows(bar: str) -> tuple[str, str, str]:
+    """30 s, 60 s and 900 s on a clock of which 30 s hold enough bars, else as many bars as the reference clock's."""
+    spans = ("30s", "60s", "900s")
+    try:
+        if window_bars(spans[0], bar) >= _LEAST_BARS:
+            return spans
+    except ValueError:
+        pass  # bars that no time can be counted in
+    short, middle, long = (str(window_bars(span, REFERENCE_BAR)) for span in spans)
+    return short, middle, long
+
+
+def _require_rows(values: Floats) -> None:
+    n = int(np.isfinite(values).sum())
+    if n < _LEAST_ROWS:
+        raise ValueError(f"needs {_LEAST_ROWS:,} values, the stretch has {n:,}")
+
+
+def _keep(cfg: Config, fitted: Fitted, stage: Stage) -> None:
+    """Write what was fitted; where it is not what was there, remove the features that were built with that."""
+    if read_fitted(cfg.root, cfg.bars) != fitted:
+        write_fitted(cfg.root, cfg.bars, fitted)
+        stale = [
+            path for day in store.partitions(cfg.root, FEATURES, bars=cfg.bars) for path in store.files(cfg.root, day)
+        ]
+        stale = [path for path in stale if not fitted.features.keys().isdisjoint(pl.read_parquet_schema(path))]
+        for path in stale:
+            path.unlink()
+        if stale:
+            stage.say(f"{len(stale)} days of features were built with other numbers and are removed: run `features`")
+    stage.say(f"wrote {fitted_path(cfg.root, cfg.bars)}: name `fitted` in features.sets to use it")
+    stage.put("fit", {"until_ns": fitted.until_ns, "features": fitted.features})
+
+
+if __name__ == "__main__":
+    stage_main("fit", run)

@@ -1,0 +1,170 @@
+"""The stage `fit` on made-up days: what it looks at, what it leaves out of all that follows, what becomes stale."""
+
+import io
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import polars as pl
+import pytest
+from rich.console import Console
+
+from core import store
+from core.cli import StageRun
+from core.config import Config, Features
+from core.errors import ConfigError, StageError
+from core.run_record import RunRecord
+from core.schema import BARS, FEATURES
+from core.store import Partition
+from core.units import NS_PER_DAY, NS_PER_MINUTE
+from research import build_features, fit_features
+from research.bar_columns import BAR_COLUMNS
+from research.fitted import Fitted, chosen_features, read_fitted, unfitted_features
+from research.needs import needed_bars
+
+BAR = "time_1m"
+FIRST_NS = store.day_start_ns("2026-01-05")
+N_DAYS = 8
+BORDER = "2026-01-11T00:00:00Z"
+BORDER_NS = store.day_start_ns("2026-01-11")
+NAMES = {"regime_turbulent", "fractional_bps_least", "volume_unseasonal", "volatility_unseasonal"}
+
+
+def write_day(root: Path, symbol: str, day: int, seed: int) -> None:
+    """A day of minute bars: a random walk, livelier in every other third of a day, with a daily wave of volume."""
+    rng, n = np.random.default_rng(seed), 1440
+    open_ns = FIRST_NS + day * NS_PER_DAY + NS_PER_MINUTE * np.arange(n)
+    lively = 1.0 + 4.0 * (np.arange(n) // 480 % 2)
+    mid = 100.0 * np.exp(np.cumsum(rng.normal(0.0, 1e-4, n) * lively))
+    values = dict.fromkeys(BAR_COLUMNS, np.zeros(n))
+    values |= dict.fromkeys(("open_price", "high_price", "low_price", "close_price"), mid)
+    values |= {"bid_price": mid - 0.01, "ask_price": mid + 0.01, "bid_qty": np.ones(n), "ask_qty": np.ones(n)}
+    wave = np.exp(np.cos(2 * np.pi * np.arange(n) / n))
+    values |= {"buy_usd": 1e5 * wave * rng.lognormal(size=n), "sell_usd": 1e5 * wave * rng.lognormal(size=n)}
+    times = {"open_ns": open_ns, "close_ns": open_ns + NS_PER_MINUTE, "bar_index": open_ns // NS_PER_MINUTE}
+    part = Partition("bars", "binance_um", symbol, store.date_of_ns(open_ns[0]), BAR)
+    store.write(root, part, pl.DataFrame(times | values))
+
+
+@pytest.fixture
+def cfg(tmp_path: Path) -> Config:
+    for day in range(N_DAYS):
+        for seed, symbol in enumerate(("BTCUSDT", "ETHUSDT")):
+            write_day(tmp_path, symbol, day, seed=10 * day + seed)
+    features = Features(sets=("fitted",), mine={"gap": "(sub ask_price bid_price)"}, fit_until=BORDER)
+    return Config(data_dir=str(tmp_path), bars=BAR, decision="1m", features=features)
+
+
+def run_stage(cfg: Config, name: str, run: StageRun) -> tuple[RunRecord, str]:
+    printed = io.StringIO()
+    record = RunRecord(cfg, Console(file=printed, width=400))
+    with record.stage(name) as stage:
+        run(cfg, stage)
+    return record, printed.getvalue()
+
+
+def fitted(cfg: Config) -> Fitted:
+    run_stage(cfg, "fit", fit_features.run)
+    found = read_fitted(cfg.root, cfg.bars)
+    assert found
+    return found
+
+
+def decisions(cfg: Config) -> pl.Series:
+    return pl.concat(
+        store.read(cfg.root, part)["decision_ns"] for part in store.partitions(cfg.root, FEATURES, bars=BAR)
+    )
+
+
+def with_features(cfg: Config, **settings: object) -> Config:
+    return msgspec.structs.replace(cfg, features=msgspec.structs.replace(cfg.features, **settings))
+
+
+def test_numbers_come_from_bars_up_to_the_border_alone(cfg: Config) -> None:
+    first = fitted(cfg)
+    assert first.features.keys() == NAMES
+    assert first.until_ns == BORDER_NS
+    for day in (6, 7):  # another future
+        write_day(cfg.root, "BTCUSDT", day, seed=99 + day)
+    assert fitted(cfg) == first
+    for part in store.partitions(cfg.root, BARS, bars=BAR):  # and none at all
+        if part.date >= "2026-01-11":
+            for path in store.files(cfg.root, part):
+                path.unlink()
+    assert fitted(cfg) == first
+    write_day(cfg.root, "BTCUSDT", 1, seed=7)
+    changed = fitted(cfg).features
+    assert all(changed[name] != first.features[name] for name in NAMES - {"fractional_bps_least"})
+
+
+def test_decisions_in_the_fitted_stretch_are_left_out_with_a_count(cfg: Config) -> None:
+    fitted(cfg)
+    record, printed = run_stage(cfg, "features", build_features.run)
+    assert decisions(cfg).min() > BORDER_NS
+    row = record.sections["features"]["rows"][0]
+    assert (row["fitted"], row["decisions"]) == (6 * 1440, 2 * 1440)
+    assert row["kept"] > 2800
+    assert "8,640 more lie where numbers were fitted" in printed
+
+
+def test_a_border_among_what_would_be_tested_on_drops_those_rows(cfg: Config) -> None:
+    """The border is wherever the file says: no configuration lets a decision before it into the features."""
+    late = with_features(cfg, fit_until="2026-01-12T12:00:00Z")
+    fitted(late)
+    run_stage(cfg, "features", build_features.run)
+    assert decisions(cfg).min() > store.day_start_ns("2026-01-12") + NS_PER_DAY // 2
+    everything = with_features(cfg, fit_until="2026-02-01T00:00:00Z")
+    fitted(everything)
+    _, printed = run_stage(cfg, "features", build_features.run)
+    assert decisions(cfg).is_empty()
+    assert "numbers were fitted on all of it, run `fit` with an earlier features.fit_until" in printed
+
+
+def test_without_a_border_the_first_share_of_the_time_is_fitted_on(cfg: Config) -> None:
+    found = fitted(with_features(cfg, fit_until=None, fit_frac=0.75))
+    assert found.until_ns == pytest.approx(BORDER_NS, abs=2 * NS_PER_MINUTE)
+
+
+def test_a_stretch_too_short_for_a_season_leaves_it_out_and_says_why(cfg: Config) -> None:
+    short = with_features(cfg, fit_until="2026-01-06T12:00:00Z")
+    _, printed = run_stage(short, "fit", fit_features.run)
+    assert "fit_seasons: left out: a season needs every hour of the day on 2 days" in printed
+    assert "fit_regime: left out: needs 1,000 values, the stretch has 0" in printed
+    found = read_fitted(cfg.root, cfg.bars)
+    assert found
+    assert found.features.keys() == {"fractional_bps_least"}
+
+
+def test_features_built_with_other_numbers_are_removed(cfg: Config) -> None:
+    fitted(cfg)
+    run_stage(cfg, "features", build_features.run)
+    run_stage(cfg, "fit", fit_features.run)
+    assert not decisions(cfg).is_empty(), "the same numbers again leave all as it is"
+    _, printed = run_stage(with_features(cfg, fit_until="2026-01-10T12:00:00Z"), "fit", fit_features.run)
+    assert "16 days of features were built with other numbers" in printed
+    assert not store.partitions(cfg.root, FEATURES, bars=BAR)
+
+
+def test_naming_what_was_not_fitted_says_what_to_run(cfg: Config) -> None:
+    with pytest.raises(StageError, match=r"nothing was fitted on time_1m.*run `python run_pipeline\.py fit` first"):
+        run_stage(cfg, "features", build_features.run)
+    assert [clock.name for clock in needed_bars(cfg).clocks] == [BAR], "bars can be built before"
+    assert unfitted_features(with_features(cfg, mine={})) == {}
+    with pytest.raises(StageError, match="the first bar closes at 2026-01-05T00:01:00Z"):
+        run_stage(with_features(cfg, fit_until="2025-01-01T00:00:00Z"), "fit", fit_features.run)
+
+
+def test_events_are_features_of_the_run(cfg: Config) -> None:
+    own = with_features(cfg, sets=("time",), events=("2026-01-11T13:30:00Z",))
+    assert {"minutes_to_event", "minutes_since_event", "gap", "is_us"} <= chosen_features(own).keys()
+    taken = with_features(own, mine={"minutes_to_event": "1"})
+    with pytest.raises(ConfigError, match="features"):
+        chosen_features(with_features(taken, mine={"is_us": "1"}))
+
+
+def test_a_damaged_file_is_named(cfg: Config) -> None:
+    fitted(cfg)
+    path = cfg.root / "fitted" / f"{BAR}.toml"
+    path.write_text(path.read_text().replace("until_ns", "until"))
+    with pytest.raises(StageError, match=r"time_1m\.toml.*remove it and run"):
+        chosen_features(cfg)
