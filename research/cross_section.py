@@ -22,14 +22,19 @@ _FLAT: Final = 1e-13  # a deviation below this share of the mean is rounding, as
 
 def across(form: Form, closes: Sequence[NDArray[np.int64]], values: Sequence[Floats]) -> list[Floats]:
     """For each symbol, at its closes (n,), ascending, where its values (n,) stand among those of all symbols."""
-    instants = np.unique(np.concatenate(closes))
-    table = np.full((instants.size, len(closes)), np.nan)
-    places = [np.searchsorted(instants, close_ns) for close_ns in closes]
-    for k, (place, mine) in enumerate(zip(places, values, strict=True)):
-        table[place, k] = mine
+    instants, table = aligned(closes, values)
     compared = np.empty_like(table)
     compare(_CODES[form], table, compared)
-    return [compared[place, k] for k, place in enumerate(places)]
+    return [compared[np.searchsorted(instants, close_ns), k] for k, close_ns in enumerate(closes)]
+
+
+def aligned(closes: Sequence[NDArray[np.int64]], values: Sequence[Floats]) -> tuple[NDArray[np.int64], Floats]:
+    """The instants (m,) at which any symbol's bar closed, and all values there (m, symbols): NaN without a bar."""
+    instants = np.unique(np.concatenate(closes))
+    table = np.full((instants.size, len(closes)), np.nan)
+    for k, (close_ns, mine) in enumerate(zip(closes, values, strict=True)):
+        table[np.searchsorted(instants, close_ns), k] = mine
+    return instants, table
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
