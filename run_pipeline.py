@@ -49,12 +49,15 @@ STAGES: Final = {
     "features": "research.build_features",
     "labels": "labels.build_labels",
     "assess": "research.assess_features",
+    "correlate": "research.correlate_symbols",
     "train": "research.train_models",
     "backtest": "backtest.run_backtest",
     "export": "live.export_model",
     "live": "live.run_live",
 }
-ON_REQUEST: Final = frozenset({"backfill", "poll", "compact", "quality", "export_events", "operators", "fit", "assess"})
+ON_REQUEST: Final = frozenset(
+    {"backfill", "poll", "compact", "quality", "export_events", "operators", "fit", "assess", "correlate"}
+)
 """Stages that run only where they are named; with `--source archive`, backfill also runs in place of capture."""
 NIGHTLY: Final = "nightly"
 NIGHTLY_STAGES: Final = ("bars", "features", "labels", "train", "backtest", "export")
