@@ -29,10 +29,11 @@ def remember_all(op, x, to, n, memory, half_life):  # type: ignore[no-untyped-de
         m2 *= keep
         is_known = x[i] - x[i] == 0.0
         if is_known:
+            share = 1.0 / (weight + 1.0)  # waits for the weights alone, not for the mean
             away = x[i] - mean
-            m2 += away * away * (weight / (weight + 1.0))
+            m2 += away * away * (weight * share)
             weight += 1.0
-            mean += away / weight
+            mean += away * share
         if seen < half_life or not is_known:
             to[i] = np.nan
         elif op == EWM_MEAN:

@@ -121,7 +121,7 @@ def _decay_suffixes(memory, window):  # type: ignore[no-untyped-def]
 def _add(x, n, mean, m2, m3, m4):  # type: ignore[no-untyped-def]
     """Mean and central moments (sums) of n values, the last of which is x, from those of the n - 1 before it."""
     away = x - mean
-    step = away / n
+    step = away * (1.0 / n)  # only the product waits for the mean
     term = away * step * (n - 1)
     m4 += term * step * step * (n * n - 3 * n + 3) + 6.0 * step * step * m2 - 4.0 * step * m3
     m3 += term * step * (n - 2) - 3.0 * step * m2
@@ -134,17 +134,16 @@ def _shape(op, x, to, memory, window, offset):  # type: ignore[no-untyped-def]
     if offset == 0:
         memory[_MEAN], memory[_M2], memory[_M3], memory[_M4] = x[0], 0.0, 0.0, 0.0
     mean, m2, m3, m4 = memory[_MEAN], memory[_M2], memory[_M3], memory[_M4]
-    values = memory[HEAD : HEAD + window]
-    old = memory[HEAD + window :].reshape(4, window)
+    values, old = memory[HEAD + offset :], memory[HEAD + window :].reshape(4, window)
+    old_mean, old_m2, old_m3, old_m4 = old[0, offset:], old[1, offset:], old[2, offset:], old[3, offset:]
     for i in range(x.size):
-        o = offset + i
-        values[o] = x[i]
-        mean, m2, m3, m4 = _add(x[i], o + 1.0, mean, m2, m3, m4)
-        if o + 1 < window:
-            k, other, k2, k3, k4 = window - 1.0 - o, old[0, o + 1], old[1, o + 1], old[2, o + 1], old[3, o + 1]
-            b, c, d, e = _merged(o + 1.0, mean, m2, m3, m4, k, other, k2, k3, k4)
-        else:
-            b, c, d, e = mean, m2, m3, m4
+        values[i] = x[i]
+        taken = offset + i + 1.0
+        mean, m2, m3, m4 = _add(x[i], taken, mean, m2, m3, m4)
+        b, c, d, e = mean, m2, m3, m4
+        if taken < window:
+            other, k2, k3, k4 = old_mean[i + 1], old_m2[i + 1], old_m3[i + 1], old_m4[i + 1]
+            b, c, d, e = _merged(taken, mean, m2, m3, m4, window - taken, other, k2, k3, k4)
         to[i] = _third_or_fourth(op, b, c, d, e, window)
     memory[_MEAN], memory[_M2], memory[_M3], memory[_M4] = mean, m2, m3, m4
 
@@ -152,8 +151,8 @@ def _shape(op, x, to, memory, window, offset):  # type: ignore[no-untyped-def]
 @njit(nogil=True, error_model="numpy", inline="always")
 def _merged(n, mean, m2, m3, m4, k, other, k2, k3, k4):  # type: ignore[no-untyped-def]
     """Mean and central moments of two sets of n and k values together."""
-    total, away = n + k, other - mean
-    step = away / total
+    away = other - mean
+    step = away * (1.0 / (n + k))
     square = step * step
     joint = n * k * away * step
     four = m4 + k4 + joint * square * (n * n - n * k + k * k) + 6.0 * square * (n * n * k2 + k * k * m2)
@@ -188,30 +187,33 @@ def _together(op, x, y, to, memory, window, offset):  # type: ignore[no-untyped-
         for k in range(_SHIFT):
             memory[k] = 0.0
         memory[_SHIFT], memory[_SHIFT_Y] = x[0], y[0]
-    sums, shift, shift_y = memory[:_SHIFT], memory[_SHIFT], memory[_SHIFT_Y]
-    values = memory[HEAD : HEAD + 2 * window].reshape(2, window)
+    sx, sy, sxx, syy, sxy = memory[_DX], memory[_DY], memory[_DXX], memory[_DYY], memory[_DXY]
+    shift, shift_y, n = memory[_SHIFT], memory[_SHIFT_Y], x.size
+    values, values_y = memory[HEAD + offset :], memory[HEAD + window + offset :]
+    # those of the last bar of the block before lie where this block has not come to yet
+    ax, ay = memory[HEAD + window - 1] - shift, memory[HEAD + 2 * window - 1] - shift_y
+    for i in range(n):
+        values[i], values_y[i] = x[i], y[i]
     old = memory[HEAD + 2 * window :].reshape(5, window)
-    for i in range(x.size):
-        o = offset + i
-        values[0, o], values[1, o] = x[i], y[i]
+    old_x, old_y, old_xx, old_yy, old_xy = (
+        old[_DX, offset:], old[_DY, offset:], old[_DXX, offset:], old[_DYY, offset:], old[_DXY, offset:]
+    )  # fmt: skip
+    share = 1.0 / window
+    for i in range(n):
         dx, dy = x[i] - shift, y[i] - shift_y
-        sums[_DX] += dx
-        sums[_DY] += dy
-        sums[_DXX] += dx * dx
-        sums[_DYY] += dy * dy
-        sums[_DXY] += dx * dy
-        sx, sy, sxx, syy, sxy = sums[_DX], sums[_DY], sums[_DXX], sums[_DYY], sums[_DXY]
-        if o + 1 < window:
-            # values of the last bar of the block before are where this block has not come to yet
-            k, ax, ay = window - 1.0 - o, values[0, window - 1] - shift, values[1, window - 1] - shift_y
-            tx, ty = old[_DX, o + 1], old[_DY, o + 1]
-            sxx += old[_DXX, o + 1] + ax * (2.0 * tx + k * ax)
-            syy += old[_DYY, o + 1] + ay * (2.0 * ty + k * ay)
-            sxy += old[_DXY, o + 1] + ax * ty + ay * tx + k * ax * ay
-            sx += tx + k * ax
-            sy += ty + k * ay
-        mx, my = sx / window, sy / window
-        to[i] = _coefficient(op, sxy - sx * my, sxx - sx * mx, syy - sy * my, shift + mx, shift_y + my, window)
+        sx, sy, sxx, syy, sxy = sx + dx, sy + dy, sxx + dx * dx, syy + dy * dy, sxy + dx * dy
+        x_, y_, xx, yy, xy = sx, sy, sxx, syy, sxy
+        k = window - 1.0 - (offset + i)
+        if k > 0.0:
+            tx, ty = old_x[i + 1], old_y[i + 1]
+            xx += old_xx[i + 1] + ax * (2.0 * tx + k * ax)
+            yy += old_yy[i + 1] + ay * (2.0 * ty + k * ay)
+            xy += old_xy[i + 1] + (ax * ty + ay * (tx + k * ax))
+            x_ += tx + k * ax
+            y_ += ty + k * ay
+        mx, my = x_ * share, y_ * share
+        to[i] = _coefficient(op, xy - x_ * my, xx - x_ * mx, yy - y_ * my, shift + mx, shift_y + my, window)
+    memory[_DX], memory[_DY], memory[_DXX], memory[_DYY], memory[_DXY] = sx, sy, sxx, syy, sxy
 
 
 @njit(nogil=True, error_model="numpy", inline="always")

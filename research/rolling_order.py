@@ -56,14 +56,17 @@ def _first_at_least(ordered, known, value):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True, error_model="numpy")
 def _replace(ordered, known, old, new):  # type: ignore[no-untyped-def]
     """One value leaves and one enters: only those between the two places move."""
-    place = _first_at_least(ordered, known, old)
-    while place + 1 < known and ordered[place + 1] < new:
-        ordered[place] = ordered[place + 1]
-        place += 1
-    while place > 0 and ordered[place - 1] > new:
-        ordered[place] = ordered[place - 1]
-        place -= 1
-    ordered[place] = new
+    place, wanted = _first_at_least(ordered, known, old), _first_at_least(ordered, known, new)
+    if wanted > place:
+        wanted -= 1
+        values, behind = ordered[place:], ordered[place + 1 :]
+        for k in range(wanted - place):
+            values[k] = behind[k]
+    else:
+        values, before = ordered[wanted + 1 :], ordered[wanted:]
+        for k in range(place - wanted - 1, -1, -1):
+            values[k] = before[k]
+    ordered[wanted] = new
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
