@@ -26,7 +26,7 @@ from benchmarks.references.every import REFERENCES
 from benchmarks.references.windows import Reference
 from research.catalogue import CATALOGUE, DEFINITIONS, EVERY_COLUMN
 from research.language import compile_features
-from research.program import Floats
+from research.program import Floats, Ints
 from tests.research.made_up_bars import BAR, rows_of, trading
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -35,17 +35,17 @@ BARS: Final = 6000
 TRADES: Final = 1_000_000
 
 
-def our_values(rows: Floats, index: Floats) -> dict[str, float]:
+def our_values(rows: Floats, index: Ints) -> dict[str, float]:
     texts = {f"f{k}": each.text or CATALOGUE[name] for k, (name, each) in enumerate(REFERENCES.items())}
     program = compile_features(texts, EVERY_COLUMN, BAR, CATALOGUE | DEFINITIONS)
     return dict(zip(REFERENCES, program.evaluate(rows, index, take=np.array([BARS - 1]))[0].tolist(), strict=True))
 
 
-def their_values(rows: Floats) -> dict[str, tuple[float, str]]:
+def their_values(rows: Floats, index: Ints) -> dict[str, tuple[float, str]]:
     python = THEIRS if THEIRS.exists() else Path(sys.executable)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "columns.npz"
-        np.savez(path, **dict(zip(EVERY_COLUMN, rows.T, strict=True)))
+        np.savez(path, bar_index=index, **dict(zip(EVERY_COLUMN, rows.T, strict=True)))
         said = subprocess.run(
             [python, ROOT / "benchmarks" / "run_references.py", path],
             capture_output=True, text=True, check=False, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
@@ -83,8 +83,8 @@ def vpin_line() -> str:
 
 
 def main() -> None:
-    rows, index = rows_of(trading(BARS, seed=1))
-    ours, theirs = our_values(rows, index), their_values(rows)
+    rows, index = rows_of(trading(BARS, seed=2))
+    ours, theirs = our_values(rows, index), their_values(rows, index)
     print("| indicator | source | library | theirs | ours | apart |\n| --- | --- | --- | --- | --- | --- |")
     wrong = []
     for name, each in REFERENCES.items():

@@ -18,6 +18,7 @@ from core.kernels import njit
 from research.elementwise import binary, choose, unary
 from research.fractal import fractional_difference, remember_hop
 from research.hmm import filter_forward
+from research.microprice import learn_microprice
 from research.opcodes import (
     ARG,
     AUTOCORR,
@@ -33,6 +34,7 @@ from research.opcodes import (
     LATEST,
     LOAD,
     MAX,
+    MICROPRICE,
     MIN,
     NE,
     OP,
@@ -119,6 +121,8 @@ def _statistic(op, a, b, c, to, rows, memory, window, first_index, scratch):  # 
         latest(a, b, to, rows, memory, window)
     elif op == HMM:
         filter_forward(a, b, c, to, rows, memory)
+    elif op == MICROPRICE:
+        learn_microprice(a, b, to, rows, memory, window, first_index)
     elif op == VPIN:
         fill_buckets(a, b, c, to, rows, memory, window)
     elif op == FRACDIFF:

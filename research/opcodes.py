@@ -20,7 +20,7 @@ COV, CORR, BETA, AUTOCORR = range(70, 74)
 RANK, QUANTILE, LATEST = range(80, 83)
 EWM_SUM, EWM_MEAN, EWM_STD, EWM_VOL = range(90, 94)
 HURST, DFA, SAMPEN, PERMEN, SHANNON, HIGUCHI = range(100, 106)
-FRACDIFF, HMM, VPIN = range(110, 113)
+FRACDIFF, HMM, VPIN, MICROPRICE = range(110, 114)
 
 HOPS: Final = 16
 """How often within its window an operator that costs O(w) or more is computed; in between its value is held."""
@@ -40,6 +40,8 @@ _ARRAYS: Final = {
     **dict.fromkeys((RANK, QUANTILE, VPIN), 2),
     **dict.fromkeys((HURST, DFA, SAMPEN, PERMEN, SHANNON, HIGUCHI, FRACDIFF), 3),
 }
+MICRO_STATES: Final = 5
+"""Of the book, for the micro-price, beside balance: fifths of the imbalance."""
 # Operators that keep as much whatever their window is.
 _FEW: Final = {RUN: 3, LATEST: 3, HMM: 1, **dict.fromkeys((EWM_SUM, EWM_MEAN, EWM_STD, EWM_VOL), 4)}
 
@@ -50,6 +52,8 @@ def state_size(opcode: int, window: int) -> int:
         return window
     if opcode in _FEW:
         return _FEW[opcode]
+    if opcode == MICROPRICE:
+        return HEAD + MICRO_STATES + 2 * window
     if opcode == AUTOCORR:
         return state_size(CORR, window - 1) + 1
     if opcode < LAG or SUM <= opcode <= ZSCORE:

@@ -4,8 +4,9 @@ It reads twenty levels, so a run that chooses it builds bars with depth. Where t
 0, as they are where both sides are alike; those of the best level need the best prices only.
 
 Stoikov ("The micro-price", Quantitative Finance 18(12), 2018) adds to the mid what it is expected to gain, given
-imbalance and spread, with the expectation fitted on training data. Here the expectation is a straight line through
-balance whose slope is fitted on the last 300 s, with moves that are over: nothing looks ahead, nothing needs training.
+imbalance and spread, with the expectation fitted on training data. Here it is learnt from the last 900 s, with moves
+that are over, as he does over the chain of the imbalance's states (microprice.py), and as a straight line for the gain
+of one second: nothing looks ahead, nothing needs training.
 Integrated OFI (Cont, Cucuringu, Zhang, "Cross-impact of order flow imbalance in equity markets", Quantitative Finance
 23(10), 2023) is a first principal component fitted on training data; its weights are nearly equal there, and here they
 are equal.
@@ -121,6 +122,11 @@ _LEVEL_FLOW: Final = {
 }  # fmt: skip
 
 _TOUCH: Final = {
+    "micro_price_bps": Feature(
+        "(microprice_900s imbalance bar_return_bps)", "bps",
+        "what the mid is expected to gain in all, given the imbalance: Stoikov's micro-price less the mid",
+        "Stoikov 2018, learnt from the past",
+    ),
     "micro_fitted_bps": Feature(
         "fitted_edge_bps", "bps", "what the mid is expected to gain in a second, given the imbalance", _FITTED
     ),

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from benchmarks.references.stoikov import micro_price
 from benchmarks.references.windows import (
     Bars,
     Floats,
@@ -140,6 +141,7 @@ REFERENCES = {
     "ofi_integrated_5s": Reference(_CCZ, lambda b: flow(b, *range(1, 11)), rtol=1e-8),
     "ofi_behind_5s": Reference(_CCZ, lambda b: flow(b, *range(2, 11)) - flow(b, 1), rtol=1e-8),
     "ofi_integrated_impact_bps_300s": Reference(_CCZ, integrated_impact, "statsmodels", rtol=1e-7),
+    "micro_price_bps": Reference("Stoikov 2018: G1 + B G1 + B^2 G1 + …", micro_price, rtol=1e-7),
     "micro_fitted_bps": Reference("Stoikov 2018: E[dM | I], by OLS", fitted_edge, "statsmodels", rtol=1e-7),
     "micro_gap_bps": Reference(
         "the same less the weighted mid",

@@ -179,7 +179,7 @@ def _rank(values: Floats) -> float:
 
 
 def test_every_operator_has_a_twin() -> None:
-    by_hand = {"quantile", "fracdiff", "vpin", "autocorr", "latest", "hmm"}
+    by_hand = {"quantile", "fracdiff", "vpin", "microprice", "autocorr", "latest", "hmm"}
     assert {*EXACT, *NEARLY, *WINDOWED, *PAIRED, *WEIGHTED, *HOPPING, *by_hand} == set(OPERATORS)
 
 

@@ -29,7 +29,7 @@ def test_features_equal_their_references(seed: int) -> None:
     texts = {f"f{k}": each.text or CATALOGUE[name] for k, (name, each) in enumerate(wanted.items())}
     program = compile_features(texts, EVERY_COLUMN, BAR, CATALOGUE | DEFINITIONS)
     ours = program.evaluate(rows, index, take=np.array([N - 1]))[0]
-    market = bars(dict(zip(EVERY_COLUMN, rows.T, strict=True)))
+    market = bars({"bar_index": index, **dict(zip(EVERY_COLUMN, rows.T, strict=True))})
     theirs = {name: each.value(market) for name, each in wanted.items()}
     apart = {
         name: (value, got)
