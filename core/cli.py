@@ -16,7 +16,7 @@ from rich.console import Console
 
 from core.config import Config, load
 from core.errors import ConfigError, StageError
-from core.locks import Busy, held, lock_of
+from core.locks import Busy, held, lock_of, make_usable
 from core.origin import read_origin, settle_source
 from core.run_record import RunRecord, Stage
 from core.units import NS_PER_S, parse_duration_ns
@@ -34,10 +34,11 @@ def run_stages(
     """Run stages in order under one run record, which is written also when one of them fails.
 
     `after` gets the record's folder once it is written. Raises StageError if another run works in the data directory,
-    or if there is none to read.
+    or if that is none.
     A live capture does not hold others up, nor do stages behind it hold up another capture (core/locks.py).
     """
     _refuse_nowhere(config, stages)
+    make_usable(config.root)
     record = RunRecord(config, console)
     try:
         for lock, names in groupby(stages, key=partial(lock_of, config)):

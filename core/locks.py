@@ -35,7 +35,7 @@ def lock_of(config: Config, stage: str) -> str:
 @contextmanager
 def held(root: Path, lock: str) -> Iterator[None]:
     """Hold a lock of the data directory `root`, which is made. Raises Busy, at once, if another process holds it."""
-    _make(root)
+    make_usable(root)
     try:
         with filelock.FileLock(root / lock, blocking=False):
             yield
@@ -43,8 +43,8 @@ def held(root: Path, lock: str) -> Iterator[None]:
         raise Busy(f"{_WHO[lock]} in {root}: wait for it to end, or choose another --data-dir") from None
 
 
-def _make(root: Path) -> None:
-    """Make a data directory. Raises StageError where there can be none."""
+def make_usable(root: Path) -> None:
+    """Make a data directory, if it is not there. Raises StageError where there can be none."""
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:

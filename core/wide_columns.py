@@ -160,4 +160,6 @@ WORDS: Final[dict[str, str]] = {
 
 def documented(table: str, column: str) -> bool:
     """Whether a column after the fixed ones is one of those above."""
-    return any(re.fullmatch(re.sub(r"\\{\w+\\}", r"[\\w.-]+", re.escape(one.name)), column) for one in WIDE[table])
+    return any(
+        re.fullmatch(re.sub(r"\\{\w+\\}", r"[\\w.-]+", re.escape(one.name)), column) for one in WIDE.get(table, ())
+    )

@@ -20,6 +20,7 @@ from core.locks import CAPTURE, held
 from core.run_record import Stage
 from core.schema import EVENTS, GAPS, Table
 from core.store import files, partitions
+from core.units import counted
 
 READS: tuple[Table, ...] = (*EVENTS, GAPS)
 WRITES: tuple[Table, ...] = READS
@@ -44,7 +45,10 @@ def run(cfg: Config, stage: Stage) -> None:
                 ) from error
             after += len(files(cfg.root, part))
     stage.rows_in, stage.rows_out = before, after
-    stage.say(f"{merged:,} of {len(parts):,} partitions merged: {before:,} files are now {after:,}", keep=False)
+    done = f"{merged:,} of {counted(len(parts), 'partition')} merged: {before:,} files are now {after:,}"
+    stage.say(
+        done if merged else f"nothing to merge: {counted(before, 'file')} of {len(parts):,} partitions", keep=False
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from ingest.signal_checks import age_text
 from ingest.signal_log import SignalLog
 
 _MOST_LINES: Final = 60
-_HEADS: Final = ("series", "new", "last value", "of (UTC)", "lag", "errors", "unreadable")
+_HEADS: Final = ("series", "new", "last value", "of (UTC)", "lag")
 _LEAST_WANTED: Final = ("of (UTC)", "lag")
 
 
@@ -96,10 +96,13 @@ def _series(poller: Poller, now_ns: int) -> list[dict[str, Any]]:
 
 
 def _table(rows: list[dict[str, Any]], width: int) -> list[str]:
+    """A line per series, and how often asking for it and reading it failed, where any did."""
     groups: dict[str, list[tuple[str, ...]]] = {}
+    faults = tuple(name for name in ("errors", "unreadable") if any(row[name] for row in rows))
     for row in rows[:_MOST_LINES]:
-        groups.setdefault(f"{row['exchange']}:{row['symbol']}", []).append(_cells(row))
-    told = grouped_lines(_HEADS, groups, width, _LEAST_WANTED)
+        cells = (*_cells(row), *(f"{row[name]:,}" for name in faults))
+        groups.setdefault(f"{row['exchange']}:{row['symbol']}", []).append(cells)
+    told = grouped_lines((*_HEADS, *faults), groups, width, _LEAST_WANTED)
     if len(rows) > _MOST_LINES:
         new = sum(row["new"] for row in rows[_MOST_LINES:])
         told.append(f"and {len(rows) - _MOST_LINES} series more, {new:,} new rows: all stand in report.json")
@@ -107,8 +110,8 @@ def _table(rows: list[dict[str, Any]], width: int) -> list[str]:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    name, new, wrong = row["series"], f"{row['new']:,}", (f"{row['errors']:,}", f"{row['unreadable']:,}")
+    name, new = row["series"], f"{row['new']:,}"
     if "value" not in row:
-        return name, new, "–", "–", "–", *wrong
+        return name, new, "–", "–", "–"
     time = f"{datetime.fromtimestamp(row['time_ns'] / NS_PER_S, UTC):%Y-%m-%d %H:%M:%S}"
-    return name, new, f"{row['value']:.9g}", time, age_text(int(row["lag_s"] * NS_PER_S)), *wrong
+    return name, new, f"{row['value']:.6g}", time, age_text(int(row["lag_s"] * NS_PER_S))

@@ -10,6 +10,7 @@ import polars as pl
 from core.text_table import blocks, table_lines
 from core.units import counted
 from ingest.clock_skew import skew_lines
+from ingest.stream_quality import SILENT_BY_NATURE
 
 _WORST: Final = 15
 """Streams that are listed one by one: more than a screen of lines is not read."""
@@ -130,10 +131,10 @@ def _skews(named: pl.DataFrame) -> dict[str, float]:
 
 
 def worst_first(measured: pl.DataFrame) -> pl.DataFrame:
-    """Streams by what was lost, those without a row first, then by what is wrong, then by how late they came."""
+    """Streams by what was lost, those that never came first, then by what is wrong, then by how late they came."""
     wrong = pl.sum_horizontal("duplicate_count", "crossed_count") / pl.col("rows").clip(1)
     return measured.sort(
-        pl.col("rows") > 0,
+        (pl.col("rows") > 0) | pl.col("stream").is_in(SILENT_BY_NATURE),
         pl.col("coverage_frac").fill_null(0.0).round(6),
         _agreement().fill_null(1.0),
         -wrong,

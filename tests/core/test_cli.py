@@ -111,13 +111,16 @@ def test_a_mistyped_data_directory_is_not_made_by_who_reads(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("name", "why"), [("file", "it is a file"), ("file/below", "not a directory")])
-def test_what_can_be_no_data_directory_is_told(tmp_path: Path, name: str, why: str) -> None:
+def test_what_can_be_no_data_directory_is_told(
+    tmp_path: Path, name: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").write_text("x")
     config = load(options={"data_dir": str(tmp_path / name), "source": "live"})
     nothing: Any = lambda config, stage: None  # noqa: E731 (a stage that does nothing)
     assert settled(config, ["bars"], None) == config
     with pytest.raises(StageError, match=f"{name} cannot be a data directory: {why}: choose another --data-dir"):
         run_stages(config, {"capture": nothing}, Console(quiet=True))
+    assert capsys.readouterr().err == ""  # nor is a report tried there
 
 
 def test_a_directory_that_may_not_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -221,12 +221,12 @@ def told(root: Path, width: int = 80) -> list[str]:
 
 def test_a_stream_that_never_sent_a_row_stands_first_with_none(tmp_path: Path) -> None:
     put(tmp_path, TRADES, trades(range(100)))
-    put(tmp_path, GAPS, [Gap("BTCUSDT", "liquidations", at(0), at(99), "no message came", False)])
+    put(tmp_path, GAPS, [Gap("BTCUSDT", "mark_prices", at(0), at(50), "no message came", False)])
     put(tmp_path, TOP_OF_BOOK, [Quote("ETHUSDT", at(s), at(s), s, 1.0, 1.0, 2.0, 1.0) for s in (0, 98)], "ETHUSDT")
     first, *others = [line.split() for line in told(tmp_path) if "_um:" in line]
-    assert first[:4] == ["binance_um:BTCUSDT", "liquidations", "0", "0.00%"]
+    assert first[:3] == ["binance_um:BTCUSDT", "mark_prices", "0"]
     assert len(others) == 2
-    assert figures(tmp_path, "liquidations")["coverage_frac"] == 0.0
+    assert figures(tmp_path, "mark_prices")["coverage_frac"] == pytest.approx(1 - 50 / 99)
 
 
 @pytest.mark.parametrize("width", [68, 80, 120, 250])
