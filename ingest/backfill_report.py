@@ -7,8 +7,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from core.run_record import Stage
 from core.gaps import settled
+from core.run_record import Stage
 from core.schema import EVENTS, GAPS, OPTIONS, SIGNALS, TOP_OF_BOOK, TRADES
 from core.store import partitions, read
 from core.units import counted

@@ -81,6 +81,10 @@ class BinanceDecoder:
         except MALFORMED as error:
             raise DecodeError(str(error)) from error
 
+    def resume(self, symbol: str, last_id: int, exch_ns: int, recv_ns: int) -> None:
+        """The last trade that an earlier process wrote: what came since is a hole, if ids say so."""
+        self.streams.resume(symbol, last_id, exch_ns, recv_ns)
+
     def missing(self, hole: TradeHole) -> list[tuple[int, int]]:
         """The ids of a hole of `missed` that have come neither by the stream nor by REST, as runs (first, last)."""
         return self.streams.missing(hole)

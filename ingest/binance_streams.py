@@ -241,6 +241,11 @@ class BinanceStreams:
             events.append(Trade(symbol, exch_ns, recv_ns, str(w.a), w.p, w.q, "sell" if w.m else "buy", True))
         return events
 
+    def resume(self, symbol: str, last_id: int, exch_ns: int, recv_ns: int) -> None:
+        """Go on from a trade of an earlier process."""
+        self._trades[self._symbols.admit(symbol)] = stream = TradeStream(symbol, AGG_TRADE)
+        stream.resume(last_id, exch_ns, recv_ns)
+
     def missing(self, hole: TradeHole) -> list[tuple[int, int]]:
         """The ids of a hole that have come neither by the stream nor by REST: (first, last) of each run of them."""
         return self._trades[hole.symbol].missing(hole)

@@ -60,6 +60,9 @@ class BybitDecoder:
         """Nothing: Bybit's books start from the stream's own snapshots. What came is counted."""
         return self._streams.ignore(f"rest {url.partition('?')[0].rsplit('/', 1)[-1][:40]}", b"", recv_ns)
 
+    def resume(self, symbol: str, last_id: int, exch_ns: int, recv_ns: int) -> None:
+        """Nothing: what came since cannot be told from ids that are no sequence."""
+
     def missing(self, hole: TradeHole) -> list[tuple[int, int]]:
         """Bybit's trades have no order of ids to tell it, and `missed` stays empty."""
         return [(hole.first_id, hole.last_id)]

@@ -6,7 +6,7 @@ normalised: the venues disagree on what `side` of a liquidation means (exchange_
 hold no cycles, so the collector need not track them (`gc=False` halves the cost of making one).
 """
 
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -116,6 +116,10 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
     to_ns: int
     reason: str
     mended: bool
+
+
+NOT_RUNNING: Final = "capture was not running"
+"""How the reason of a gap begins that lies between two processes."""
 
 
 class TradeHole(NamedTuple):

@@ -8,19 +8,17 @@ and a connection that breaks is made again.
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
 from core.errors import StageError
-from ingest.events import Event
+from ingest.events import Event, Trade
+from ingest.feed_options import FeedOptions
 from ingest.raw import RawWriter
-from ingest.receive_clock import ReceiveClock
 from ingest.reception import Reception
 from ingest.refill import Refill
-from ingest.rest import RestClient
 from ingest.resync import Resync
 from ingest.rotation import Overlap, Wish
 from ingest.subscription import Subscription, first_of
@@ -35,42 +33,17 @@ from ingest.transport import (
     persistently,
 )
 from ingest.venues import Plan
-from ingest.watchdog import Pulse, Silence, Silent
+from ingest.vigil import Vigil
 
 _TICK_S: Final = 0.1
 _WAIT_S = 0.05, 0.5  # before a reconnect, at random
 _MOST_DOUBLINGS: Final = 6  # of that, while connections bring nothing: up to half a minute
-_MOST_NAMED: Final = 3  # silent streams in one line
 _ROTATION_RETRY_S: Final = 30.0
 _REFUSED_RETRY_S: Final = 2.0, 300.0  # after a reconnect that the venue refuses: at first, and at most
 _ROTATION_JITTER: Final = 0.03  # connections that were opened together are not replaced together
-_SHUTDOWN: Final = "serverShutdown"  # Binance spot announces its cut since 2026-05-08 (exchange_protocols.md B)
 
 Sink = Callable[["Feed", int, list[Event]], None]
 """Takes what a feed received up to a time; no events where only time went on."""
-
-
-@dataclass(frozen=True)
-class FeedOptions:
-    """What all feeds of a run share. `virtual` offers the virtual clock, which only our own servers accept."""
-
-    clock: ReceiveClock
-    virtual: bool
-    connect_timeout_s: float = 10.0
-    silence_s: float = 10.0
-    """Without any frame, and without an answer to a ping, for so long a connection counts as dead."""
-    only: frozenset[str] | None = None
-    """`venue:SYMBOL`s to let through; None for all."""
-    say: Callable[[str], None] = print
-    rest: RestClient = field(default_factory=RestClient)
-    refill: bool = True
-    """Whether trades that a stream left out are fetched, on a venue. They come late: not for who acts on them."""
-    behind: Callable[[], bool] | None = None
-    """Whether what was received waits to be written. Nothing more is read then."""
-    rotate_after_s: float | None = None
-    """Replaces the plan's lifetime of a connection."""
-    overlap_s: float = 10.0
-    """The longest that two connections run beside each other."""
 
 
 class Feed:
@@ -89,7 +62,7 @@ class Feed:
         self.counts = self._reception.counts
         rest = self._reception, options.rest, options.connect_timeout_s, options.say
         self._resync, self._refill = Resync(*rest), Refill(*rest)
-        self._silence = Silence(plan.silence_s, self._reception.heard_ns)
+        self._vigil = Vigil(self._reception, options.silence_s, self._wish)
         self._socket: Socket | None = None
         self._spare: Socket | None = None
         self._released = False
@@ -107,10 +80,20 @@ class Feed:
         return self._reception.is_virtual
 
     @property
-    def _up(self) -> Socket:
+    def up(self) -> Socket:
         """The connection in use, in a session."""
         assert self._socket is not None
         return self._socket
+
+    @property
+    def is_spared(self) -> bool:
+        """Whether another connection is about to take over."""
+        return self._spare is not None
+
+    @property
+    def refills(self) -> bool:
+        """Whether trades that a stream left out are fetched, on a venue."""
+        return bool(self.plan.trades_url) and self._options.refill
 
     @property
     def now_ns(self) -> int:
@@ -125,9 +108,13 @@ class Feed:
         """Write every frame as received from here on; `close` closes it."""
         self._reception.raw = raw
 
+    def resume(self, last: Trade) -> None:
+        """Before `open`: the last trade of a symbol that an earlier process wrote, if this feed `refills`."""
+        self._reception.resume(last)
+
     async def open(self) -> None:
         """Connect and subscribe; on the virtual clock also fetch the snapshots, since the market waits for us."""
-        self._socket = await self._connect(forever=False)
+        self._socket = await self._connect(False, self._vigil.asked_anew)
         self._before_ns = 0
         if self.is_virtual:
             for symbol, _ in self.plan.depth_urls:
@@ -152,6 +139,7 @@ class Feed:
             await self._refill.drain()
         finally:
             self._is_running = False
+            self._vigil.finish()
             self._refill.finish()
             self._reception.finish()
 
@@ -188,19 +176,19 @@ class Feed:
         if self.plan.requests:
             works.append(self._resync.run(self._resubscribe))
             if not self.is_virtual:
-                works += [self._watch(), self._ping(), self._rotations()]
+                works += [self._vigil.run(self), self._ping(), self._rotations()]
         await first_of(*works)
 
     async def _until_lost(self) -> None:
         """Raises why the connection ended, unless another takes over."""
         while True:
-            socket = self._up
+            socket = self.up
             await asyncio.wait([socket.ended])
             if socket is self._socket and self._spare is None:
                 raise socket.ended.result()
             await asyncio.sleep(_TICK_S)
 
-    async def _connect(self, forever: bool, acknowledged: Callable[[], None] = lambda: None) -> Socket:
+    async def _connect(self, forever: bool, acknowledged: Callable[[], None]) -> Socket:
         """A connection on which the venue has acknowledged all requests; when it has, it calls `acknowledged`."""
         return await persistently(partial(self._attempt, acknowledged), self.url, forever, self._options.say)
 
@@ -210,7 +198,6 @@ class Feed:
 
         def asked() -> None:
             self._opened_s, self._began_ns = time.monotonic(), self.now_ns
-            self._silence.restart(self.now_ns)
             acknowledged()
 
         def listen(is_virtual: bool) -> Take:
@@ -231,7 +218,7 @@ class Feed:
     def _listen(self, is_virtual: bool) -> Take:
         """Who takes the messages of a new connection."""
         self._reception.is_virtual = is_virtual
-        self.decoder.refills = bool(self.plan.trades_url) and self._options.refill and not is_virtual
+        self.decoder.refills = self.refills and not is_virtual
         return self._reception.take_stamped if is_virtual else self._reception.take_now
 
     async def _reopen(self, why: str) -> None:
@@ -245,9 +232,13 @@ class Feed:
         self._fruitless = 0 if lost_ns > self._began_ns else self._fruitless + 1
         await asyncio.sleep(random.uniform(*_WAIT_S) * 2 ** min(self._fruitless, _MOST_DOUBLINGS))
         self.counts.reconnects += 1
-        wished_ns = self._wished.take()[1]  # a stream that another connection was wanted for was lost before
-        lost = {stream: min(lost_ns, wished_ns.get(stream, lost_ns)) for stream in self.plan.feeds}
-        self._socket = await self._restore(lambda: reception.lost(lost, f"connection lost: {why}"))
+        lost = self._vigil.lost_with_all(lost_ns, self._wished.take()[1])
+
+        def told() -> None:
+            reception.lost(lost, f"connection lost: {why}")
+            self._vigil.asked_anew()
+
+        self._socket = await self._restore(told)
         self._before_ns = 0
         if self._released:
             await self.release()
@@ -270,49 +261,19 @@ class Feed:
         sockets, self._socket, self._spare = (self._socket, self._spare), None, None
         await asyncio.gather(*(socket.close() for socket in sockets if socket is not None))
 
-    async def _watch(self) -> None:
-        """What the clocks tell: a dead connection, silent streams, broken stretches that are over."""
-        pulse, shutdowns, steps = None, self.decoder.ignored[_SHUTDOWN], self._options.clock.step_count
-        while True:
-            now_s, now_ns = time.monotonic(), self._reception.present_ns()
-            if pulse is None or pulse.socket is not self._socket:
-                pulse = Pulse(self._up, self._options.silence_s, now_s)
-            if self._paused or self._options.clock.step_count != steps:
-                steps = self._options.clock.step_count
-                pulse.skip(now_s)
-                self._silence.restart(now_ns)
-            try:
-                pulse.feel(now_s)
-            except Interrupted:
-                if self._spare is None:  # else that takes over
-                    raise
-            if self.decoder.ignored[_SHUTDOWN] != shutdowns:
-                shutdowns = self.decoder.ignored[_SHUTDOWN]
-                self._wish("the venue announced that it will hang up")
-            if silent := self._silence.overdue(now_ns):
-                self._wish("; ".join(map(str, silent[:_MOST_NAMED])), self._lost_with(silent, now_ns))
-            self._reception.settle()
-            await asyncio.sleep(_TICK_S)
-
-    def _lost_with(self, silent: Sequence[Silent], now_ns: int) -> dict[tuple[str, str], int]:
-        """Since when each stream may be lost. If no stream is heard that should be, so are those that may be silent."""
-        since_ns = self._silence.lost_with(silent, now_ns)
-        if len(since_ns) < len(self.plan.silence_s):
-            return since_ns
-        return dict.fromkeys(self.plan.feeds, self.now_ns) | since_ns
-
     async def _ping(self) -> None:
         """The venue's own ping, where it wants one."""
         while True:
             await asyncio.sleep(self.plan.ping_s)
             if self.plan.ping:
-                self._up.send(self.plan.ping)
+                self.up.send(self.plan.ping)
 
     async def _throttle(self, behind: Callable[[], bool]) -> None:
         """Leave frames to the kernel, and so to the sender, while what was received waits to be written."""
         while True:
             paused = behind()
             if paused or self._paused:
+                self._vigil.deafen()
                 self.counts.paused += paused and not self._paused
                 self._paused = paused
                 for socket in (self._socket, self._spare):
@@ -347,9 +308,9 @@ class Feed:
 
     async def _rotate(self) -> None:
         """Open a second connection; close the first when that carries what it does, and keep it if that fails."""
-        old, (why, since_ns) = self._up, self._wished.take()
+        old, (why, since_ns) = self.up, self._wished.take()
         try:
-            new = self._spare = await self._connect(True, lambda: self._reception.lost(since_ns, why))
+            new = self._spare = await self._connect(True, lambda: self._vigil.taken_over(since_ns, why))
         except asyncio.CancelledError:
             self._wished.make(why, since_ns)  # for the connection that is made again
             raise

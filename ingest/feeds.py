@@ -17,7 +17,8 @@ import msgspec
 from core.config import Config, Hosts
 from core.errors import StageError
 from ingest.events import Event
-from ingest.feed import Feed, FeedOptions
+from ingest.feed import Feed
+from ingest.feed_options import FeedOptions
 from ingest.merge import Merger, Tagged
 from ingest.plans import plans
 from ingest.receive_clock import ReceiveClock

@@ -74,7 +74,7 @@ class Reception:
         self.deliver: Pass = self._hold
         self._held: list[tuple[int, list[Event]]] = []
         self._held_events = 0
-        self._clock = clock
+        self.clock = clock
         self._only = only
         self.is_virtual = is_virtual
         self._decode = self.decoder.decode
@@ -94,14 +94,14 @@ class Reception:
 
     def present_ns(self) -> int:
         """The present on the receive clock, or in virtual time."""
-        return self.now_ns if self.is_virtual else self._clock.now_ns()
+        return self.now_ns if self.is_virtual else self.clock.now_ns()
 
     def take_now(self, message: bytes) -> None:
         """A venue's frame: it is stamped now."""
-        recv_ns = self._clock.now_ns()
+        recv_ns = self.clock.now_ns()
         self._before_ns = self.now_ns or recv_ns
         self.now_ns = recv_ns
-        if self._clock.step_count != self._steps_seen:
+        if self.clock.step_count != self._steps_seen:
             self._tell_steps()
         events = self._take(message, recv_ns)
         heard_ns = self.heard_ns
@@ -138,6 +138,11 @@ class Reception:
         recv_ns = self.present_ns()
         return self._take_rest(url, body, recv_ns)
 
+    def resume(self, last: Trade) -> None:
+        """Go on from the last trade that an earlier process wrote, of a symbol whose ids tell what came since."""
+        self.decoder.resume(last.symbol, int(last.trade_id), last.exch_ns, last.recv_ns)
+        self.heard_ns[last.symbol, Trade] = self._unsure_ns[last.symbol] = last.recv_ns
+
     def settle(self) -> None:
         """Tell the broken stretches that are over, where no frame comes to show it."""
         if self._stretches:
@@ -149,8 +154,11 @@ class Reception:
         if events:
             self.deliver(self.now_ns if now_ns is None else now_ns, events)
 
-    def lost(self, since_ns: Mapping[tuple[str, str], int], reason: str, until_ns: int = 0) -> None:
-        """Tell what was lost of which (symbol, table) since when, until now (0) or another time.
+    def lost(
+        self, since_ns: Mapping[tuple[str, str], int], reason: str, until_ns: int = 0, until_heard: bool = False
+    ) -> None:
+        """Tell what was lost of which (symbol, table) since when, until now (0) or another time; with `until_heard` no
+        longer than until a stream was heard that has spoken since.
 
         Trades that have gapless ids tell it themselves when the next one comes, so that what was not missed or is
         refilled is no gap; `finish` tells of those that none came after.
@@ -163,14 +171,16 @@ class Reception:
                     unsure_ns = from_ns
                 self._unsure_ns[symbol] = min(unsure_ns, from_ns)
             else:
-                gaps.append(Gap(symbol, table, from_ns, until_ns or self.now_ns, reason, False))
+                heard_ns = self.heard_ns.get((symbol, KIND_OF[table]), 0)
+                to_ns = heard_ns if until_heard and heard_ns > from_ns else until_ns or self.now_ns
+                gaps.append(Gap(symbol, table, from_ns, to_ns, reason, False))
         self.tell(gaps)
 
     def finish(self) -> None:
         """The feed has ended: tell the gaps that are still open."""
         now_ns = self.now_ns
         unsure: list[Event] = [
-            Gap(symbol, TRADES.name, since_ns, now_ns, "connection lost, and no trade since", False)
+            Gap(symbol, TRADES.name, since_ns, now_ns, "not connected, and no trade since", False)
             for symbol, since_ns in self._unsure_ns.items()
             if self.heard_ns[symbol, Trade] <= since_ns
         ]
@@ -226,10 +236,10 @@ class Reception:
 
     def _tell_steps(self) -> None:
         """The wall clock was set: how much time passed around then is not known."""
-        for at_ns, step_ns in self._clock.steps_since(self._steps_seen):
+        for at_ns, step_ns in self.clock.steps_since(self._steps_seen):
             from_ns, reason = min(self._before_ns, at_ns), f"clock set by {step_ns / NS_PER_MS:+.0f} ms"
             self.tell([Gap(*stream, from_ns, at_ns, reason, False) for stream in self.plan.feeds])
-        self._steps_seen = self._clock.step_count
+        self._steps_seen = self.clock.step_count
 
     def _hold(self, recv_ns: int, events: list[Event]) -> None:
         """Takes events while nobody else does."""

@@ -2,7 +2,11 @@
 
 A stream that is never silent for long was captured until its own last row. Of one whose silence is normal (a forced
 order may not come for a day) the last row tells little: it was captured as long as its symbol's other streams on the
-same connection. A stream that the data directory holds nothing of is new and has no gap.
+same connection. A stream that the data directory holds nothing of is new and has no gap; one that never came, and was
+told as missing, is missing since.
+
+Trades whose ids count up tell it themselves: the feed goes on from the last one on disk, so that what came meanwhile is
+a hole like any other, and is fetched by REST.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,16 +15,17 @@ from typing import Final
 
 import polars as pl
 
-from core.schema import KLINES, LIQUIDATIONS
+from core.schema import GAPS, KLINES, LIQUIDATIONS, TRADES
 from core.shard_files import set_torn_aside, torn_text
-from core.store import Partition, files
-from ingest.events import Event, Gap
+from core.store import Partition, files, partitions, read, read_between
+from core.units import NS_PER_DAY, NS_PER_S
+from ingest.events import NOT_RUNNING, Event, Gap, Trade
 from ingest.feed import Feed
 from ingest.reception import TABLE_OF
 
-REASON: Final = "capture was not running"
 _SPARSE: Final = (LIQUIDATIONS.name, KLINES.name)
 _RECEIVED: Final = "recv_ns"
+_LATE_NS: Final = 10 * NS_PER_S  # what comes out of order comes within this time of its successor (sequence.py)
 
 Stream = tuple[str, str]
 """(symbol, table) of one connection."""
@@ -34,6 +39,8 @@ class Resumption:
         self._open_ns: dict[int, int] = {}
         self.last_ns = max((ns for since in self._since_ns.values() for ns in since.values()), default=0)
         """The last row of all, 0 where there is none."""
+        for feed in feeds:
+            _resume_trades(root, feed, self._since_ns.get(id(feed), {}))
 
     @property
     def is_over(self) -> bool:
@@ -61,12 +68,37 @@ class Resumption:
 
 
 def _gap(stream: Stream, from_ns: int, to_ns: int) -> Gap:
-    return Gap(*stream, from_ns, max(from_ns, to_ns), REASON, False)
+    return Gap(*stream, from_ns, max(from_ns, to_ns), NOT_RUNNING, False)
+
+
+def _resume_trades(root: Path, feed: Feed, since_ns: dict[Stream, int]) -> None:
+    """Let a feed go on from the last trades on disk, and take out the streams that tell their gap themselves so."""
+    for symbol in [symbol for symbol, table in since_ns if table == TRADES.name and feed.refills]:
+        if last := last_trade(root, feed.venue, symbol, since_ns[symbol, TRADES.name]):
+            feed.resume(last)
+            del since_ns[symbol, TRADES.name]
+
+
+def last_trade(root: Path, venue: str, symbol: str, last_ns: int) -> Trade | None:
+    """The trade with the highest id of those received last, until `last_ns`; None where ids are no numbers."""
+    columns = ("exch_ns", "recv_ns", "trade_id", "price", "qty", "taker_side", "recv_assumed")
+    frames = [
+        read_between(root, part, columns, last_ns - _LATE_NS, last_ns + 1)
+        for part in partitions(root, TRADES, [f"{venue}:{symbol}"])
+        if part.starts_ns <= last_ns < part.starts_ns + NS_PER_DAY + _LATE_NS
+    ]
+    rows = pl.concat(frames).filter(~pl.col("recv_assumed")) if frames else pl.DataFrame()
+    if rows.is_empty() or not rows["trade_id"].str.contains(r"^\d{1,18}$").all():
+        return None
+    return Trade(symbol, **rows.sort(pl.col("trade_id").cast(pl.Int64)).row(-1, named=True))
 
 
 def _left_off(root: Path, feed: Feed, say: Callable[[str], None]) -> dict[Stream, int]:
     """Until when each stream of a connection was captured, as far as it was."""
-    rows_ns = {stream: last_row_ns(root, feed.venue, *stream, say) for stream in feed.plan.feeds}
+    rows_ns = {
+        stream: last_row_ns(root, feed.venue, *stream, say) or _last_gap_ns(root, feed.venue, *stream)
+        for stream in feed.plan.feeds
+    }
     alive_ns: dict[str, int] = {}
     for (symbol, _), last_ns in rows_ns.items():
         alive_ns[symbol] = max(alive_ns.get(symbol, 0), last_ns)
@@ -86,6 +118,15 @@ def last_row_ns(root: Path, venue: str, symbol: str, table: str, say: Callable[[
             say(torn_text(path))
         if last_ns := max((_end_ns(path, say) for path in files(root, part)), default=0):
             return last_ns
+    return 0
+
+
+def _last_gap_ns(root: Path, venue: str, symbol: str, table: str) -> int:
+    """Until when a stream that has no row was told as missing; 0 where it was not."""
+    for part in reversed(partitions(root, GAPS, [f"{venue}:{symbol}"])):
+        ends_ns = read(root, part).filter(pl.col("stream") == table)["to_ns"].to_list()
+        if ends_ns:
+            return int(max(ends_ns))
     return 0
 
 

@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 from core.schema import TRADES
-from ingest.events import Gap, TradeHole
+from ingest.events import NOT_RUNNING, Gap, TradeHole
 from ingest.sequence import Progress
 
 _MOST_HOLES: Final = 4_096  # several times what may wait to be refilled (refill.py)
@@ -32,6 +32,7 @@ class TradeStream:
         self.next_id = -1
         """The id that follows on, once there was one."""
         self._progress = Progress(-1, 0, 0)
+        self._resumed_ns = -1
         self._holes: list[_Hole] = []  # by id
         self._forgotten: deque[_Hole] = deque(maxlen=_MOST_HOLES)
 
@@ -45,6 +46,11 @@ class TradeStream:
         progress = self._progress
         progress.last_id, progress.exch_ns, progress.recv_ns = number, exch_ns, recv_ns
         self.next_id = number + 1
+
+    def resume(self, number: int, exch_ns: int, recv_ns: int) -> None:
+        """Go on from the last trade that an earlier process wrote."""
+        self.follow(number, exch_ns, recv_ns)
+        self._resumed_ns = recv_ns
 
     def take(self, number: int, exch_ns: int, recv_ns: int, missed: list[TradeHole] | None) -> list[Gap] | None:
         """What is to be told before a trade: a gap or nothing; None for a trade that was there before.
@@ -98,4 +104,6 @@ class TradeStream:
             del self._holes[:count]
 
     def _gap(self, recv_ns: int, reason: str) -> Gap:
+        if self.last_ns == self._resumed_ns:
+            reason = f"{NOT_RUNNING}: {reason}"
         return Gap(self.symbol, TRADES.name, self.last_ns, recv_ns, reason, False)

@@ -19,7 +19,8 @@ class Decoder(Protocol):
 
     `ignored` counts what no table holds, `repeated` the duplicates that were dropped, both by kind of stream;
     `refused` keeps the venue's refusals. A hole in the trade ids is told as a Gap; with `refills` set it goes to
-    `missed` too, for the caller to refill by `decode_rest` and to tell once more when it is `mended`.
+    `missed` too, for the caller to refill by `decode_rest` and to tell once more when it is `mended`. `resume` lets it
+    go on from a trade that an earlier process wrote.
     """
 
     ignored: Counter[str]
@@ -34,6 +35,8 @@ class Decoder(Protocol):
     def decode(self, frame: str | bytes, recv_ns: int) -> list[Event]: ...
 
     def decode_rest(self, url: str, body: str | bytes, recv_ns: int) -> list[Event]: ...
+
+    def resume(self, symbol: str, last_id: int, exch_ns: int, recv_ns: int) -> None: ...
 
     def missing(self, hole: TradeHole) -> list[tuple[int, int]]: ...
 

@@ -16,7 +16,8 @@ from websockets.http11 import Request, Response
 from core.config import Capture, Hosts
 from core.servers import local_hosts
 from ingest.events import Event
-from ingest.feed import Feed, FeedOptions
+from ingest.feed import Feed
+from ingest.feed_options import FeedOptions
 from ingest.feeds import opened
 from ingest.plans import plans
 from ingest.receive_clock import ReceiveClock

@@ -27,8 +27,8 @@ from core.schema import GAPS, TRADES
 from core.store import append, files, partitions, read
 from core.units import NS_PER_S
 from ingest import capture, capture_log
+from ingest.events import NOT_RUNNING
 from ingest.raw import raw_files
-from ingest.resumption import REASON
 from tests.ingest.local_venue import local_venue
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +66,7 @@ def trades(data: Path) -> pl.DataFrame:
 
 def gaps(data: Path) -> pl.DataFrame:
     found = [pl.DataFrame(schema=GAPS.columns), *(read(data, part) for part in partitions(data, GAPS))]
-    return pl.concat(found).filter(pl.col("reason") == REASON)
+    return pl.concat(found).filter(pl.col("reason").str.starts_with(NOT_RUNNING))
 
 
 @contextmanager

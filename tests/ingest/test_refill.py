@@ -202,6 +202,6 @@ def test_a_lost_connection_after_which_no_trade_came_is_a_gap_of_the_trades_too(
             first = events.of(Trade)[0]
         (gap,) = [gap for gap in events.of(Gap) if gap.stream == "trades"]
         assert gap.from_ns == first.recv_ns < gap.to_ns
-        assert gap.reason == "connection lost, and no trade since"
+        assert gap.reason == "not connected, and no trade since"
 
     asyncio.run(scenario())

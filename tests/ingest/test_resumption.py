@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from core.store import Partition, append, shard_name
-from ingest.events import Event, Gap, Liquidation, Quote, Trade
+from ingest.events import NOT_RUNNING, Event, Gap, Liquidation, Quote, Trade
 from ingest.packing import TABLES, frame_of
-from ingest.resumption import REASON, Resumption, last_row_ns
+from ingest.resumption import Resumption, last_row_ns
 
 DAY = 86_400 * 1_000_000_000
 
@@ -33,11 +33,11 @@ def put(root: Path, event: Event, number: int = 1, date: str = "1970-01-01") -> 
 
 
 def feed_of(*streams: tuple[str, str]) -> Any:
-    return SimpleNamespace(venue="binance_um", plan=SimpleNamespace(feeds=streams))
+    return SimpleNamespace(venue="binance_um", plan=SimpleNamespace(feeds=streams), refills=False)
 
 
 def told(events: list[Event]) -> set[tuple[str, str, int, int]]:
-    assert all(isinstance(event, Gap) and event.reason == REASON and not event.mended for event in events)
+    assert all(isinstance(event, Gap) and event.reason == NOT_RUNNING and not event.mended for event in events)
     return {(event.symbol, event.stream, event.from_ns, event.to_ns) for event in events if isinstance(event, Gap)}
 
 

@@ -36,6 +36,44 @@ def test_what_fell_silent_together_is_lost_together_whatever_its_patience() -> N
     assert silence.lost_with(silent, 14 * NS_PER_S) == {QUOTES: 9 * NS_PER_S, TRADES: 10 * NS_PER_S}
 
 
+def test_a_quiet_stream_that_spoke_after_another_had_died_is_not_lost_with_it() -> None:
+    heard_ns = {("BTCUSDT", Trade): 1 * NS_PER_S, ("ETHUSDT", Trade): 1, ("XRPUSDT", Trade): 1}
+    eth, xrp = ("ETHUSDT", "trades"), ("XRPUSDT", "trades")
+    silence = Silence({TRADES: 60.0, eth: 60.0, xrp: 60.0}, heard_ns)
+    found = []
+    for now_s in range(1, 62):
+        if now_s in (5, 10, 27):
+            heard_ns["XRPUSDT", Trade] = now_s * NS_PER_S
+        if now_s in (10, 23):
+            heard_ns["ETHUSDT", Trade] = now_s * NS_PER_S
+        found += silence.overdue(now_s * NS_PER_S + 1)
+    assert names(found) == [("trades", 60.0)]
+    lost = silence.lost_with(found, 61 * NS_PER_S + 1)
+    assert lost == {TRADES: 1 * NS_PER_S, eth: 23 * NS_PER_S, xrp: 27 * NS_PER_S}  # neither was ever silent for 30 s
+    heard_ns["ETHUSDT", Trade] = 62 * NS_PER_S  # 39 s, of itself
+    assert silence.overdue(62 * NS_PER_S) == []
+    assert eth not in silence.lost_with(found, 62 * NS_PER_S + 38 * NS_PER_S)
+
+
+def test_a_take_over_for_the_sake_of_others_does_not_begin_a_mute_streams_silence_anew() -> None:
+    heard_ns: dict = {("BTCUSDT", Quote): 1}
+    silence = Silence({QUOTES: 10.0, TRADES: 60.0}, heard_ns)
+    silence.restart(NS_PER_S)
+    for now_s in range(2, 62):
+        heard_ns["BTCUSDT", Quote] = now_s * NS_PER_S
+        if now_s % 20 == 0:
+            silence.told([QUOTES], now_s * NS_PER_S)  # another connection, which quotes were lost with
+        if now_s == 30:
+            silence.restart(now_s * NS_PER_S)  # a connection that is made again: told until here
+        found = silence.overdue(now_s * NS_PER_S + 1)
+    (trades,) = found
+    assert (trades.table, trades.never, trades.since_ns) == ("trades", True, 30 * NS_PER_S)
+    silence.told([TRADES], 62 * NS_PER_S)
+    assert silence.mute() == {TRADES: 62 * NS_PER_S}
+    heard_ns["BTCUSDT", Trade] = 63 * NS_PER_S
+    assert silence.mute() == {}
+
+
 def test_patience_does_not_grow_for_ever() -> None:
     silence, now_ns = Silence({QUOTES: 10.0}, {}), 0
     for _ in range(20):
