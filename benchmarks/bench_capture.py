@@ -76,8 +76,10 @@ def told(outcome: Outcome) -> Iterator[str]:
     per_cpu_s = outcome.ledger.frames / outcome.cpu_s
     yield f"CPU {outcome.cpu_s:.1f} s ({share:.0%} of a core), {per_cpu_s:,.0f} frames per CPU second"
     yield f"peak RSS {outcome.peak_rss_mb:.0f} MB; at each minute {' '.join(f'{mb:.0f}' for mb in outcome.rss_mb)}"
-    if outcome.durable_s is not None:
-        yield f"longest from receipt to a readable file: {outcome.durable_s:.2f} s"
+    for table, lags in (outcome.durable or {}).items():
+        yield f"from receipt to a readable file, {table}: " + ", ".join(
+            f"{k} {v:.2f} s" for k, v in lags._asdict().items()
+        )
     yield "lost 0, doubled 0, gaps 0" if not outcome.faults else "FAULTS: " + "; ".join(outcome.faults[:5])
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from durability import Sampler
+from durability import Lags, Sampler
 from venue_frames import Ledger
 from venue_server import HOST, Load, server_main
 
@@ -41,8 +41,8 @@ _WORD = 2**64
 class Outcome:
     """What a run came to. `seconds` is from the first frame to the last row in a file, `cpu_s` the process's own.
 
-    `rss_mb` is its memory at each minute, `measured` what benchmarks/measured_capture.py saw inside, `durable_s` the
-    longest that a row was not yet in a file (None where nobody looked).
+    `rss_mb` is its memory at each minute, `measured` what benchmarks/measured_capture.py saw inside, `durable`
+    how long rows were in no file, by table (None where nobody looked).
     """
 
     ledger: Ledger
@@ -53,7 +53,7 @@ class Outcome:
     peak_rss_mb: float
     rss_mb: list[float]
     measured: dict[str, Any]
-    durable_s: float | None
+    durable: dict[str, Lags] | None
     faults: list[str]
 
 
@@ -132,7 +132,7 @@ def _follow(process: Process, data: Path, pipe: Connection, sampler: Sampler | N
     ended_s = _until_written(data, _rows_of(ledger, books=False))
     _check_alive(process, data)
     cpu_s, peak_mb = process.cpu_s - began_cpu_s, process.memory_mb("VmHWM")
-    durable_s = sampler.stop() if sampler else None
+    durable = sampler.stop() if sampler else None
     code = process.stop()
     faults = [f"exit code {code}: {(data.parent / 'out.txt').read_text()[-2000:]}"] if code else []
     faults += ledger.broken + _faults(data, ledger)
@@ -146,7 +146,7 @@ def _follow(process: Process, data: Path, pipe: Connection, sampler: Sampler | N
         peak_rss_mb=peak_mb,
         rss_mb=rss_mb,
         measured=json.loads(measured.read_text()) if measured.exists() else {},
-        durable_s=durable_s(data) if durable_s else None,
+        durable=durable(data) if durable else None,
         faults=faults,
     )
 

@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NamedTuple, TypeAlias
 
+import numpy as np
 import polars as pl
 
 from core.schema import BOOK_DELTAS, MARK_PRICES, TOP_OF_BOOK, TRADES
@@ -22,8 +24,16 @@ LOOK_S = 0.2
 PARTITIONS = 12  # per look
 RECENT_NS = 120 * 10**9
 TABLES = (TOP_OF_BOOK, TRADES, BOOK_DELTAS, MARK_PRICES)
-Look = tuple[str, int, int]
+Look: TypeAlias = tuple[str, int, int]
 """A partition's folder, when it was looked at, and the latest receive time found."""
+
+
+class Lags(NamedTuple):
+    """Seconds from receipt to a readable file, of the row that had waited longest at each look."""
+
+    median: float
+    p99: float
+    longest: float
 
 
 class Sampler:
@@ -36,12 +46,12 @@ class Sampler:
         )
         self._process.start()
 
-    def stop(self) -> Callable[[Path], float]:
-        """End the looking; what is returned gives, of the finished tables, the longest lag in seconds."""
+    def stop(self) -> Callable[[Path], dict[str, Lags]]:
+        """End the looking; what is returned gives, of the finished tables, how late rows were."""
         self._ours.send("stop")
         looks: list[Look] = json.loads(self._ours.recv())
         self._process.join()
-        return lambda data: _longest_lag_s(data, looks)
+        return lambda data: _lags(data, looks)
 
 
 def _look(data: Path, core: int, pipe: Connection) -> None:
@@ -64,14 +74,16 @@ def _partitions(data: Path) -> list[Partition]:
         return []
 
 
-def _longest_lag_s(data: Path, looks: list[Look]) -> float:
-    """Over all looks: how long ago the first row that was in no file yet had been received."""
-    longest_ns = 0
+def _lags(data: Path, looks: list[Look]) -> dict[str, Lags]:
+    """By table, over all looks at it: how long ago the first row that was in no file yet had been received."""
+    lags_s: dict[str, list[float]] = {}
     for folder in {folder for folder, _, _ in looks}:
         paths = sorted((data / folder).glob("*.parquet"))
         received = pl.read_parquet(paths, columns=["recv_ns"], hive_partitioning=False)["recv_ns"].sort()
         for _, looked_ns, newest_ns in (look for look in looks if look[0] == folder):
             following = received.search_sorted(newest_ns, side="right")
             if following < received.len():
-                longest_ns = max(longest_ns, looked_ns - int(received[int(following)]))
-    return longest_ns / 1e9
+                lags_s.setdefault(folder.split("/")[0], []).append((looked_ns - int(received[int(following)])) / 1e9)
+    return {
+        table: Lags(float(np.median(each)), float(np.quantile(each, 0.99)), max(each)) for table, each in lags_s.items()
+    }

@@ -21,6 +21,8 @@ def take_over(root: Path, part: Partition) -> tuple[int, list[Path]]:
     """Make a partition ready for shards of a new process: the number of its first, which none here has, and what was
     set aside. Drafts are removed; a shard that a power cut has torn gets the suffix `.torn`.
     """
+    if not (root / part.path).exists():
+        return 0, []
     for draft in (root / part.path).glob("*.part"):
         draft.unlink(missing_ok=True)
     numbers = [_SHARD.match(path.name) for path in files(root, part)]

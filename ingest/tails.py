@@ -25,6 +25,7 @@ class Tail:
         self.name = ""
         self._root = root
         self._part = part
+        self._path = root  # of the file, if there is one
         self._table = table
         self._number: int | None = None  # of the next shard, once it is known
         self._held: PlainParquet | None = None
@@ -41,6 +42,7 @@ class Tail:
         if self._number is None:
             self._number, torn = take_over(self._root, self._part)
         self.name = shard_name(first_ns, self._number)
+        self._path = self._root / self._part.path / self.name
         self._number += 1
         return torn
 
@@ -74,10 +76,6 @@ class Tail:
         if self._file is not None:
             self._file.drop_spare()
         self.name, self._held, self._file = "", None, None
-
-    @property
-    def _path(self) -> Path:
-        return self._root / self._part.path / self.name
 
     def _with(self, fresh: PlainRows) -> pl.DataFrame:
         """All rows of the tail, and these."""
