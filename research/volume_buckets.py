@@ -26,23 +26,26 @@ def fill_buckets(buy, sell, size, to, n, memory, buckets):  # type: ignore[no-un
     """
     if memory[_PLACE] != memory[_PLACE]:
         memory[:] = 0.0
+    filled, net, value = memory[_FILLED], memory[_NET], memory[_VALUE]
+    opened = memory[_SIZE] if filled > 0.0 else 0.0
     for i in range(n):
         volume = buy[i] + sell[i]
         if not (buy[i] >= 0.0 and sell[i] >= 0.0 and volume < np.inf and 0.0 <= size[i] < np.inf):
             to[i] = np.nan
-        elif volume == 0.0:
-            to[i] = memory[_VALUE]
-        elif size[i] == 0.0:
+            continue
+        if volume > 0.0 and size[i] == 0.0:
             to[i] = np.nan
-        else:
-            if memory[_FILLED] == 0.0:
-                memory[_SIZE] = size[i]
-            if volume < memory[_SIZE] - memory[_FILLED]:
-                memory[_FILLED] += volume
-                memory[_NET] += buy[i] - sell[i]
-            else:
-                _split(volume, (buy[i] - sell[i]) / volume, size[i], memory, buckets)
-            to[i] = memory[_VALUE]
+            continue
+        opened = size[i] if filled == 0.0 else opened
+        if volume < opened - filled:
+            filled += volume
+            net += buy[i] - sell[i]
+        elif volume > 0.0:
+            memory[_SIZE], memory[_FILLED], memory[_NET] = opened, filled, net
+            _split(volume, (buy[i] - sell[i]) / volume, size[i], memory, buckets)
+            opened, filled, net, value = memory[_SIZE], memory[_FILLED], memory[_NET], memory[_VALUE]
+        to[i] = value
+    memory[_SIZE], memory[_FILLED], memory[_NET], memory[_VALUE] = opened, filled, net, value
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
