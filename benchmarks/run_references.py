@@ -9,7 +9,7 @@ Prints one JSON object: for each reference whose library is there its value and 
 import json
 import sys
 import warnings
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,11 +25,11 @@ def main() -> None:
     warnings.simplefilter("ignore")  # the libraries' own
     with np.load(sys.argv[1]) as columns:
         market = bars(dict(columns))
-    values = {}
+    values, packages = {}, packages_distributions()
     for name, each in REFERENCES.items():
         if not each.library or find_spec(each.library):
-            library = each.library or "numpy"
-            values[name] = (float(each.value(market)), f"{library} {version(library)}")
+            package = packages[each.library or "numpy"][0]
+            values[name] = (float(each.value(market)), f"{package} {version(package)}")
     print(json.dumps(values))
 
 

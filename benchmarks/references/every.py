@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from benchmarks.references import book, derivatives, flow, price
+from benchmarks.references import book, derivatives, flow, fractal, price
 from benchmarks.references.windows import Reference
 
 REFERENCES: Final[dict[str, Reference]] = {
@@ -10,4 +10,5 @@ REFERENCES: Final[dict[str, Reference]] = {
     **flow.REFERENCES,
     **price.REFERENCES,
     **derivatives.REFERENCES,
+    **fractal.REFERENCES,
 }

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.references.every import REFERENCES
 from benchmarks.references.windows import bars
-from research import sets_book, sets_derivatives, sets_flow, sets_price
+from research import sets_book, sets_calendar, sets_derivatives, sets_flow, sets_fractal, sets_price
 from research.catalogue import CATALOGUE, DEFINITIONS, EVERY_COLUMN
 from research.language import compile_features
 from tests.research.made_up_bars import BAR, rows_of, trading
@@ -16,7 +16,7 @@ N = 6000
 
 
 def test_every_feature_of_these_sets_has_a_reference() -> None:
-    modules = (sets_book, sets_derivatives, sets_flow, sets_price)
+    modules = (sets_book, sets_derivatives, sets_flow, sets_price, sets_fractal, sets_calendar)
     names = {name for module in modules for features in module.SETS.values() for name in features}
     assert names == {name for name in REFERENCES if name in CATALOGUE}
 
