@@ -32,14 +32,13 @@ from core.run_record import Stage
 from core.schema import BARS, FEATURES
 from core.store import Partition, hash_of
 from core.units import NS_PER_DAY
-from research.bar_columns import bar_columns, deepest_level
 from research.bars import ClosedBars
 from research.catalogue import compile_texts
 from research.clocks import decision_step_ns, is_decision, parse_clock
 from research.day_state import Arrays, load_state, save_state, state_hash, state_inputs
 from research.feature_counts import COUNT, DayCount, Filling, bars_filled, count_of, counted, report
 from research.fitted import chosen_features, require_fitted
-from research.panel import Each, Joined, Panel
+from research.panel import BAR_TIMES, Each, Joined, Panel, bars_read, closed_bars
 from research.panel_program import PanelProgram
 from research.program import GAP_COLUMN
 
@@ -48,7 +47,6 @@ READS, WRITES = (BARS,), (FEATURES,)
 VERSION: Final = 3
 """Of what an operator means: a change of the kernels raises it, and every partition is built again."""
 _WORKERS: Final = 2  # partitions at a time: the kernel releases the GIL
-_TIMES: Final = ("open_ns", "close_ns", "bar_index")
 _FILLING: Final = "filling"
 
 
@@ -158,20 +156,19 @@ def _write_day(
 
 def _bars(plan: _Plan, day: Partition, clock: str) -> ClosedBars:
     """The bars of a day; where it does not go on from a state, after those of the day before that fill the windows."""
-    names = bar_columns(deepest_level(plan.program.expressions))
+    names = bars_read(plan.program)
     frame = _frame(plan.root, day.of(BARS, clock), names)
     if not plan.program.is_chained:
         before = _frame(plan.root, _yesterday(day).of(BARS, clock), names)
         frame = pl.concat([before.tail(plan.program.main.warmup_bars), frame])
-    open_ns, close_ns, bar_index = (frame[name].to_numpy() for name in _TIMES)
-    return ClosedBars(open_ns, close_ns, bar_index, frame.select(names).to_numpy())
+    return closed_bars(frame, plan.program)
 
 
 def _frame(root: Path, part: Partition, names: Sequence[str]) -> pl.DataFrame:
     """Times and some columns of a day of bars; no rows where there are none."""
     if store.files(root, part):
-        return store.read(root, part, [*_TIMES, *names])
-    return pl.DataFrame(schema=dict.fromkeys(_TIMES, pl.Int64) | dict.fromkeys(names, pl.Float64))
+        return store.read(root, part, [*BAR_TIMES, *names])
+    return pl.DataFrame(schema=dict.fromkeys(BAR_TIMES, pl.Int64) | dict.fromkeys(names, pl.Float64))
 
 
 def _yesterday(day: Partition) -> Partition:

@@ -40,6 +40,7 @@ READS: tuple[Table, ...] = (BARS,)
 WRITES: tuple[Table, ...] = ()
 _STEPS_NS: Final = tuple(seconds * NS_PER_S for seconds in (10, 60, 300))
 _COLUMNS: Final = ("close_price", "has_gap")
+_CHANCE: Final = 1.96  # deviations of independent returns' correlation, which is 1 / sqrt(n): 95 %
 _NO_BARS: Final = np.zeros(0, np.int64)
 
 
@@ -84,7 +85,9 @@ class _Matrix:
         whole = self.whole.correlation
         heads = ["", *(str(k + 1) for k in range(len(names)))]
         rows = [[f"{k + 1} {name}", *(f"{value:.2f}" for value in whole[k])] for k, name in enumerate(names)]
-        title = f"correlation of returns over {self.step_ns / NS_PER_S:g} s, {self.whole.n.max():,.0f} instants"
+        n = self.whole.n.max()
+        title = f"correlation of returns over {self.step_ns / NS_PER_S:g} s, {n:,.0f} instants"
+        title += f": within {_CHANCE / np.sqrt(n):.2f} of 0 is chance" if n else ""
         return [title, *(line for block in blocks(heads, rows, width) for line in block), *self._moved(names)]
 
     def _moved(self, names: Sequence[str]) -> list[str]:

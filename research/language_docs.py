@@ -16,6 +16,7 @@ from core.config import ROOT
 from research.bar_columns import LEVEL_COLUMNS, MAX_LEVELS
 from research.catalogue import CATALOGUE, DEFINITIONS, EVERY_COLUMN, FEATURE_COLUMNS, FEATURE_SETS, REFERENCE_BAR
 from research.expression import node, show
+from research.joins import CROSS_SECTIONS
 from research.language import compile_features
 from research.operators import OPERATORS, Operator
 
@@ -27,9 +28,10 @@ A feature is one expression over the columns of a bar. The same compiled program
 live runner, with the same bits. This page is generated: `python research/language_docs.py`.
 
 ```
-expression = number | name | "(" operator expression … ")"
+expression = number | name | "(" operator expression … ")" | "(" join expression ")"
 operator   = a name of the table below, with "_" and a window where it takes one: sub, lag_3, mean_20, zscore_5s
-window     = a count of bars (20) or a time (200ms, 5s, 1m), a whole number of bars on the clock of the run
+window     = a count of bars (20) or a time (200ms, 5s, 1m), a whole number of bars on their clock
+join       = at_ and a clock, of_ and a symbol, or a cross-section: at_1m, of_ETHUSDT, cs_rank; see below
 name       = a letter or "_", then letters, digits and "_": a column, a definition or a feature
 ```
 
@@ -67,6 +69,52 @@ unknown operator meen_20, did you mean mean?
 ```
 """
 
+_JOINS: Final = """## Other clocks, other symbols, all symbols
+
+A join computes its operand on other bars and gives each row the value that was known by then:
+"""
+_JOIN_ROWS: Final = (
+    ("`(at_1m x)`", "x on the symbol's own bars of another clock: `at_5s`, `at_1h`, `at_volume_100`, `at_tick_500`, …"),
+    ("`(of_ETHUSDT x)`", "x on another symbol's bars, of the same clock and venue; `of_bybit:ETHUSDT` names the venue"),
+)
+_JOIN_RULES: Final = """
+```toml
+[features.mine]
+trend = "(mul 1e4 (log (div close_price (at_1m (mean_20m close_price)))))"      # against the mean of 20 minute bars
+beta_to_btc = "(beta_300s bar_return_bps (of_BTCUSDT bar_return_bps))"
+lead = "(mul 1e4 (delta_1s (of_binance_um:BTCUSDT log_mid)))"                   # what another venue did just now
+standing = "(cs_rank (sum_10s signed_usd))"                                     # bought most of all symbols: 1
+broad = "(at_1m (cs_mean (of_ETHUSDT (delta_5 log_mid))))"                      # joins within joins
+```
+
+- A row takes the last bar that closed at or before its own close, one that closes at the same instant included. A bar
+  that is still open is never seen, so nothing that happens later can change a value.
+- Bars of time hold until the next one is due: where that is missing (a silent feed), and where it had a gap, the value
+  is not known. Bars of other clocks hold until the next.
+- Windows inside a join count bars, or time, of the clock on which they stand; those around it count rows.
+- Cross-sections compare the symbols of the run whose bars closed at the same instant, so they stand on bars of time
+  (`(at_1s (cs_rank x))` elsewhere); a symbol whose x is not known does not count. They change with the list of symbols:
+  run a model live on the symbols that it was trained on.
+- Each distinct operand is computed once on a symbol's bars, whoever asks. The bars stage builds every clock that the
+  features name, and the runner keeps the same bars; a symbol of `of_` must be among `symbols`.
+- With joins a day goes on from the saved state of the day before, and where symbols are joined all of them are built
+  together.
+
+Over bars in memory:
+
+```python
+from research.catalogue import DEFINITIONS, FEATURE_COLUMNS
+from research.panel import Panel, closed_bars
+from research.panel_program import compile_panel
+
+program = compile_panel({"trend": "(sub mid (at_1m (mean_20 mid)))"}, FEATURE_COLUMNS, "time_200ms", DEFINITIONS)
+panel = Panel(program, ["binance_um:BTCUSDT"])
+y = panel.run(lambda name, clock: closed_bars(frames[name, clock], program))  # by symbol; frames of the table `bars`
+```
+
+`python run_pipeline.py correlate` prints how the symbols' returns correlate, over several steps and from day to day.
+"""
+
 
 def example(operator: Operator, window: int) -> str:
     """A call of an operator on the columns x0, x1, … with a window in bars where it takes one."""
@@ -97,6 +145,9 @@ def page() -> str:
     """The text of docs/language.md."""
     blocks = [
         _HEAD,
+        _JOINS,
+        *_table(("form", "value"), [*_JOIN_ROWS, *((f"`({name} x)`", says) for name, says in CROSS_SECTIONS.items())]),
+        _JOIN_RULES,
         "## Operators\n",
         *_table(("form", "meaning", "unit", "warm-up", "NaN", "source"), operator_rows()),
         "\n## Columns of a bar\n",

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
+from research.bar_columns import bar_columns, deepest_level
 from research.bars import ClosedBars
 from research.catalogue import feature_rows
 from research.cross_section import across
@@ -29,6 +31,7 @@ BarsOf = Callable[[str, str], ClosedBars | None]
 Each = Callable[[Callable[[str], Any], Iterable[str]], Iterable[Any]]
 """`map`, or that of a pool of threads."""
 
+BAR_TIMES: Final = ("open_ns", "close_ns", "bar_index")
 _NEVER: Final = np.iinfo(np.int64).min // 2
 _NAMES, _LAST, _LAST_NS = "names", "last_values", "last_ns"
 
@@ -96,6 +99,15 @@ class Panel:
         """Features (m, features) of the rows `take` (m,), going on from the bars before."""
         return _evaluate(self._runs[-1][name].stream, rows, bars, take)
 
+    def run(self, bars_of: BarsOf) -> dict[str, Floats]:
+        """Features (n, features) at all bars that closed since the last time, of every instrument that had any."""
+        joined, found = self.join(bars_of), {}
+        for name in self.instruments:
+            bars = bars_of(name, self.program.bar)
+            if bars is not None:
+                found[name] = self.evaluate(name, self.rows(name, bars, joined), bars, np.arange(len(bars)))
+        return found
+
     def save(self, name: str) -> Arrays:
         """All state that hangs on one instrument's bars, as arrays that `np.savez` takes without pickling."""
         saved: Arrays = {}
@@ -136,6 +148,17 @@ class Panel:
             )
             compared = across(column.join.form, closes, values)
             joined.crossed |= {(column, name): each for name, each in zip(self.instruments, compared, strict=True)}
+
+
+def bars_read(program: PanelProgram) -> tuple[str, ...]:
+    """The columns of the bars that a program takes, with no more book levels than it reads."""
+    return bar_columns(deepest_level(program.expressions))
+
+
+def closed_bars(frame: pl.DataFrame, program: PanelProgram) -> ClosedBars:
+    """Bars of the table `bars` as a panel takes them."""
+    open_ns, close_ns, bar_index = (frame[name].to_numpy() for name in BAR_TIMES)
+    return ClosedBars(open_ns, close_ns, bar_index, frame.select(bars_read(program)).to_numpy())
 
 
 def latest(close_ns: Ints, series: Series, output: int, step_ns: int) -> Floats:

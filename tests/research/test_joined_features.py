@@ -86,11 +86,8 @@ def cfg(tmp_path: Path) -> Config:
 def test_days_are_built_as_one_run_over_all_symbols_and_clocks_would(cfg: Config) -> None:
     printed = built(cfg)
     program = compile_texts(choose((), MINE, cfg.bars), cfg.bars)
-    panel = Panel(program, NAMES)
-    joined = panel.join(made_up)
-    for name in NAMES:
+    for name, whole in Panel(program, NAMES).run(made_up).items():
         bars = made_up(name, cfg.bars)
-        whole = panel.evaluate(name, panel.rows(name, bars, joined), bars, np.arange(len(bars)))
         warm = np.isfinite(whole).all(axis=1)
         got = pl.concat([features_of(cfg, name, date) for date in DAYS])
         np.testing.assert_array_equal(got["decision_ns"].to_numpy(), bars.close_ns[warm])

@@ -70,12 +70,7 @@ def program(texts: dict[str, str] = TEXTS) -> PanelProgram:
 def evaluate(panel: Panel, bars: Bars, use: Callable[[ClosedBars], Any]) -> dict[str, np.ndarray]:
     """Features of the bars that `use` picks, one push."""
     picked = {place: picked_bars(each, use(each)) for place, each in bars.items()}
-    joined = panel.join(lambda name, clock: picked[name, clock])
-    found = {}
-    for name in NAMES:
-        mine = picked[name, panel.program.bar]
-        found[name] = panel.evaluate(name, panel.rows(name, mine, joined), mine, np.arange(len(mine)))
-    return found
+    return panel.run(lambda name, clock: picked[name, clock])
 
 
 def picked_bars(bars: ClosedBars, which: Any) -> ClosedBars:
