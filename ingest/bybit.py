@@ -94,7 +94,7 @@ class BybitDecoder:
 
     def finish(self, recv_ns: int) -> list[Event]:
         """The connection has ended for good: the gaps that are still open."""
-        return [gap for book in self.books.values() for gap in book.finish(recv_ns)]
+        return self._streams.finish(recv_ns)
 
     def _route(self, topic: bytes) -> Route:
         """The handler of a topic: `orderbook.50.BTCUSDT`, `publicTrade.BTCUSDT`, ..."""

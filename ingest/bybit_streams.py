@@ -37,6 +37,7 @@ INTERVAL_CODES: Final = {interval: code for code, interval in _INTERVALS.items()
 """Bybit's name of each length that a candle may have."""
 _TICKER_FIELDS: Final = wire.TickerData.__struct_fields__
 _EPOCH_DIGITS: Final = 13
+_NO_TOP: Final = "no snapshot of the best prices"
 
 
 class BybitStreams:
@@ -50,6 +51,8 @@ class BybitStreams:
         self._keep_levels = keep_levels
         self._symbols = Symbols()
         self._tops: dict[str, wire.BookData] = {}
+        self._cut_ns: dict[str, int] = {}
+        """Since when best prices wait for a snapshot, because a delta did not follow."""
         self._tickers: dict[str, wire.TickerData] = {}
         self._progress: dict[tuple[str, str], Progress] = {}
         self._candles: dict[str, Progress] = {}
@@ -84,7 +87,7 @@ class BybitStreams:
         before = self._tops.get(top.s)
         if w.type == "delta" and (before is None or top.u > before.u + 1):
             self._tops.pop(top.s, None)
-            return self.ignore("orderbook.1 delta that does not follow", frame, recv_ns)
+            return self._cut_off(top, recv_ns)
         last = self._progress.get((top.s, TOP_OF_BOOK.name)) or self._first_top(top.s)
         told: list[Event] = []
         if top.u <= last.last_id:
@@ -95,6 +98,8 @@ class BybitStreams:
             if top.u < last.last_id:
                 reason = f"update ids fell from {last.last_id} to {top.u}"
                 told = [Gap(top.s, TOP_OF_BOOK.name, last.recv_ns, recv_ns, reason, False)]
+        if (cut_ns := self._cut_ns.pop(top.s, None)) is not None:
+            told.append(Gap(top.s, TOP_OF_BOOK.name, cut_ns, recv_ns, _NO_TOP, False))
         last.move(top.u, exch_ns, recv_ns)
         if before is not None and w.type == "delta":
             top = _moved(before, top)
@@ -102,6 +107,23 @@ class BybitStreams:
         if not (top.b and top.a):
             return [*told, *self.ignore("one-sided orderbook.1", frame, recv_ns)]
         return [*told, Quote(top.s, exch_ns, recv_ns, top.u, *top.b[0], *top.a[0])]
+
+    def _cut_off(self, top: wire.BookData, recv_ns: int) -> list[Event]:
+        """A delta of depth 1 that does not follow: what was missed is told at once, and the wait for a snapshot when
+        that comes.
+        """
+        self.ignored["orderbook.1 delta that does not follow"] += 1
+        last = self._progress.get((top.s, TOP_OF_BOOK.name))
+        if last is None or top.s in self._cut_ns:
+            return []
+        self._cut_ns[top.s] = recv_ns
+        reason = f"update {top.u} does not follow {last.last_id}"
+        return [Gap(top.s, TOP_OF_BOOK.name, last.recv_ns, recv_ns, reason, False)]
+
+    def finish(self, recv_ns: int) -> list[Event]:
+        """The gaps that are still open when the connection has ended for good."""
+        cut = [Gap(symbol, TOP_OF_BOOK.name, ns, recv_ns, _NO_TOP, False) for symbol, ns in self._cut_ns.items()]
+        return [*cut, *(gap for book in self.books.values() for gap in book.finish(recv_ns))]
 
     def book(self, topic: str, decode: Callable[[bytes], wire.OrderBook], frame: bytes, recv_ns: int) -> list[Event]:
         """A snapshot may come at any time and replaces the book; so does `u` = 1, sent after a restart of theirs."""

@@ -43,8 +43,28 @@ def test_depth_one_gives_best_prices_and_its_repeats_none() -> None:
     assert decoder.repeated == {"orderbook.1": 1}
     (quote,) = decoder.decode(book(8, [["1.5", "0"], ["1.4", "9"]], [], "delta", depth=1), 11)  # until 2023
     assert quote == Quote("BTCUSDT", 4 * MS, 11, 8, 1.4, 9.0, 1.6, 3.0)
-    assert decoder.decode(book(10, [["1.4", "8"]], [], "delta", depth=1), 12) == []  # 9 was lost
+    assert [type(event) for event in decoder.decode(book(10, [["1.4", "8"]], [], "delta", depth=1), 12)] == [Gap]
     assert decoder.decode(book(11, [["1.4", "8"]], [], "delta", depth=1), 13) == []
+
+
+def test_a_delta_of_depth_one_that_does_not_follow_is_a_gap_until_the_next_snapshot() -> None:
+    """As in the dumps of until 2023."""
+
+    def best(number: int, kind: str) -> str:
+        data = {"s": "XUSDT", "b": [["9", str(number)]], "a": [["10", "1"]], "u": number, "seq": 1}
+        return topic("orderbook.1.XUSDT", data, kind=kind, cts=number)
+
+    decoder = BybitDecoder("bybit")
+    frames = [(1, "snapshot"), (2, "delta"), (4, "delta"), (5, "delta"), (7, "snapshot"), (8, "delta"), (11, "delta")]
+    events = [event for number, kind in frames for event in decoder.decode(best(number, kind), 10 * number)]
+    assert [event.update_id for event in events if isinstance(event, Quote)] == [1, 2, 7, 8]
+    assert [event for event in events if isinstance(event, Gap)] == [
+        Gap("XUSDT", "top_of_book", 20, 40, "update 4 does not follow 2", False),
+        Gap("XUSDT", "top_of_book", 40, 70, "no snapshot of the best prices", False),
+        Gap("XUSDT", "top_of_book", 80, 110, "update 11 does not follow 8", False),
+    ]
+    assert decoder.finish(120) == [Gap("XUSDT", "top_of_book", 110, 120, "no snapshot of the best prices", False)]
+    assert decoder.ignored["orderbook.1 delta that does not follow"] == 3
 
 
 def test_a_second_book_depth_is_left_out() -> None:

@@ -11,7 +11,8 @@ from websockets.asyncio.server import ServerConnection
 
 from core.gaps import unmended
 from core.schema import GAPS
-from ingest.events import Gap, Trade
+from core.units import NS_PER_S
+from ingest.events import NOT_RUNNING, Gap, Trade
 from ingest.packing import frame_of
 from tests.ingest.feed_server import Venue, market_feed, reading, rest_trades, server, trade, venue
 
@@ -159,6 +160,46 @@ def test_an_orderly_end_fetches_what_was_met_last() -> None:
             assert gone(events.of(Gap)) == []
 
     asyncio.run(scenario())
+
+
+def test_what_was_missed_since_an_earlier_process_is_fetched_too() -> None:
+    async def scenario() -> tuple[list[Gap], list[Trade]]:
+        async with venue(rest=by_id(1000)) as found:
+            feed = market_feed(found.hosts)
+            feed.resume(Trade("BTCUSDT", 1, NS_PER_S, "3", 1.5, 1.0, "buy"))
+            async with reading(feed) as events:
+                while not found.sockets:
+                    await asyncio.sleep(0.01)
+                await found.push(trade(3), trade(7))  # what it has is no row again
+                await events.reached(2, Gap)
+            return events.of(Gap), events.of(Trade)
+
+    (told, mended), trades = asyncio.run(scenario())
+    assert sorted(int(event.trade_id) for event in trades) == [4, 5, 6, 7]
+    assert (told.from_ns, told.reason) == (NS_PER_S, f"{NOT_RUNNING}: aggTrade 3 is followed by 7")
+    assert gone([told, mended]) == []
+
+
+@pytest.mark.parametrize("numbers", [(), (4,)])
+def test_of_an_earlier_processs_trades_none_is_a_gap_if_ids_follow_on_and_all_is_if_none_comes(
+    numbers: tuple[int, ...],
+) -> None:
+    async def scenario() -> list[Gap]:
+        async with venue(rest=by_id(1000)) as found:
+            feed = market_feed(found.hosts)
+            feed.resume(Trade("BTCUSDT", 1, NS_PER_S, "3", 1.5, 1.0, "buy"))
+            async with reading(feed) as events:
+                while not found.sockets:
+                    await asyncio.sleep(0.01)
+                await found.push(*map(trade, numbers))
+                await events.reached(len(numbers), Trade)
+                await asyncio.sleep(0)  # `run` has begun
+            return events.of(Gap)
+
+    gaps = asyncio.run(scenario())
+    assert [(gap.from_ns, gap.reason) for gap in gaps] == (
+        [] if numbers else [(NS_PER_S, "not connected, and no trade since")]
+    )
 
 
 def test_who_acts_on_trades_gets_none_late_but_the_gap() -> None:

@@ -9,7 +9,7 @@ import pytest
 from core.store import Partition, append, shard_name
 from ingest.events import NOT_RUNNING, Event, Gap, Liquidation, Quote, Trade
 from ingest.packing import TABLES, frame_of
-from ingest.resumption import Resumption, last_row_ns
+from ingest.resumption import Resumption, last_row_ns, last_trade
 
 DAY = 86_400 * 1_000_000_000
 
@@ -29,7 +29,7 @@ def liquidation(recv_ns: int) -> Liquidation:
 def put(root: Path, event: Event, number: int = 1, date: str = "1970-01-01") -> None:
     table = TABLES[type(event)]
     part = Partition(table.name, "binance_um", event.symbol, date)
-    append(root, part, frame_of(table, [event]), event.recv_ns, number)  # type: ignore[union-attr]
+    append(root, part, frame_of(table, [event]), event.to_ns if isinstance(event, Gap) else event.recv_ns, number)
 
 
 def feed_of(*streams: tuple[str, str]) -> Any:
@@ -120,6 +120,37 @@ def test_what_is_new_misses_nothing(tmp_path: Path) -> None:
     assert told(resumption.gaps(old, 600, [trade(600, "ETHUSDT")])) == {("BTCUSDT", "trades", 100, 500)}
     assert resumption.is_over
     assert Resumption(tmp_path / "empty", [old]).is_over
+
+
+def test_trades_that_are_numbered_go_on_from_the_last_on_disk_and_tell_their_gap_themselves(tmp_path: Path) -> None:
+    rows = [(90, "7", False), (97, "9", False), (100, "8", False), (100, "6", True)]  # one late, one refilled
+    trades = [Trade("BTCUSDT", ns, ns, name, 1.0, 1.0, "buy", assumed) for ns, name, assumed in rows]
+    part = Partition("trades", "binance_um", "BTCUSDT", "1970-01-01")
+    append(tmp_path, part, frame_of(TABLES[Trade], trades), 90, 1)
+    put(tmp_path, quote(110))
+    feed = feed_of(("BTCUSDT", "trades"), ("BTCUSDT", "top_of_book"))
+    resumed: list[Trade] = []
+    feed.refills, feed.resume = True, resumed.append
+    resumption = Resumption(tmp_path, [feed])
+    assert resumed == [trades[1]]
+    assert resumption.last_ns == 110
+    resumption.opened(feed, 500)
+    assert told(resumption.gaps(feed, 600, [])) == {("BTCUSDT", "top_of_book", 110, 500)}
+
+
+def test_ids_that_are_no_numbers_tell_nothing(tmp_path: Path) -> None:
+    put(tmp_path, Trade("BTCUSDT", 5, 5, "a-1", 1.0, 1.0, "buy"))
+    assert last_trade(tmp_path, "binance_um", "BTCUSDT", 5) is None
+    assert last_trade(tmp_path, "binance_um", "ETHUSDT", 5) is None
+
+
+def test_a_stream_that_never_came_and_was_told_as_missing_is_missing_since(tmp_path: Path) -> None:
+    gap = Gap("BTCUSDT", "trades", 100, 200, "silent", False)
+    put(tmp_path, gap)
+    feed = feed_of(("BTCUSDT", "trades"), ("ETHUSDT", "trades"))
+    resumption = Resumption(tmp_path, [feed])
+    resumption.opened(feed, 500)
+    assert told(resumption.gaps(feed, 600, [])) == {("BTCUSDT", "trades", 200, 500)}
 
 
 def test_a_clock_that_was_set_back_makes_no_gap_of_negative_length(tmp_path: Path) -> None:
