@@ -31,6 +31,7 @@ from core.run_record import Stage
 from core.schema import BOOK_DELTAS, EVENTS, GAPS, TOP_OF_BOOK, Table
 from core.servers import simulate_directly
 from core.store import hash_of, partitions
+from ingest.asked_streams import note_asked
 from ingest.capture_log import CaptureLog
 from ingest.capture_report import data_of, data_on_disk, report, tell_counts
 from ingest.clock_skew import skew_lines, skews_ms
@@ -99,6 +100,7 @@ def _live(cfg: Config, origin: Origin, stage: Stage) -> None:
                 # On loopback there is no venue, only what pretends to be one.
                 simulated = any(is_local(feed.url) for feed in found)
                 _begin(cfg, msgspec.structs.replace(origin, simulated=simulated), stage, found)
+            note_asked(cfg.root, time.time_ns(), found)
 
         is_stopped = asyncio.run(capture_live(cfg, stage, begin, log, monitor))
     if not is_stopped:

@@ -64,8 +64,8 @@ class Calendar(NamedTuple):
         return slices_of(windows_of(self.minutes, self.counts), self.minutes, self.counts)
 
 
-def measure_day(root: Path, exchange: str, symbol: str, date: str) -> pl.DataFrame:
-    """Rows of the table `quality` for one symbol-day: one per stream that has rows or gaps."""
+def measure_day(root: Path, exchange: str, symbol: str, date: str, asked: frozenset[str] = frozenset()) -> pl.DataFrame:
+    """Rows of the table `quality` for one symbol-day: one per stream that has rows or gaps, or was asked for."""
     day = Partition(GAPS.name, exchange, symbol, date)
     calendars = [calendar_of(root, day.of(table)) for table in EVENTS]
     begin_ns, end_ns = day.starts_ns, day.starts_ns + NS_PER_DAY
@@ -75,7 +75,7 @@ def measure_day(root: Path, exchange: str, symbol: str, date: str) -> pl.DataFra
     rows = []
     for table, calendar in zip(EVENTS, calendars, strict=True):
         missed = gaps.filter(pl.col("stream") == table.name)
-        if calendar is not None or missed.height:
+        if calendar is not None or missed.height or table.name in asked:
             figures = _measure_stream(root, day.of(table), table, calendar, missed, span)
             rows.append({"stream": table.name, **figures})
     schema = {**QUALITY.columns, **dict.fromkeys(FIGURES, pl.Float64())}
@@ -122,7 +122,7 @@ def _measure_stream(
     """All figures of one stream. `missed` are its gaps, `span` the captured time of its symbol."""
     span_s = seconds([span])
     rows = calendar.rows if calendar else 0
-    limit_s = silence_limit_s(calendar.typical_s if calendar else None)
+    limit_s = silence_limit_s(calendar.typical_s) if calendar else 0.0  # what never came was silent from the first
     tally = StreamTally(table.name, round(limit_s * NS_PER_S), span[0])
     book = _BookCheck(root, part) if table is BOOK_DELTAS else None
     for windows in calendar.slices() if calendar else ():

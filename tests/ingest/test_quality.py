@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from core.schema import BOOK_DELTAS, GAPS, LIQUIDATIONS, QUALITY, TOP_OF_BOOK, T
 from core.store import Partition, partitions, read, write
 from core.units import NS_PER_S
 from ingest import capture, day_quality, quality
+from ingest.asked_streams import note_asked
 from ingest.clock_skew import skew_lines, skews_ms
 from ingest.day_quality import measure_day
 from ingest.events import BookUpdate, Gap, Liquidation, Quote, Trade
@@ -226,7 +228,29 @@ def test_a_stream_that_never_sent_a_row_stands_first_with_none(tmp_path: Path) -
     first, *others = [line.split() for line in told(tmp_path) if "_um:" in line]
     assert first[:3] == ["binance_um:BTCUSDT", "mark_prices", "0"]
     assert len(others) == 2
-    assert figures(tmp_path, "mark_prices")["coverage_frac"] == pytest.approx(1 - 50 / 99)
+    assert figures(tmp_path, "mark_prices")["coverage_frac"] == 0.0
+
+
+def test_what_was_asked_for_and_never_came_is_missed(tmp_path: Path) -> None:
+    def asked(*streams: tuple[str, str], began_ns: int) -> None:
+        feed: Any = SimpleNamespace(venue="binance_um", plan=SimpleNamespace(feeds=streams))
+        note_asked(tmp_path, began_ns, [feed])
+
+    put(tmp_path, TRADES, trades(range(100)))
+    asked(("BTCUSDT", "klines"), began_ns=at(-9e6))  # the capture before the last before the day had ended
+    asked(("BTCUSDT", "trades"), ("BTCUSDT", "top_of_book"), began_ns=at(-90_000))
+    asked(("BTCUSDT", "liquidations"), ("XRPUSDT", "trades"), began_ns=at(0))
+    asked(("BTCUSDT", "mark_prices"), began_ns=at(90_000))
+    with (tmp_path / "asked.jsonl").open("ab") as file:
+        file.write(b'{"began_ns": 1')  # cut short by a crash
+    rows = {(row["symbol"], row["stream"]): row for row in run(tmp_path).report()["quality"]}
+    btc, xrp = "binance_um:BTCUSDT", "binance_um:XRPUSDT"
+    assert {*rows} == {(btc, "trades"), (btc, "top_of_book"), (btc, "liquidations"), (xrp, "trades")}
+    assert [rows[btc, name]["coverage_frac"] for name in ("trades", "top_of_book", "liquidations")] == [1.0, 0.0, 1.0]
+    assert [line.split()[:3] for line in told(tmp_path) if "_um:" in line][:2] == [
+        [btc, "top_of_book", "0"],
+        [xrp, "trades", "0"],
+    ]
 
 
 @pytest.mark.parametrize("width", [68, 80, 120, 250])
