@@ -31,7 +31,8 @@ from core import schema, store
 from core.cli import run_stages
 from core.config import Config
 from core.units import NS_PER_DAY
-from research.bars import Bars, Events, merge_events
+from research.bar_events import Events, merge_events
+from research.bars import Bars
 from research.build_bars import run
 from research.clocks import parse_clock
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from live.journal import CLOCK, Recording, Records, State
 from live.manifest import Bundle
 from live.runner import started_bars, started_panel
-from research.bars import EVENT, ClosedBars, join_closed
+from research.bar_events import EVENT
+from research.bars import ClosedBars, join_closed
 from research.clocks import decision_step_ns, is_decision, parse_clock
 from research.decision import decide
 from research.panel import Joined, Panel
@@ -116,18 +117,20 @@ def recompute(session: Recording, bundle: Bundle, start: Mapping[str, State]) ->
     closed = {
         (name, clock): made
         for number, name in enumerate(session.header.instruments)
-        for clock, made in _all_bars(session.events[session.events["instrument"] == number], bundle, start[name])
+        for clock, made in _all_bars(session.events[session.events["instrument"] == number], bundle, name, start[name])
     }
     panel = started_panel(bundle, start)
     joined = panel.join(lambda name, clock: closed[name, clock])
     return {name: _batch(bundle, panel, joined, name, closed[name, bundle.manifest.bars]) for name in start}
 
 
-def _all_bars(mine: Records, bundle: Bundle, start: State) -> Iterator[tuple[str, ClosedBars]]:
+def _all_bars(mine: Records, bundle: Bundle, name: str, start: State) -> Iterator[tuple[str, ClosedBars]]:
     """The bars of one instrument's events on each clock."""
-    for clock, bars in started_bars(bundle, start).items():
-        pushed = bars.push(_as_events(mine[mine["kind"] != CLOCK]))
-        yield clock, join_closed([pushed, bars.advance(int(mine["recv_ns"].max(initial=0)))])
+    bars = started_bars(bundle, name, start)
+    pushed = bars.push(_as_events(mine[mine["kind"] != CLOCK]))
+    ended = bars.advance(int(mine["recv_ns"].max(initial=0)))
+    for clock, *pieces in zip(bars.clocks, pushed, ended, strict=True):
+        yield clock.name, join_closed(pieces)
 
 
 def _batch(bundle: Bundle, panel: Panel, joined: Joined, name: str, bars: ClosedBars) -> Batch:

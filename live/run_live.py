@@ -38,11 +38,10 @@ from live.journal import Journal, Recording, State
 from live.manifest import CURRENT, EXPORTED, Bundle, load_bundle, models_folder
 from live.paper import PaperAccount
 from live.parity import CapturedBars, CaptureParity, Parity, against_capture, compare
-from live.runner import Outcome, Runner, header
+from live.runner import Outcome, Runner, header, levels_of
 from live.session import Witness, follow
 from live.start import start_states
-from research.bar_columns import BAR_COLUMNS
-from research.clocks import parse_clock
+from research.bar_columns import bar_columns
 
 READS, WRITES = (schema.BARS,), ()
 VERSION: Final = 2
@@ -124,9 +123,9 @@ def session_folder(cfg: Config, bundle: Bundle) -> Path:
 
 def follow_market(cfg: Config, bundle: Bundle, starts: dict[str, State], folder: Path) -> tuple[Runner, CapturedBars]:
     """Run one session into its journal; also the bars of the same stretch as captured independently."""
-    mode, clock = mode_of(cfg, bundle), parse_clock(bundle.manifest.bars)
+    mode = mode_of(cfg, bundle)
     account = PaperAccount(cfg, bundle.manifest.candidate, list(starts)) if mode == "paper" else None
-    witness = Witness(starts) if cfg.source == "sim" else None
+    witness = Witness(bundle, starts) if cfg.source == "sim" else None
     log = Journal.create(folder, header(bundle, mode, starts), starts)
     trade_from_ns = bundle.manifest.train_window[1] if cfg.source == "replay" else 0
     runner = Runner(bundle, starts, log, account, time.perf_counter_ns, trade_from_ns)
@@ -135,7 +134,7 @@ def follow_market(cfg: Config, bundle: Bundle, starts: dict[str, State], folder:
             asyncio.run(follow(cfg, where, runner, log, witness, list(starts)))
     finally:
         log.close()
-    return runner, witness.bars(clock, starts) if witness is not None else captured_bars(cfg, bundle, starts)
+    return runner, witness.bars(starts) if witness is not None else captured_bars(cfg, bundle, starts)
 
 
 def captured_bars(cfg: Config, bundle: Bundle, starts: Mapping[str, State]) -> CapturedBars:
@@ -143,12 +142,13 @@ def captured_bars(cfg: Config, bundle: Bundle, starts: Mapping[str, State]) -> C
     found: CapturedBars = {}
     if cfg.source != "replay":
         return found
+    columns = bar_columns(levels_of(bundle))
     for name in starts:
         parts = store.partitions(cfg.root, schema.BARS, [name], bundle.manifest.bars)
-        frames = [store.read(cfg.root, part, ["bar_index", *BAR_COLUMNS]) for part in parts]
+        frames = [store.read(cfg.root, part, ["bar_index", *columns]) for part in parts]
         index = np.concatenate([np.zeros(0, np.int64), *(frame["bar_index"].to_numpy() for frame in frames)])
-        values = [frame.select(BAR_COLUMNS).to_numpy() for frame in frames]
-        found[name] = index, np.concatenate([np.zeros((0, len(BAR_COLUMNS))), *values])
+        values = [frame.select(columns).to_numpy() for frame in frames]
+        found[name] = index, np.concatenate([np.zeros((0, len(columns))), *values])
     return found
 
 

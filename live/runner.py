@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from core.errors import StageError
 from core.schema import BOOK_DELTAS
 from ingest.events import BookUpdate, Event, Gap
+from ingest.stored_books import holds_back
 from live.journal import CLOCK, Header, Journal, State, state_sha256
 from live.manifest import Bundle
 from live.paper import PaperAccount
-from research.bar_columns import BAR_COLUMNS
-from research.bars import Bars, ClosedBars, as_events, join_closed
+from research.bar_columns import bar_columns, deepest_level
+from research.bar_events import as_events, breaks_book
+from research.bars import BarPass, ClosedBars, join_closed
 from research.clocks import decision_step_ns, is_decision, parse_clock
 from research.decision import decide
 from research.interpreter import TILE
@@ -49,8 +51,8 @@ class Outcome(IntEnum):
 class _Instrument:
     number: int
     name: str
-    bars: dict[str, Bars]
-    """By clock: all that features read."""
+    bars: BarPass
+    """On all clocks that features read."""
     now_ns: int = 0
     """No event is taken as received before this: a recorded clock may step back, a gap may be told late."""
     next_close_ns: int = 0
@@ -82,9 +84,10 @@ class Runner:
         self.bar_ns = clock.step_ns
         self._step_ns = decision_step_ns(clock, manifest.decision)
         self._steps_ns = [parse_clock(name).step_ns for name in bundle.program.clocks]
+        self._with_depth = levels_of(bundle) > 0
         self._panel = started_panel(bundle, starts, tile=1)
         self.instruments = {
-            name: _Instrument(number, name, started_bars(bundle, state))
+            name: _Instrument(number, name, started_bars(bundle, name, state))
             for number, (name, state) in enumerate(starts.items())
         }
         self.latencies_ns: list[int] = []
@@ -110,24 +113,23 @@ class Runner:
                 self._journal.fill(*fill)
 
     def _take(self, instrument: _Instrument, arrived: list[Event], closed: _Closed) -> None:
-        seen = sorted(filter(_is_of_bars, arrived), key=received_ns)
-        rows = as_events(seen)
+        seen = sorted((event for event in arrived if _is_of_bars(event, self._with_depth)), key=received_ns)
+        rows = as_events(seen, self._with_depth)
         np.maximum(rows["recv_ns"], instrument.now_ns, out=rows["recv_ns"])
         if self._account is not None:
             self._account.observe(instrument.number, seen)
-        for clock, bars in instrument.bars.items():
-            _note(closed, instrument.name, clock, bars.push(rows))
+        _note(closed, instrument, instrument.bars.push(rows))
         for (recv_ns, kind, side, *values), venue_ns in zip(rows.tolist(), exchange_times(seen), strict=True):
             self._journal.event(instrument.number, kind, side, recv_ns, venue_ns, values)
 
     def _close(self, instrument: _Instrument, now_ns: int, closed: _Closed) -> None:
         """Let the instrument's clock reach `now_ns`; written down only where it closed a bar."""
-        made = [_note(closed, instrument.name, clock, bars.advance(now_ns)) for clock, bars in instrument.bars.items()]
+        is_any_closed = _note(closed, instrument, instrument.bars.advance(now_ns))
         instrument.now_ns = now_ns
         instrument.next_close_ns = min(
             now_ns - now_ns % step_ns + step_ns if step_ns else 0 for step_ns in self._steps_ns
         )
-        if any(made):
+        if is_any_closed:
             self._journal.event(instrument.number, CLOCK, 0, now_ns, now_ns, _NO_VALUES)
 
     def _on_bars(self, closed: Mapping[tuple[str, str], ClosedBars], in_hand_ns: int) -> None:
@@ -168,16 +170,19 @@ class Runner:
         return Outcome.ORDERED if placed else Outcome.LIMITED
 
 
-def _note(closed: _Closed, name: str, clock: str, made: ClosedBars) -> bool:
-    """Keep the bars of an instrument that closed on a clock; whether there are any."""
-    if len(made):
-        closed.setdefault((name, clock), []).append(made)
-    return len(made) > 0
+def _note(closed: _Closed, instrument: _Instrument, made: list[ClosedBars]) -> bool:
+    """Keep the bars of an instrument that closed, clock by clock; whether there are any."""
+    for clock, bars in zip(instrument.bars.clocks, made, strict=True):
+        if len(bars):
+            closed.setdefault((instrument.name, clock.name), []).append(bars)
+    return any(map(len, made))
 
 
-def _is_of_bars(event: Event) -> bool:
-    """Bars hold the best prices only: the book's depth, and what was missed of it, do not concern them."""
-    return not isinstance(event, BookUpdate) and getattr(event, "stream", "") != BOOK_DELTAS.name
+def _is_of_bars(event: Event, with_depth: bool) -> bool:
+    """Without levels bars hold the best prices only: the depth, and what was missed of it, do not concern them."""
+    if isinstance(event, Gap) and event.stream == BOOK_DELTAS.name:
+        return with_depth and breaks_book(event)
+    return with_depth or not isinstance(event, BookUpdate)
 
 
 def received_ns(event: Event) -> int:
@@ -186,8 +191,17 @@ def received_ns(event: Event) -> int:
 
 
 def exchange_times(events: Iterable[Event]) -> list[int]:
-    """The venue's times of events; a gap has none and gets the time at which it became known."""
-    return [event.to_ns if isinstance(event, Gap) else event.exch_ns for event in events]
+    """The venue's times of events, one per row; a gap has none and gets the time at which it became known."""
+    times_ns: list[int] = []
+    for event in events:
+        rows = len(event.bids) + len(event.asks) if isinstance(event, BookUpdate) else 1
+        times_ns += [event.to_ns if isinstance(event, Gap) else event.exch_ns] * rows
+    return times_ns
+
+
+def levels_of(bundle: Bundle) -> int:
+    """How many book levels the model's features read."""
+    return deepest_level(bundle.program.expressions)
 
 
 def header(bundle: Bundle, mode: str, starts: Mapping[str, State]) -> Header:
@@ -198,23 +212,28 @@ def header(bundle: Bundle, mode: str, starts: Mapping[str, State]) -> Header:
         mode=mode,
         instruments=tuple(starts),
         bars=manifest.bars,
-        bar_columns=BAR_COLUMNS,
+        bar_columns=bar_columns(levels_of(bundle)),
         features=manifest.features,
         start_sha256={name: state_sha256(state) for name, state in starts.items()},
     )
 
 
-def join_state(bars: Mapping[str, Bars], features: Mapping[str, NDArray[Any]]) -> State:
+def join_state(bars: BarPass, features: Mapping[str, NDArray[Any]]) -> State:
     """One state of both kernels: bars by clock, and the instrument's part of the panel."""
-    state = {f"{_BARS}{clock}.{key}": array for clock, each in bars.items() for key, array in each.save().items()}
+    saved = zip(bars.clocks, bars.save(), strict=True)
+    state = {f"{_BARS}{clock.name}.{key}": array for clock, each in saved for key, array in each.items()}
     return state | {_FEATURES + key: array for key, array in features.items()}
 
 
-def started_bars(bundle: Bundle, state: State) -> dict[str, Bars]:
-    """An instrument's bars of every clock that the features read, as its state left them."""
-    bars = {clock: Bars(parse_clock(clock)) for clock in bundle.program.clocks}
-    for clock, each in bars.items():
-        each.restore(bars_state(state, clock))
+def fresh_bars(bundle: Bundle, name: str) -> BarPass:
+    """Bars of an instrument (`venue:SYMBOL`) on every clock that the features read."""
+    return BarPass(list(map(parse_clock, bundle.program.clocks)), levels_of(bundle), holds_back(name))
+
+
+def started_bars(bundle: Bundle, name: str, state: State) -> BarPass:
+    """The same as the instrument's state left them."""
+    bars = fresh_bars(bundle, name)
+    bars.restore([bars_state(state, clock.name) for clock in bars.clocks])
     return bars
 
 

@@ -18,32 +18,33 @@ from ingest.feed import Feed
 from ingest.feeds import Step, make_feeds, merged, opened
 from ingest.merge import Tagged
 from live.journal import Journal, State
+from live.manifest import Bundle
 from live.parity import CapturedBars
-from live.runner import Runner, bars_state, received_ns
-from research.bars import Bars, Events, as_events
-from research.clocks import Clock
+from live.runner import Runner, levels_of, received_ns, started_bars
+from research.bar_events import Events, as_events
 
 
 class Witness:
     """Events of an independent capture, kept as arrays until the end."""
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, bundle: Bundle, names: Iterable[str]) -> None:
+        self._bundle = bundle
         self._pieces: dict[str, list[Events]] = {name: [] for name in names}
         self.now_ns = 0
 
     def take(self, step: Step) -> None:
         for name, events in by_instrument(step.events, self._pieces).items():
-            self._pieces[name].append(as_events(events))
+            self._pieces[name].append(as_events(events, levels_of(self._bundle) > 0))
         self.now_ns = step.now_ns
 
-    def bars(self, clock: Clock, starts: Mapping[str, State]) -> CapturedBars:
-        """Per instrument bar_index (n,) and values (n, columns): one push of all events."""
+    def bars(self, starts: Mapping[str, State]) -> CapturedBars:
+        """Per instrument bar_index (n,) and values (n, columns) on the model's clock: one push of all events."""
         found: CapturedBars = {}
         for name, pieces in self._pieces.items():
-            bars = Bars(clock)
-            bars.restore(bars_state(starts[name], clock.name))
-            pushed = bars.push(np.concatenate(pieces)) if pieces else bars.advance(0)
-            tail = bars.advance(self.now_ns)
+            bars = started_bars(self._bundle, name, starts[name])
+            mine = [clock.name for clock in bars.clocks].index(self._bundle.manifest.bars)
+            pushed = (bars.push(np.concatenate(pieces)) if pieces else bars.advance(0))[mine]
+            tail = bars.advance(self.now_ns)[mine]
             index = np.concatenate([pushed.bar_index, tail.bar_index])
             found[name] = index, np.concatenate([pushed.values, tail.values])
         return found

@@ -17,10 +17,9 @@ from core.errors import StageError
 from core.store import Partition
 from live.journal import State
 from live.manifest import Bundle
-from live.runner import join_state, started_panel
-from research.bar_columns import BAR_COLUMNS
-from research.bars import Bars, ClosedBars
-from research.clocks import parse_clock
+from live.runner import fresh_bars, join_state, started_panel
+from research.bar_columns import bar_columns, deepest_level
+from research.bars import ClosedBars
 from research.day_state import load_state
 from research.panel import Joined, Panel
 from research.panel_program import PanelProgram
@@ -34,7 +33,8 @@ def start_states(cfg: Config, bundle: Bundle) -> dict[str, State]:
     warm = days if cfg.source == "sim" else {}
     panel = started_panel(bundle, {name: {} for name in names})
     return {
-        name: _warm_start(cfg.root, bundle, warm[name], panel) if name in warm else cold_start(bundle) for name in names
+        name: _warm_start(cfg.root, bundle, warm[name], panel) if name in warm else cold_start(bundle, name)
+        for name in names
     }
 
 
@@ -44,19 +44,19 @@ def last_days(cfg: Config, bundle: Bundle) -> dict[str, Partition]:
     return {part.instrument: part for part in sorted(parts, key=lambda part: part.date)}
 
 
-def cold_start(bundle: Bundle) -> State:
-    """The state of an instrument that nothing is known of."""
-    return join_state({clock: Bars(parse_clock(clock)) for clock in bundle.program.clocks}, {})
+def cold_start(bundle: Bundle, name: str) -> State:
+    """The state of an instrument (`venue:SYMBOL`) that nothing is known of."""
+    return join_state(fresh_bars(bundle, name), {})
 
 
 def _warm_start(root: Path, bundle: Bundle, day: Partition, panel: Panel) -> State:
     """The state after a captured day; cold where the bars stage left none."""
-    bars = {clock: Bars(parse_clock(clock)) for clock in bundle.program.clocks}
-    for clock, each in bars.items():
-        state = load_state(root, day.of(schema.BARS, clock))
-        if state is None:
-            return cold_start(bundle)
-        each.restore(state)
+    bars = fresh_bars(bundle, day.instrument)
+    states = [load_state(root, day.of(schema.BARS, clock.name)) for clock in bars.clocks]
+    left = [state for state in states if state is not None]
+    if len(left) < len(states):
+        return cold_start(bundle, day.instrument)
+    bars.restore(left)
     _go_on(root, panel, day)
     return join_state(bars, panel.save(day.instrument))
 
@@ -89,5 +89,6 @@ def _last_bars(root: Path, day: Partition, program: PanelProgram) -> ClosedBars:
             break
         found = pl.concat([store.read(root, earlier), found])
     last = found.tail(count)
+    names = bar_columns(deepest_level(program.expressions))
     open_ns, close_ns, bar_index = (last[name].to_numpy() for name in ("open_ns", "close_ns", "bar_index"))
-    return ClosedBars(open_ns, close_ns, bar_index, last.select(BAR_COLUMNS).to_numpy())
+    return ClosedBars(open_ns, close_ns, bar_index, last.select(names).to_numpy())

@@ -2,7 +2,8 @@
 
     python research/build_bars.py --set bars=time_200ms
 
-A day begins from the state that the day before it left, so midnight leaves no seam. A day is closed up to midnight only
+The run's clock and all others that its features or `bars_also` ask for are built in one pass over a day's events. A day
+begins from the state that the day before it left, so midnight leaves no seam. A day is closed up to midnight only
 where the next day was captured too: otherwise the bar that is open at the last event stays open, in the state.
 """
 
@@ -12,11 +13,11 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby, pairwise
+from itertools import groupby
 from typing import Any, Final
 
 import numpy as np
@@ -27,27 +28,23 @@ from core import store
 from core.cli import stage_main
 from core.config import Config
 from core.errors import StageError
-from core.gaps import settled
 from core.run_record import Stage
-from core.schema import BARS, GAPS, INVERSE, LIQUIDATIONS, MARK_PRICES, TOP_OF_BOOK, TRADES
+from core.schema import BARS, BOOK_DELTAS, GAPS, INVERSE, LIQUIDATIONS, MARK_PRICES, TOP_OF_BOOK, TRADES
 from core.store import Partition, hash_of
 from core.units import NS_PER_DAY
-from research.bar_columns import BAR_COLUMNS
-from research.bars import Bars, ClosedBars, Events, join_closed, merge_events
+from ingest.stored_books import holds_back
+from research.bar_columns import bar_columns
+from research.bar_events import Events
+from research.bars import BarPass, ClosedBars, join_closed
 from research.clocks import Clock, decision_step_ns, parse_clock
+from research.day_events import TABLES, DayEvents
 from research.day_state import Arrays, load_state, save_state, state_hash, state_inputs
+from research.needs import Needs, needed_bars
 
-READS, WRITES = (TOP_OF_BOOK, TRADES, LIQUIDATIONS, MARK_PRICES, GAPS), (BARS,)
+READS, WRITES = (TOP_OF_BOOK, TRADES, BOOK_DELTAS, LIQUIDATIONS, MARK_PRICES, GAPS), (BARS,)
 
-VERSION: Final = 4  # of what a bar means: a change of the kernel raises it, and every partition is built again
+VERSION: Final = 5  # of what a bar means: a change of the kernel raises it, and every partition is built again
 _WORKERS: Final = 2  # symbols at a time: the kernels release the GIL
-_SLICE_ROWS: Final = 500_000  # events merged at a time: 24 MB, which the allocator keeps instead of faulting in anew
-_COLUMNS: Final = (
-    (TOP_OF_BOOK, ("recv_ns", "bid_price", "bid_qty", "ask_price", "ask_qty")),
-    (TRADES, ("recv_ns", "price", "qty", "taker_side", "recv_assumed")),
-    (LIQUIDATIONS, ("recv_ns", "liquidated", "price", "qty")),
-    (MARK_PRICES, ("recv_ns", "mark_price", "index_price", "funding_rate", "next_funding_ns", "open_interest")),
-)
 
 
 @dataclass(frozen=True)
@@ -65,79 +62,82 @@ class DayCount:
 
 def run(cfg: Config, stage: Stage) -> None:
     """Events to bars."""
-    clock = parse_clock(cfg.bars)
-    decision_step_ns(clock, cfg.decision)  # a grid that does not fit the bars is refused before an hour's work
+    needs = needed_bars(cfg)
+    decision_step_ns(parse_clock(cfg.bars), cfg.decision)  # a grid that does not fit is refused before an hour's work
     store.require(cfg.root, TOP_OF_BOOK, cfg.symbols or ())
-    days = _symbol_days(cfg, clock)
-    key = hash_of(VERSION, cfg.bars, [_events_hash(cfg.root, day) for day in days])
-    if stage.reuse(key, whole=all(_is_whole(cfg.root, day) for day in days)):
+    days = _symbol_days(cfg, needs)
+    key = hash_of(VERSION, needs, [DayEvents(cfg.root, day, needs.levels > 0).hash() for day in days])
+    if stage.reuse(key, whole=all(_is_whole(cfg.root, part) for day in days for part in _parts(day, needs.clocks))):
         return
     symbols = [list(group) for _, group in groupby(days, key=lambda day: day.instrument)]
     with ThreadPoolExecutor(_WORKERS) as pool:
-        built = pool.map(partial(_build_symbol, cfg.root, clock), symbols)
+        built = pool.map(partial(_build_symbol, cfg.root, needs), symbols)
         counts = list(stage.track(built, "bars", total=len(symbols)))
-    _report(cfg, stage, counts)
+    _report(cfg, stage, needs, counts)
 
 
-def _symbol_days(cfg: Config, clock: Clock) -> list[Partition]:
-    """The partitions of bars that the captured events make, sorted by symbol and day."""
-    tables = [table for table, _ in _COLUMNS]
-    captured = [part for table in tables for part in store.partitions(cfg.root, table, cfg.symbols or ())]
-    return sorted({part.of(BARS, clock.name) for part in captured if part.exchange not in INVERSE})
+def _symbol_days(cfg: Config, needs: Needs) -> list[Partition]:
+    """The partitions of bars on the run's clock that the captured events make, sorted by symbol and day."""
+    captured = [part for table in TABLES for part in store.partitions(cfg.root, table, cfg.symbols or ())]
+    return sorted({part.of(BARS, needs.clocks[0].name) for part in captured if part.exchange not in INVERSE})
 
 
-def _build_symbol(root: Path, clock: Clock, days: list[Partition]) -> list[DayCount]:
-    """Build the days of one symbol that are missing or stale, in order, each from the state of the day before."""
+def _parts(day: Partition, clocks: Sequence[Clock]) -> list[Partition]:
+    """The same symbol-day of each clock."""
+    return [day.of(BARS, clock.name) for clock in clocks]
+
+
+def _build_symbol(root: Path, needs: Needs, days: list[Partition]) -> list[DayCount]:
+    """Build the days of one symbol that are missing or stale, in order, each from the state of the day before.
+
+    What is stale of a day's clocks is built in one pass.
+    """
     counts = []
-    state: Arrays | None = None
+    states: dict[Clock, Arrays] = {}
     for k, day in enumerate(days):
-        before = state if k > 0 and _follows(days[k - 1], day) else None
+        before = states if k > 0 and _follows(days[k - 1], day) else {}
         goes_on = k + 1 < len(days) and _follows(day, days[k + 1])
-        inputs = hash_of(VERSION, _events_hash(root, day), goes_on, state_hash(before))
-        state = load_state(root, day)
-        if state is None or not _is_fresh(root, day, state, inputs):
-            state = _build_day(root, clock, day, before, goes_on, inputs)
-        counts.append(DayCount(day, *state["count"].tolist()))
+        meaning = VERSION, needs.levels, DayEvents(root, day, needs.levels > 0).hash(), goes_on
+        inputs = {clock: hash_of(*meaning, state_hash(before.get(clock))) for clock in needs.clocks}
+        states = {clock: found for clock in needs.clocks if (found := _fresh(root, day, clock, inputs[clock]))}
+        stale = {clock: inputs[clock] for clock in needs.clocks if clock not in states}
+        if stale:
+            states |= _build_day(root, day, stale, needs.levels, before, goes_on)
+        counts += [DayCount(day.of(BARS, clock.name), *states[clock]["count"].tolist()) for clock in needs.clocks]
     return counts
 
 
-def _build_day(root: Path, clock: Clock, day: Partition, before: Arrays | None, goes_on: bool, inputs: str) -> Arrays:
-    """Write the bars of a day, then the state at its end (in that order: the state says that the day is done)."""
-    bars = Bars(clock)
-    if before is not None:
-        bars.restore(before)
-    pieces, events = [], 0
-    for merged in _merged(root, day):
+def _fresh(root: Path, day: Partition, clock: Clock, inputs: str) -> Arrays | None:
+    """The state after a day's bars of one clock, if both are there and made of these inputs."""
+    part = day.of(BARS, clock.name)
+    state = load_state(root, part)
+    is_fresh = state is not None and state_inputs(state) == inputs
+    return state if is_fresh and store.built_from(root, part) == _hash_in_bars(part, state or {}) else None
+
+
+def _build_day(
+    root: Path, day: Partition, inputs: dict[Clock, str], levels: int, before: dict[Clock, Arrays], goes_on: bool
+) -> dict[Clock, Arrays]:
+    """Write a day's bars of some clocks, then the states at its end (in that order: they say that the day is done)."""
+    bars = BarPass(list(inputs), levels, holds_back(day.exchange))
+    if before:
+        bars.restore([before[clock] for clock in inputs])
+    made, events = [], 0
+    for merged in DayEvents(root, day, levels > 0).slices():
         events += merged.size
-        pieces.append(_push(bars, merged, day))
+        made.append(_push(bars, merged, day))
     if goes_on:
-        pieces.append(bars.advance(day.starts_ns + NS_PER_DAY))
-    closed = join_closed(pieces)
-    _write(root, day, closed, inputs)
-    state = bars.save() | {"count": _count(closed, events)}
-    save_state(root, day, state, inputs)
-    return state
+        made.append(bars.advance(day.starts_ns + NS_PER_DAY))
+    states = {}
+    for (clock, hashed), saved, pieces in zip(inputs.items(), bars.save(), zip(*made, strict=True), strict=True):
+        part, closed = day.of(BARS, clock.name), join_closed([each for each in pieces if len(each)])
+        _write(root, part, closed, levels, hashed)
+        states[clock] = saved | {"count": _count(closed, events)}
+        save_state(root, part, states[clock], hashed)
+    return states
 
 
-def _merged(root: Path, day: Partition) -> Iterator[Events]:
-    """The day's events in order, in slices of time. Raises StageError if the tables hold rows of another day."""
-    parts = [(day.of(table), columns) for table, columns in _COLUMNS]
-    gaps = _gaps(root, day)
-    left = sum(store.rows(root, part) for part, _ in parts)
-    slices = 1 + left // _SLICE_ROWS
-    bounds_ns = [day.starts_ns + NS_PER_DAY * k // slices for k in range(slices + 1)]
-    for from_ns, to_ns in pairwise(bounds_ns):
-        quotes, trades, liquidations, marks = (
-            store.read_between(root, part, columns, from_ns, to_ns) for part, columns in parts
-        )
-        left -= sum(frame.height for frame in (quotes, trades, liquidations, marks))
-        ended = gaps.filter(pl.col("to_ns").is_between(from_ns, to_ns, closed="left"))
-        yield merge_events(quotes, _as_it_came(trades, gaps), liquidations, marks, ended)
-    if left:
-        raise StageError(f"{day.instrument} {day.date}: {left} events are of another day: capture again")
-
-
-def _push(bars: Bars, events: Events, day: Partition) -> ClosedBars:
+def _push(bars: BarPass, events: Events, day: Partition) -> list[ClosedBars]:
     try:
         return bars.push(events)
     except ValueError as error:
@@ -146,43 +146,24 @@ def _push(bars: Bars, events: Events, day: Partition) -> ClosedBars:
         ) from error
 
 
-def _gaps(root: Path, day: Partition) -> pl.DataFrame:
-    """The gaps that touch this day, whichever day they began and were written on. A hole that was mended is one too:
-    who acts at once has it, and does not wait for the refill."""
-    parts = store.partitions(root, GAPS, [day.instrument])
-    found = pl.concat([pl.DataFrame(schema=GAPS.columns), *(store.read(root, part) for part in parts)])
-    end_ns = day.starts_ns + NS_PER_DAY
-    return settled(found.filter((pl.col("to_ns") >= day.starts_ns) & (pl.col("from_ns") < end_ns)))
-
-
-def _as_it_came(trades: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
-    """Trades of shape (rows,) by receipt, without those that were fetched after the fact to fill a hole: a bar in the
-    hole closed without them when it was lived.
-    """
-    holes = gaps.filter(pl.col("mended") & (pl.col("stream") == TRADES.name))
-    if not (holes.height and trades["recv_assumed"].any()):
-        return trades
-    ns, depth = trades["recv_ns"].to_numpy(), np.zeros(trades.height + 1, np.int64)
-    np.add.at(depth, np.searchsorted(ns, holes["from_ns"].to_numpy(), "left"), 1)
-    np.add.at(depth, np.searchsorted(ns, holes["to_ns"].to_numpy(), "right"), -1)
-    return trades.filter(~(pl.col("recv_assumed") & pl.Series(depth.cumsum()[:-1] > 0)))
-
-
-def _write(root: Path, day: Partition, closed: ClosedBars, inputs: str) -> None:
+def _write(root: Path, day: Partition, closed: ClosedBars, levels: int, inputs: str) -> None:
     """Replace the day's bars; a day without any leaves no file. What is not known yet is null."""
     if not len(closed):
         for path in store.files(root, day):
             path.unlink()
         return
+    names = bar_columns(levels)
     times = {"open_ns": closed.open_ns, "close_ns": closed.close_ns, "bar_index": closed.bar_index}
-    values = {name: np.ascontiguousarray(closed.values[:, k]) for k, name in enumerate(BAR_COLUMNS)}
-    frame = pl.DataFrame({**times, **values}).with_columns(pl.col(BAR_COLUMNS).fill_nan(None))
+    times = {name: np.ascontiguousarray(values) for name, values in times.items()}
+    values = {name: np.ascontiguousarray(closed.values[:, k]) for k, name in enumerate(names)}
+    frame = pl.DataFrame({**times, **values}).with_columns(pl.col(names).fill_nan(None))
     store.write(root, day, frame, inputs)
 
 
 def _count(closed: ClosedBars, events: int) -> NDArray[np.int64]:
     """The counts of a `DayCount`, kept beside the state."""
-    empty, gaps = (int(closed.values[:, BAR_COLUMNS.index(name)].sum()) for name in ("is_empty", "has_gap"))
+    names = bar_columns(0)
+    empty, gaps = (int(closed.values[:, names.index(name)].sum()) for name in ("is_empty", "has_gap"))
     ends = closed.close_ns[[0, -1]].tolist() if len(closed) else [0, 0]
     return np.array([events, len(closed), empty, gaps, *ends], np.int64)
 
@@ -193,18 +174,9 @@ def _is_whole(root: Path, day: Partition) -> bool:
     return state is not None and store.built_from(root, day) == _hash_in_bars(day, state)
 
 
-def _is_fresh(root: Path, day: Partition, state: Arrays, inputs: str) -> bool:
-    return state_inputs(state) == inputs and store.built_from(root, day) == _hash_in_bars(day, state)
-
-
 def _hash_in_bars(day: Partition, state: Arrays) -> str:
     """The inputs hash that the day's bars must carry: none where no bar closed."""
     return state_inputs(state) if DayCount(day, *state["count"].tolist()).bars else ""
-
-
-def _events_hash(root: Path, day: Partition) -> str:
-    parts = [day.of(table) for table, _ in _COLUMNS]
-    return hash_of(store.fingerprint(root, parts), _gaps(root, day).rows())
 
 
 def _follows(day: Partition, other: Partition) -> bool:
@@ -212,18 +184,26 @@ def _follows(day: Partition, other: Partition) -> bool:
     return day.starts_ns + NS_PER_DAY == other.starts_ns
 
 
-def _report(cfg: Config, stage: Stage, counts: list[list[DayCount]]) -> None:
+def _report(cfg: Config, stage: Stage, needs: Needs, counts: list[list[DayCount]]) -> None:
     for part in store.partitions(cfg.root, TOP_OF_BOOK, cfg.symbols or ()):
         if part.exchange in INVERSE:
             stage.say(f"{part.instrument} {part.date}: inverse, quantities are contracts: no bars")
     for day in (day for days in counts for day in days if not day.bars):
-        stage.say(f"{day.part.instrument} {day.part.date}: no bar closed with a best price in it: no bars")
-    rows = [_row(days) for days in counts]
-    for row in rows:
-        stage.say(_line(cfg.bars, row))
-    stage.rows_in = sum(day.events for days in counts for day in days)
-    stage.rows_out = sum(row["bars"] for row in rows)
-    stage.put("bars", {"clock": cfg.bars, "rows": rows})
+        stage.say(
+            f"{day.part.instrument} {day.part.date}: no bar closed with a best price in it: no bars of {day.part.bars}"
+        )
+    rows = {
+        clock.name: [_row([day for day in days if day.part.bars == clock.name]) for days in counts]
+        for clock in needs.clocks
+    }
+    for clock, of_symbols in rows.items():
+        for row in of_symbols:
+            stage.say(_line(clock, row))
+    stage.rows_in = sum(row["events"] for row in rows[cfg.bars])
+    stage.rows_out = sum(row["bars"] for of_symbols in rows.values() for row in of_symbols)
+    also = {clock: of_symbols for clock, of_symbols in rows.items() if clock != cfg.bars}
+    section = {"clock": cfg.bars, "levels": needs.levels, "rows": rows[cfg.bars], "also": also}
+    stage.put("bars", section)
 
 
 def _row(days: list[DayCount]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""When a bar that is not measured in time is full. One rule per kind of clock, asked after each event.
+"""When a bar that is not measured in time is full. One rule per kind of clock, asked after each trade or best price.
 
 volume, dollar, tick          so much base quantity, quote notional, or so many trades
 renko                         the mid is a whole brick of so many bps beyond the last brick; a turn thus takes two
@@ -29,8 +29,8 @@ KINDS: Final = {
     "tick_run": TICK_RUN, "volume_run": VOLUME_RUN, "dollar_run": DOLLAR_RUN,
 }  # fmt: skip
 
-MEMORY_SIZE: Final = 5
-_TRADES, _BOUGHT, _SOLD, _BRICK_LOW, _BRICK_HIGH = range(MEMORY_SIZE)
+MEMORY_SIZE: Final = 6
+SIZE, _TRADES, _BOUGHT, _SOLD, _BRICK_LOW, _BRICK_HIGH = range(MEMORY_SIZE)
 _NEARLY: Final = 1.0 - 1e-9  # ten trades of 0.1 sum to a rounding error less than 1.0
 _KEEP: Final = 0.5**0.1
 _WIDEST: Final = 4.0
@@ -40,59 +40,71 @@ Floats = NDArray[np.float64]
 
 
 @njit(cache=True, nogil=True)
+def asks_trades(kind: int) -> bool:
+    """Whether trades fill a bar of this kind; the others are filled by best prices."""
+    return kind != RENKO and kind != RANGE
+
+
+@njit(cache=True, nogil=True)
 def is_full(
-    kind: int, size: float, buy: tuple[float, float, float], sell: tuple[float, float, float],
-    mids: tuple[float, float, float, float], memory: Floats,
+    kind: int, buy: tuple[float, float, float], sell: tuple[float, float, float],
+    mids: tuple[float, float, float, float], memory: Floats, clock: int,
 ) -> bool:  # fmt: skip
-    """Whether the open bar is full now.
+    """Whether the open bar of a clock is full now.
 
     `buy` and `sell`: what takers did in it, as quantity, notional and count; `mids`: open, high, low, last, 0 while
-    there is no book. `memory` (5,) is what outlives a bar; it changes when this says yes.
+    there is no book. `memory` (clocks, 6) is the size of a clock's bars and what outlives a bar; it changes when this
+    says yes.
     """
+    size = memory[clock, SIZE]
     if kind <= TICK:
         flow = kind - VOLUME
         return bool(buy[flow] + sell[flow] >= size * _NEARLY)
     if kind == RANGE:
         return mids[0] > 0.0 and mids[1] - mids[2] >= size * _BPS * mids[0] * _NEARLY
     if kind == RENKO:
-        return bool(_leaves_brick(size * _BPS, mids[3], memory))
+        return bool(_leaves_brick(size * _BPS, mids[3], memory, clock))
     if kind <= DOLLAR_IMBALANCE:
         flow = (kind - TICK_IMBALANCE + 2) % 3
-        return bool(_gathers(True, size, buy[flow], sell[flow], buy[2] + sell[2], memory))
+        return bool(_gathers(True, buy[flow], sell[flow], buy[2] + sell[2], memory, clock))
     flow = (kind - TICK_RUN + 2) % 3
-    return bool(_gathers(False, size, buy[flow], sell[flow], buy[2] + sell[2], memory))
+    return bool(_gathers(False, buy[flow], sell[flow], buy[2] + sell[2], memory, clock))
 
 
 @njit(cache=True, nogil=True)
-def _leaves_brick(step: float, mid: float, memory: Floats) -> bool:
+def _leaves_brick(step: float, mid: float, memory: Floats, clock: int) -> bool:
     """Bricks are equal in logarithms; a jump over several is one bar, and the last brick is where it ended."""
     if mid <= 0.0:
         return False
-    if memory[_BRICK_LOW] == 0.0:
-        memory[_BRICK_LOW] = memory[_BRICK_HIGH] = mid
+    low, high = memory[clock, _BRICK_LOW], memory[clock, _BRICK_HIGH]
+    if low == 0.0:
+        memory[clock, _BRICK_LOW] = memory[clock, _BRICK_HIGH] = mid
         return False
-    up = math.floor(math.log(mid / memory[_BRICK_HIGH]) / math.log1p(step) + 1e-9)
-    down = math.floor(math.log(memory[_BRICK_LOW] / mid) / math.log1p(step) + 1e-9)
+    if low < mid < high:
+        return False
+    up = math.floor(math.log(mid / high) / math.log1p(step) + 1e-9)
+    down = math.floor(math.log(low / mid) / math.log1p(step) + 1e-9)
     if up >= 1.0:
-        memory[_BRICK_HIGH] *= (1.0 + step) ** up
-        memory[_BRICK_LOW] = memory[_BRICK_HIGH] / (1.0 + step)
+        memory[clock, _BRICK_HIGH] = high * (1.0 + step) ** up
+        memory[clock, _BRICK_LOW] = memory[clock, _BRICK_HIGH] / (1.0 + step)
     elif down >= 1.0:
-        memory[_BRICK_LOW] /= (1.0 + step) ** down
-        memory[_BRICK_HIGH] = memory[_BRICK_LOW] * (1.0 + step)
+        memory[clock, _BRICK_LOW] = low / (1.0 + step) ** down
+        memory[clock, _BRICK_HIGH] = memory[clock, _BRICK_LOW] * (1.0 + step)
     return up >= 1.0 or down >= 1.0
 
 
 @njit(cache=True, nogil=True)
-def _gathers(signed: bool, size: float, bought: float, sold: float, trades: float, memory: Floats) -> bool:
+def _gathers(signed: bool, bought: float, sold: float, trades: float, memory: Floats, clock: int) -> bool:
     """Whether imbalance or run reaches what is expected of a bar; if so the expectations learn from this bar."""
     if trades == 0.0:
         return False
-    if memory[_TRADES] == 0.0:
+    size, expected = memory[clock, SIZE], memory[clock, _TRADES]
+    buys, sells = memory[clock, _BOUGHT], memory[clock, _SOLD]
+    if expected == 0.0:
         if trades < size:
             return False
-        memory[_TRADES], memory[_BOUGHT], memory[_SOLD] = trades, bought / trades, sold / trades
+        memory[clock, _TRADES], memory[clock, _BOUGHT], memory[clock, _SOLD] = trades, bought / trades, sold / trades
         return True
-    expected, buys, sells = memory[_TRADES], memory[_BOUGHT], memory[_SOLD]
     if signed:
         by_chance = math.sqrt(expected) * (buys + sells)
         is_due = abs(bought - sold) >= max(expected * abs(buys - sells), by_chance) * _NEARLY
@@ -100,7 +112,7 @@ def _gathers(signed: bool, size: float, bought: float, sold: float, trades: floa
         is_due = max(bought, sold) >= expected * max(buys, sells) * _NEARLY
     if is_due:
         learnt = _KEEP * expected + (1.0 - _KEEP) * trades
-        memory[_TRADES] = min(max(learnt, size / _WIDEST), size * _WIDEST)
-        memory[_BOUGHT] = _KEEP * buys + (1.0 - _KEEP) * bought / trades
-        memory[_SOLD] = _KEEP * sells + (1.0 - _KEEP) * sold / trades
+        memory[clock, _TRADES] = min(max(learnt, size / _WIDEST), size * _WIDEST)
+        memory[clock, _BOUGHT] = _KEEP * buys + (1.0 - _KEEP) * bought / trades
+        memory[clock, _SOLD] = _KEEP * sells + (1.0 - _KEEP) * sold / trades
     return bool(is_due)

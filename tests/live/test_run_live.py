@@ -98,14 +98,14 @@ def test_what_was_not_captured_begins_cold(tmp_path: Path) -> None:
     bundle = load_bundle(write(tmp_path / "bundle"))
     starts = start_states(Config(data_dir=str(tmp_path), symbols=(*NAMES, "binance_cm:BTCUSD_PERP")), bundle)
     assert list(starts) == sorted(NAMES)
-    cold = cold_start(bundle)
-    for state in starts.values():
-        assert all(np.array_equal(state[name], cold[name], equal_nan=cold[name].dtype.kind == "f") for name in cold)
+    for name, state in starts.items():
+        cold = cold_start(bundle, name)
+        assert all(np.array_equal(state[key], cold[key], equal_nan=cold[key].dtype.kind == "f") for key in cold)
 
 
 def test_figures_count_an_unfilled_order_as_nothing(tmp_path: Path) -> None:
     bundle = load_bundle(write(tmp_path / "bundle"))
-    starts = {NAMES[0]: cold_start(bundle)}
+    starts = {NAMES[0]: cold_start(bundle, NAMES[0])}
     log = Journal.create(tmp_path / "session", header(bundle, "paper", starts), starts)
     for k, outcome in enumerate([Outcome.ORDERED, Outcome.ORDERED, Outcome.ORDERED, Outcome.LIMITED, Outcome.NO_SIDE]):
         log.decision(0, BEGIN_NS + k, 0 if outcome is Outcome.NO_SIDE else 1, outcome, 5_000, 1.0)

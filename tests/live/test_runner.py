@@ -24,8 +24,7 @@ from live.parity import against_capture, compare
 from live.runner import Outcome, Runner, header, received_ns, started_panel
 from live.session import Witness, by_instrument, slices
 from live.start import cold_start
-from research.bars import TRADE
-from research.clocks import parse_clock
+from research.bar_events import TRADE
 from tests.live.synthetic import BARS, BEGIN_NS, FEATURES, JOINED, MAKER, NAMES, TAKER, market, write
 
 Run = Callable[..., Recording]
@@ -54,7 +53,7 @@ def follow(tmp_path: Path, cfg: Config) -> Run:
         bundle: Bundle, steps: list[Step], names: tuple[str, ...], mode: str = "paper", trade_from_ns: int = 0
     ) -> Recording:
         folder = tmp_path / f"session-{len(list(tmp_path.iterdir()))}"
-        starts = {name: cold_start(bundle) for name in names}
+        starts = {name: cold_start(bundle, name) for name in names}
         log = Journal.create(folder, header(bundle, mode, starts), starts)
         account = PaperAccount(cfg, bundle.manifest.candidate, names) if mode == "paper" else None
         runner = Runner(bundle, starts, log, account, lambda: 0, trade_from_ns)
@@ -159,7 +158,7 @@ def test_events_after_a_decision_are_in_none_of_its_features(follow: Run, tmp_pa
 def test_a_symbol_that_features_join_must_be_followed(tmp_path: Path) -> None:
     bundle = load_bundle(write(tmp_path / "bundle", features=JOINED))
     with pytest.raises(StageError, match=r"(?s)bybit:ETHUSDT is none of the symbols of the run, binance_um:BTCUSDT"):
-        started_panel(bundle, {NAMES[0]: cold_start(bundle)})
+        started_panel(bundle, {NAMES[0]: cold_start(bundle, NAMES[0])})
 
 
 def test_parity_fails_for_a_decision_that_is_not_the_rules(follow: Run, tmp_path: Path) -> None:
@@ -226,10 +225,10 @@ def test_one_order_per_symbol_and_side_at_a_time(candidate: Any, follow: Run, tm
 def test_a_witness_of_the_same_events_sees_the_same_bars(follow: Run, tmp_path: Path) -> None:
     bundle, stream = load_bundle(write(tmp_path / "bundle")), stream_of(60)
     session = follow(bundle, cut(stream, [], END_NS), NAMES)
-    witness = Witness(NAMES)
+    witness = Witness(bundle, NAMES)
     for step in cut(stream, [BEGIN_NS + 30 * NS_PER_S], END_NS):
         witness.take(step)
-    seen = witness.bars(parse_clock(BARS), {name: cold_start(bundle) for name in NAMES})
+    seen = witness.bars({name: cold_start(bundle, name) for name in NAMES})
     capture = against_capture(session, seen)
     assert (capture.share_equal, capture.p99_rel_diff, capture.missing) == (1.0, 0.0, 0)
     seen[NAMES[0]][1][::10, 0] *= 1.001

@@ -20,20 +20,8 @@ from ingest.events import BookUpdate, Event, Gap, Liquidation, Mark, Quote, Trad
 from ingest.raw import RawReader
 from ingest.venues import decoder_for
 from research.bar_columns import BAR_COLUMNS
-from research.bars import (
-    EVENT,
-    GAP,
-    LIQUIDATION,
-    MARK,
-    QUOTE,
-    SILENCE_NS,
-    TRADE,
-    Bars,
-    ClosedBars,
-    as_events,
-    join_closed,
-    merge_events,
-)
+from research.bar_events import EVENT, GAP, LIQUIDATION, MARK, QUOTE, TRADE, as_events, merge_events
+from research.bars import SILENCE_NS, Bars, ClosedBars, join_closed
 from research.clocks import Clock, parse_clock
 
 DAY_NS = 20_000 * NS_PER_DAY
@@ -278,7 +266,7 @@ def test_state_of_another_clock_or_layout_is_refused() -> None:
     with pytest.raises(ValueError, match="state is of bars time_1s"):
         Bars(parse_clock("time_2s")).restore(saved)
     with pytest.raises(ValueError, match="another version"):
-        Bars(parse_clock("time_1s")).restore({**saved, "state": np.zeros(3, np.int64)})
+        Bars(parse_clock("time_1s")).restore({**saved, "spans": np.zeros(3, np.int64)})
 
 
 # Against the twin.
