@@ -1,0 +1,138 @@
+"""Scaling exponents, entropies and regimes: our kernels beside the libraries that researchers use, in one run.
+
+    python -m venv .venv-references && .venv-references/bin/pip install -r benchmarks/requirements-references.txt
+    .venv-references/bin/python benchmarks/bench_fractal.py [POINTS]
+
+CPU time of one call on one thread, warm, the best of some, over POINTS (10,000) values of noise; sample entropy takes a
+fifth of them, since it costs their square. Two hidden states are fitted to ten times as many. Values stand beside the
+times, and must be near each other: definitions differ in small-sample corrections and in how boxes are averaged. In an
+environment without the libraries ours are measured alone.
+"""
+
+import os
+import platform
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Of its own: another numba than the pipeline's would throw the pipeline's away.
+os.environ.setdefault("NUMBA_CACHE_DIR", os.path.join(tempfile.gettempdir(), "bench_fractal_kernels"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from numpy.typing import NDArray
+
+from research import fractal
+from research.hmm import fit_regimes
+
+Floats = NDArray[np.float64]
+POINTS: Final = 10_000
+_LEAST_S: Final = 0.5  # spent on each, and three calls at least
+
+
+def best_s(work: Callable[[], Any]) -> float:
+    """CPU seconds of the fastest of some calls, after one that does not count."""
+    work()
+    taken: list[float] = []
+    while len(taken) < 3 or sum(taken) < _LEAST_S:
+        began = time.process_time()
+        work()
+        taken.append(time.process_time() - began)
+    return min(taken)
+
+
+def boxes(n: int) -> list[int]:
+    """The sizes of boxes that our DFA takes."""
+    sizes, size = [], 4
+    while size <= n // 4:
+        sizes.append(size)
+        size += size // 2
+    return sizes
+
+
+def their_dfa(x: Floats) -> float:
+    from MFDFA import MFDFA
+
+    sizes, found = MFDFA(x, np.array(boxes(x.size)), order=1, q=2)
+    return float(np.polyfit(np.log(sizes), np.log(found[:, 0]), 1)[0])
+
+
+def nolds_dfa(x: Floats) -> float:
+    import nolds
+
+    return float(nolds.dfa(x, nvals=boxes(x.size), overlap=False, order=1))
+
+
+def nolds_hurst(x: Floats) -> float:
+    import nolds
+
+    sizes = [2**k for k in range(3, 20) if 2**k <= x.size // 4]
+    return float(nolds.hurst_rs(x, nvals=sizes, fit="poly", unbiased=False))
+
+
+def antropy_of(name: str, **settings: Any) -> Callable[[Floats], float]:
+    def call(x: Floats) -> float:
+        import antropy
+
+        return float(getattr(antropy, name)(x, **settings))
+
+    return call
+
+
+def our_regimes(x: Floats) -> float:
+    return fit_regimes(x, np.arange(x.size) == 0).mean[1]
+
+
+def their_regimes(x: Floats) -> float:
+    from hmmlearn.hmm import GaussianHMM
+
+    return float(GaussianHMM(2, n_iter=200, tol=1e-7 * x.size, random_state=1).fit(x[:, None]).means_.max())
+
+
+def regimes_of(n: int) -> Floats:
+    """Observations of two states that last 50 and 20 bars."""
+    rng = np.random.default_rng(2)
+    stays = np.where(np.arange(n) % 2, rng.geometric(1 / 20, n), rng.geometric(1 / 50, n))
+    state = np.repeat(np.arange(n) % 2, stays)[:n]
+    return rng.normal(np.array([-0.5, 1.0])[state], np.array([0.6, 0.9])[state])
+
+
+def measure(
+    title: str, x: Floats, ours: Callable[[Floats], float], theirs: dict[str, Callable[[Floats], float]]
+) -> None:
+    """Print one line of ours and one of each of theirs that is installed."""
+    ours_s = best_s(lambda: ours(x))
+    print(f"{title}, {x.size:,} values: {1e3 * ours_s:.3f} ms, {ours(x):.4f}")
+    for library, call in theirs.items():
+        if find_spec(library.split(".")[0]):
+            theirs_s = best_s(lambda call=call: call(x))  # type: ignore[misc]
+            print(f"  {library}: {1e3 * theirs_s:.3f} ms, {call(x):.4f}; ratio {theirs_s / ours_s:.1f}x")
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")  # the libraries' own
+    n = int(sys.argv[1]) if len(sys.argv) > 1 else POINTS
+    machine = platform.processor() or platform.machine()
+    print(f"{datetime.now(UTC):%Y-%m-%d} | {machine}, {os.cpu_count()} cores | one thread, CPU time")
+    x = np.random.default_rng(1).normal(size=n)
+    work = np.empty(n)
+    measure("DFA", x, lambda x: fractal.dfa(x, work), {"MFDFA": their_dfa, "nolds": nolds_dfa})
+    measure("Hurst, R/S", x, fractal.hurst, {"nolds": nolds_hurst})
+    measure("Higuchi's dimension", x, fractal.higuchi_dimension, {"antropy": antropy_of("higuchi_fd", kmax=10)})
+    measure(
+        "permutation entropy", x, fractal.permutation_entropy,
+        {"antropy": antropy_of("perm_entropy", order=3, normalize=True)},
+    )  # fmt: skip
+    measure("sample entropy", x[: n // 5], fractal.sample_entropy, {"antropy": antropy_of("sample_entropy", order=2)})
+    measure("two regimes, upper mean", regimes_of(10 * n), our_regimes, {"hmmlearn": their_regimes})
+
+
+if __name__ == "__main__":
+    main()
