@@ -8,9 +8,10 @@ from typing import Final
 
 import polars as pl
 
+from core.gaps import settled
 from core.run_record import Stage
 from core.schema import EVENTS, GAPS, Table
-from core.store import Partition, files, partitions
+from core.store import Partition, files, partitions, read
 from core.text_table import grouped_lines
 from core.units import NS_PER_S, counted
 from ingest.capture_log import log_samples
@@ -59,8 +60,7 @@ def data_on_disk(root: Path) -> tuple[Data, list[str]]:
             facts = data.setdefault(part.exchange, {}).setdefault(table.name, {"rows": 0, "gaps": 0})
             _extend(facts, *_extent(root, part, table))
     for part in partitions(root, GAPS):
-        gaps = pl.concat([pl.read_parquet(path, columns=["stream"]) for path in files(root, part)])
-        for stream, count in gaps.group_by("stream").len().rows():
+        for stream, count in settled(read(root, part)).group_by("stream").len().rows():
             data.setdefault(part.exchange, {}).setdefault(stream, {"rows": 0, "gaps": 0})["gaps"] += count
     return data, sorted(symbols)
 

@@ -56,6 +56,7 @@ def by_venue(key: StreamKey) -> StreamKey:
 class _Stream:
     """What was seen of one stream. `latencies` holds the running minute and the one before it."""
 
+    must_come: bool = False  # for its silence is not normal
     rows: int = 0
     gaps: int = 0
     first_ns: int = 0
@@ -80,11 +81,17 @@ class StreamStatus(NamedTuple):
     """Receive times of the first and the last row; 0: there was none yet."""
     age_s: float | None
     """Since the last row was received."""
+    mute: int
+    """How many of the streams should have sent a row and never did."""
+    asked_s: float
+    """Since they were asked for."""
 
     def facts(self) -> dict[str, Any]:
         """For the log: what is known."""
         facts: dict[str, Any] = {"rows": self.rows, "rows_per_s": round(self.rows_per_s, 2), "gaps": self.gaps}
         facts["age_s"] = None if self.age_s is None else round(self.age_s, 2)
+        if self.mute:
+            facts["mute"] = self.mute
         for name, values in (("latency_ms", self.latency_ms), ("excess_ms", self.excess_ms)):
             facts[name] = values and [round(value, 3) for value in values]
         return self.key._asdict() | facts
@@ -115,17 +122,19 @@ class Monitor:
         self._lock = threading.Lock()
         self._streams: dict[StreamKey, _Stream] = {}
         self._feeds: Sequence[Feed] = ()
+        self._asked_ns = read_clock_ns()
         self._past: deque[tuple[float, Counter[StreamKey | int]]] = deque(maxlen=_RATE_OVER_S + 1)
         self._window_ends_s: float | None = None
         self._before: list[ConnectionStatus] = []
 
     def watch(self, feeds: Sequence[Feed]) -> None:
         """The connections, and every stream that they are to bring: one that never comes shows, too."""
-        self._feeds = feeds
+        self._feeds, self._asked_ns = feeds, self._read_clock_ns()
         with self._lock:
             for feed in feeds:
                 for symbol, table in feed.plan.feeds:
-                    self._stream(StreamKey(feed.venue, table, symbol))
+                    stream = self._stream(StreamKey(feed.venue, table, symbol))
+                    stream.must_come = (symbol, table) in feed.plan.silence_s
 
     def observe(self, venue: str, table: Table, symbol: str, rows: PlainRows) -> None:
         """Rows that were just written, in order of the table's time."""
@@ -225,7 +234,7 @@ class Monitor:
     def _status(self, key: StreamKey, members: list[tuple[StreamKey, _Stream]], floor_ns: int | None) -> StreamStatus:
         streams = [stream for _, stream in members]
         found_ns = quantiles_ns((counts for stream in streams for counts in stream.latencies), QUANTILES)
-        last_ns = max(stream.last_ns for stream in streams)
+        last_ns, now_ns = max(stream.last_ns for stream in streams), self._read_clock_ns()
         return StreamStatus(
             key=key,
             streams=len(streams),
@@ -238,7 +247,9 @@ class Monitor:
             gaps=sum(stream.gaps for stream in streams),
             first_ns=min((stream.first_ns for stream in streams if stream.rows), default=0),
             last_ns=last_ns,
-            age_s=max(self._read_clock_ns() - last_ns, 0) / NS_PER_S if last_ns else None,
+            age_s=max(now_ns - last_ns, 0) / NS_PER_S if last_ns else None,
+            mute=sum(stream.must_come and not stream.rows for stream in streams),
+            asked_s=max(now_ns - self._asked_ns, 0) / NS_PER_S,
         )
 
     def _per_s(self, keys: Iterable[StreamKey | int]) -> float:

@@ -52,8 +52,9 @@ class CaptureMetrics(Collector):
     def _streams(self, streams: list[StreamStatus]) -> Iterable[Metric]:
         yield _counter("rows", "Rows on disk.", [(each.key, float(each.rows)) for each in streams], _STREAM)
         yield _counter("gaps", "Rows in the table gaps.", [(each.key, float(each.gaps)) for each in streams], _STREAM)
-        ages = [(each.key, each.age_s) for each in streams if each.age_s is not None]
-        yield _gauge("last_message_age_seconds", "Since the last row on disk was received.", ages, _STREAM)
+        ages = [(each.key, each.asked_s if each.age_s is None else each.age_s) for each in streams]
+        about = "Since the last row on disk was received, or since the stream was asked for."
+        yield _gauge("last_message_age_seconds", about, ages, _STREAM)
 
 
 def _latencies(tables: list[StreamStatus]) -> Iterable[Metric]:

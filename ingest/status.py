@@ -60,7 +60,7 @@ def _table(streams: Sequence[StreamStatus], width: int) -> Table:
         # Folded where even the names alone are wider than the screen: nothing that is shown is ever cut.
         table.add_column(_COLUMNS[place], justify="left" if place < _NAME_COLUMNS else "right", overflow="fold")
     for status, cells in zip(streams, rows, strict=True):
-        table.add_row(*(cells[place] for place in shown), style="yellow" if status.age_s is None else "")
+        table.add_row(*(cells[place] for place in shown), style="yellow" if status.mute or status.age_s is None else "")
     return table
 
 
@@ -102,7 +102,7 @@ def _venue_text(status: StreamStatus) -> str:
     latency = (
         "" if status.latency_ms is None else f" {_ms(status.latency_ms[0])}/{_ms(status.latency_ms[-1])} ms p50/p99"
     )
-    return f"{status.key.venue}{latency}, last {_age(status.age_s)}"
+    return f"{status.key.venue}{latency}, last {_age(status)}"
 
 
 def _cells(status: StreamStatus) -> Iterable[str]:
@@ -116,7 +116,7 @@ def _cells(status: StreamStatus) -> Iterable[str]:
         *latency,
         excess,
         f"{status.gaps:,}",
-        _age(status.age_s),
+        _age(status),
     )
     return chain((key.venue, key.table or "all", name), figures)
 
@@ -125,10 +125,13 @@ def _ms(value: float) -> str:
     return f"{value:,.1f}" if abs(value) < 1_000 else f"{value:,.0f}"
 
 
-def _age(age_s: float | None) -> str:
+def _age(status: StreamStatus) -> str:
+    """How old the last row is, and how many of several streams that should never be silent have sent none."""
+    age_s = status.age_s
     if age_s is None:
-        return "never"
-    return f"{age_s:.1f} s" if age_s < 60 else span(age_s)
+        return f"never in {span(status.asked_s)}"
+    age = f"{age_s:.1f} s" if age_s < 60 else span(age_s)
+    return f"{age}, {status.mute:,} never" if status.mute else age
 
 
 def span(seconds: float) -> str:

@@ -97,19 +97,18 @@ class Silence:
     def lost_with(self, silent: Sequence[Silent], now_ns: int) -> dict[Stream, int]:
         """Since when each stream may have been lost that fell silent with these: patience differs, the cause need not.
 
-        What was heard within half of the shortest patience is alive, and so is what came after these had fallen silent
-        and was silent for as long before: it is a quiet stream, whose silence is its own.
+        What was heard within half of the shortest patience is alive. Where anything is, what came after these had
+        fallen silent, and was silent for as long before, is a quiet stream, whose silence is its own.
         """
         shortest_ns = int(min(stream.patience_s for stream in silent) * NS_PER_S / 2)
         fell_ns = max(stream.since_ns for stream in silent)
-        since_ns = {stream[:2]: stream.since_ns for stream in silent}
-        for stream in self._patience_s.keys() - since_ns:
-            last_ns = self._since(stream)
-            silence_ns = now_ns - max(last_ns, self._deaf_ns)
-            is_quiet = last_ns > fell_ns and silence_ns <= self._longest_ns[stream]
-            if silence_ns > shortest_ns and not is_quiet:
-                since_ns[stream] = last_ns
-        return since_ns
+        since_ns = {stream: self._since(stream) for stream in self._patience_s}
+        silences_ns = {stream: now_ns - max(last_ns, self._deaf_ns) for stream, last_ns in since_ns.items()}
+        dead = {stream for stream, silence_ns in silences_ns.items() if silence_ns > shortest_ns}
+        if len(dead) < len(since_ns):
+            usual = {stream for stream in dead if silences_ns[stream] <= self._longest_ns[stream]}
+            dead -= {stream for stream in usual if since_ns[stream] > fell_ns}
+        return {stream: since_ns[stream] for stream in dead | {stream[:2] for stream in silent}}
 
     def mute(self, untried: bool = False) -> dict[Stream, int]:
         """The streams that were found and have not come since, and since when that is to be told. `untried`: and those

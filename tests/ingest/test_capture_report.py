@@ -30,13 +30,13 @@ def feed_of(frames: int, undecoded: int = 0) -> Any:
     counts = SimpleNamespace(
         frames=frames, undecoded=undecoded, reconnects=0, rotations=0, refilled=0, pauses=0, samples=[]
     )
-    decoder, plan = SimpleNamespace(ignored={}), SimpleNamespace(feeds=[("BTCUSDT", "trades")])
+    decoder, plan = SimpleNamespace(ignored={}), SimpleNamespace(feeds=[("BTCUSDT", "trades")], silence_s={})
     return SimpleNamespace(venue="bybit", url="wss://x", counts=counts, decoder=decoder, plan=plan, farewell="")
 
 
 def status_of(rows: int, gaps: int) -> StreamStatus:
     key = StreamKey("bybit", "trades", "BTCUSDT")
-    return StreamStatus(key, 1, rows, 0.0, None, None, gaps, S * bool(rows), 2 * S * bool(rows), None)
+    return StreamStatus(key, 1, rows, 0.0, None, None, gaps, S * bool(rows), 2 * S * bool(rows), None, 0, 0.0)
 
 
 def test_what_failed_before_its_first_frame_gets_no_table_of_zeros(said: tuple[Stage, io.StringIO]) -> None:

@@ -151,14 +151,19 @@ def test_a_flood_of_gaps_does_not_flood_the_log(tmp_path: Path) -> None:
 def test_a_stream_that_never_comes_is_shown_and_connections_are_counted(tmp_path: Path) -> None:
     monitor = monitor_in(tmp_path)
     counts: Any = SimpleNamespace(frames=0, undecoded=1, reconnects=2, rotations=3, refilled=4, paused=5)
-    plan = SimpleNamespace(feeds=(("BTCUSDT", "trades"),))
+    plan = SimpleNamespace(
+        feeds=(("BTCUSDT", "trades"), ("BTCUSDT", "klines")), silence_s={("BTCUSDT", "trades"): 60.0}
+    )
     feed: Any = SimpleNamespace(venue="bybit", url="wss://x", counts=counts, plan=plan)
     monitor.watch([feed])
     monitor.tick(0.0)
     counts.frames, counts.reconnects, counts.refilled = 500, 3, 40
     monitor.tick(5.0)
-    status = only(monitor.streams())
-    assert (status.rows, status.age_s) == (0, None)
+    assert [(each.key.table, each.rows, each.age_s, each.mute) for each in monitor.streams()] == [
+        ("klines", 0, None, 0),
+        ("trades", 0, None, 1),
+    ]
+    assert only(monitor.streams(by_venue)).mute == 1
     (connection,) = monitor.connections()
     assert connection == ("bybit", "wss://x", 500, 100.0, 1, 3, 3, 40, 5)
     assert [(line["event"], line["count"]) for line in lines_of(tmp_path)] == [("reconnect", 1), ("refill", 36)]

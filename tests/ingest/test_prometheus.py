@@ -30,7 +30,9 @@ def free_port() -> int:
 def metrics_in(folder: Path, trouble: str = "", clocks: Clocks | None = None) -> CaptureMetrics:
     monitor = Monitor(CaptureLog(folder), read_clock_ns=lambda: 3_000 * MS)
     counts = SimpleNamespace(frames=7, undecoded=1, reconnects=2, rotations=3, refilled=4, paused=5)
-    feed: Any = SimpleNamespace(venue="bybit", url="wss://x", counts=counts, plan=SimpleNamespace(feeds=()))
+    feed: Any = SimpleNamespace(
+        venue="bybit", url="wss://x", counts=counts, plan=SimpleNamespace(feeds=(), silence_s={})
+    )
     monitor.watch([feed])
     rows = rows_of(TRADES, [Trade("BTCUSDT", 1_000 * MS, 1_020 * MS, "1", 1.0, 1.0, "buy")])
     monitor.observe("bybit", TRADES, "BTCUSDT", rows)

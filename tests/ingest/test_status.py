@@ -23,16 +23,17 @@ def monitor_of(symbols: int) -> Monitor:
     monitor = Monitor(SimpleNamespace(write=lambda *_, **__: None))  # type: ignore[arg-type]
     names = [f"S{number}USDT" for number in range(symbols)]
     counts = SimpleNamespace(frames=10, undecoded=0, reconnects=1, rotations=0, refilled=0, paused=0)
-    feeds: list[Any] = [
+    feeds = [(name, table) for name in names for table in ("top_of_book", "trades")]
+    watched: list[Any] = [
         SimpleNamespace(
             venue=venue,
             url="wss://x",
             counts=counts,
-            plan=SimpleNamespace(feeds=[(name, table) for name in names for table in ("top_of_book", "trades")]),
+            plan=SimpleNamespace(feeds=feeds, silence_s=dict.fromkeys(feeds, 60.0)),
         )
         for venue in ("binance_um", "bybit")
     ]
-    monitor.watch(feeds)
+    monitor.watch(watched)
     return monitor
 
 
@@ -110,7 +111,7 @@ def test_connections_and_trouble_stand_below() -> None:
 def test_one_line_says_it_all() -> None:
     line = status_line(monitor_of(3), "capture 1 m 00 s into data", "")
     assert line.startswith("capture 1 m 00 s into data | 0 rows, 0/s, of 12 streams, 0 gaps | 2 connections")
-    assert line.endswith("binance_um, last never | bybit, last never")
+    assert line.endswith("binance_um, last never in 0 s | bybit, last never in 0 s")
     assert "\n" not in line
 
 

@@ -51,8 +51,10 @@ def test_a_quiet_stream_that_spoke_after_another_had_died_is_not_lost_with_it() 
     lost = silence.lost_with(found, 61 * NS_PER_S + 1)
     assert lost == {TRADES: 1 * NS_PER_S, eth: 23 * NS_PER_S, xrp: 27 * NS_PER_S}  # neither was ever silent for 30 s
     heard_ns["ETHUSDT", Trade] = 62 * NS_PER_S  # 39 s, of itself
+    heard_ns["XRPUSDT", Trade] = 90 * NS_PER_S
     assert silence.overdue(62 * NS_PER_S) == []
-    assert eth not in silence.lost_with(found, 62 * NS_PER_S + 38 * NS_PER_S)
+    assert silence.lost_with(found, 100 * NS_PER_S) == {TRADES: 1 * NS_PER_S}
+    assert eth in silence.lost_with(found, 125 * NS_PER_S)  # nothing is alive: that is the connection's silence
 
 
 def test_a_take_over_for_the_sake_of_others_does_not_begin_a_mute_streams_silence_anew() -> None:
