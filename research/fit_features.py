@@ -9,6 +9,7 @@ out, with the reason. Fitted are
 
   regime_turbulent        P(the turbulent one of two regimes), from volatility against its own quarter-hour (hmm.py)
   fractional_bps_least    the mid, differenced to the least order that leaves no unit root (stationarity.py)
+  ofi_component           the levels' order flow, weighted by its first principal component (component.py)
   volume_unseasonal,      logarithms of a minute's volume and volatility, less what the time of the day explains
   volatility_unseasonal   (seasonality.py)
 """
@@ -37,11 +38,13 @@ from core.run_record import Stage
 from core.schema import BARS, FEATURES, Table
 from core.store import Partition
 from core.units import NS_PER_DAY, NS_PER_MINUTE, NS_PER_S
-from research.bar_columns import BAR_COLUMNS
-from research.catalogue import DEFINITIONS, FEATURE_COLUMNS, REFERENCE_BAR, feature_rows
+from research.bar_columns import bar_columns, deepest_level
+from research.catalogue import DEFINITIONS, EVERY_COLUMN, REFERENCE_BAR, feature_columns, feature_rows
+from research.component import LEVELS, component_text, first_component, level_flows
+from research.expression import show
 from research.fitted import Fitted, fitted_path, instant_text, read_fitted, write_fitted
 from research.hmm import fit_regimes
-from research.language import compile_features, window_bars
+from research.language import compile_features, expand, window_bars
 from research.seasonality import fit_season, season_text
 from research.sets_fractal import fractional_bps
 from research.stationarity import least_order
@@ -83,7 +86,7 @@ def run(cfg: Config, stage: Stage) -> None:
 
     stage.say(f"fitting on {len(chains)} symbols, bars of {cfg.bars} up to {instant_text(until_ns)}")
     features: dict[str, str] = {}
-    for fit in (fit_regime, fit_order, fit_seasons):
+    for fit in (fit_regime, fit_order, fit_component, fit_seasons):
         try:
             found, line = fit(observe, cfg.bars)
         except ValueError as error:
@@ -139,6 +142,17 @@ def fit_order(observe: Observe, bar: str) -> tuple[dict[str, str], str]:
     return {"fractional_bps_least": fractional_bps(window, order)}, line
 
 
+def fit_component(observe: Observe, bar: str) -> tuple[dict[str, str], str]:
+    """Weights of the book's levels in their order flow, seen once a second."""
+    window, _, _ = windows(bar)
+    symbols = observe({f"level_{k}": text for k, text in enumerate(level_flows(window))}, NS_PER_S)
+    values = np.concatenate([each.values for each in symbols])
+    _require_rows(values[:, 0])
+    weights, share = first_component(values)
+    line = f"ofi_component: holds {share:.0%} of the variance of {LEVELS} levels' order flow, n={len(values):,}"
+    return {"ofi_component": component_text(weights, window)}, line
+
+
 def fit_seasons(observe: Observe, bar: str) -> tuple[dict[str, str], str]:
     """The daily waves of volume and of volatility, seen once a minute."""
     _, window, _ = windows(bar)
@@ -160,16 +174,25 @@ def _observed(
     cfg: Config, days: Sequence[Partition], until_ns: int, texts: Mapping[str, str], step_ns: int
 ) -> Observed:
     """Expressions over one symbol's days, no bar of which closes after `until_ns`."""
-    stream = compile_features(texts, FEATURE_COLUMNS, cfg.bars, DEFINITIONS).start()
-    pieces = []
+    whole = {name: show(expand(text, EVERY_COLUMN, DEFINITIONS)) for name, text in texts.items()}
+    levels = deepest_level(whole.values())
+    columns, pieces = bar_columns(levels), []
+    stream = compile_features(whole, feature_columns(levels), cfg.bars).start()
     for day in days:
-        bars = store.read(cfg.root, day, ["close_ns", "bar_index", *BAR_COLUMNS]).filter(pl.col("close_ns") <= until_ns)
+        if levels > _levels_of(cfg, day):
+            raise ValueError(f"needs {levels} levels of the book in the bars: choose a set that reads them, as `book`")
+        bars = store.read(cfg.root, day, ["close_ns", "bar_index", *columns]).filter(pl.col("close_ns") <= until_ns)
         close_ns, bar_index = bars["close_ns"].to_numpy(), bars["bar_index"].to_numpy()
         step = close_ns // step_ns
         take = np.flatnonzero(np.diff(step, append=step[-1:] + 1) > 0)
-        rows = feature_rows(bars.select(BAR_COLUMNS).to_numpy(), close_ns)
+        rows = feature_rows(bars.select(columns).to_numpy(), close_ns)
         pieces.append(Observed(close_ns[take], bar_index[take], stream.run(rows, bar_index, take)))
     return Observed(*(np.concatenate([getattr(piece, name) for piece in pieces]) for name in Observed.__annotations__))
+
+
+def _levels_of(cfg: Config, day: Partition) -> int:
+    """How many levels of the book all bars of a day hold."""
+    return min((deepest_level(pl.read_parquet_schema(path)) for path in store.files(cfg.root, day)), default=0)
 
 
 def _before(days: Sequence[Partition], until_ns: int) -> list[Partition]:

@@ -9,7 +9,7 @@ that are over, as he does over the chain of the imbalance's states (microprice.p
 of one second: nothing looks ahead, nothing needs training.
 Integrated OFI (Cont, Cucuringu, Zhang, "Cross-impact of order flow imbalance in equity markets", Quantitative Finance
 23(10), 2023) is a first principal component fitted on training data; its weights are nearly equal there, and here they
-are equal.
+are equal. Stage `fit` finds those of a market (component.py).
 """
 
 from typing import Final
