@@ -15,7 +15,7 @@ from core.store import files, partitions
 from core.units import NS_PER_MS
 from ingest.stream_quality import SKEW_QUANTILE
 
-_BEHIND_MS: Final = -5.0  # a clock that is disciplined from afar is off by less
+_BEHIND_MS: Final = -10.0  # a clock that is disciplined from afar is off by less
 _AHEAD_MS: Final = 1_000.0  # no network takes so long
 
 
@@ -33,15 +33,15 @@ def skews_ms(root: Path) -> dict[str, float]:
     return found
 
 
-def skew_lines(skews: Mapping[str, float]) -> list[str]:
-    """What is to be told of skews in ms, by exchange; nothing of those that a delay explains."""
+def skew_lines(skews: Mapping[str, float], figure: str = "up to") -> list[str]:
+    """What is to be told of skews in ms, by exchange; nothing of those that a delay explains. `figure`: which it is."""
     behind = {name: -skew for name, skew in sorted(skews.items()) if skew < _BEHIND_MS}
     ahead = {name: skew for name, skew in sorted(skews.items()) if skew > _AHEAD_MS}
     lines = []
     if behind:
         lines.append(
-            f"clock: it ran behind the venues' by at least {_listed(behind)}: rows are told as received before they "
-            "were sent; latencies and labels are measured from the least delay, so they hold"
+            f"clock: it ran {figure} {_listed(behind)} behind the venue's: rows are told as received before they were "
+            "sent; latencies and labels are measured from the least delay, so they hold"
         )
     if ahead:
         lines.append(f"clock: rows came {_listed(ahead)} after they were sent at the least: was the clock ahead?")

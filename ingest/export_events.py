@@ -25,7 +25,7 @@ from core.errors import ConfigError, StageError
 from core.run_record import Stage
 from core.schema import BOOK_DELTAS, GAPS, TOP_OF_BOOK, TRADES, Table
 from core.store import Partition, partitions, read_between
-from core.units import NS_PER_DAY, NS_PER_MS, NS_PER_S
+from core.units import NS_PER_DAY, NS_PER_MS, NS_PER_S, counted
 from ingest.book_rebuild import PRICES
 from ingest.event_array import Events, book_events, standing_book, together, top_events, trade_events, write_npz
 from ingest.stored_books import gaps_between, rebuilder_at, slices
@@ -66,6 +66,7 @@ def run(cfg: Config, stage: Stage) -> None:
     least_ns = min(_least_latency_ns(cfg.root, stretch) for stretch in stretches)
     shift_ns = round(settings.base_latency_ms * NS_PER_MS) - least_ns if least_ns < 0 else 0
     stage.say(_shift_line(least_ns, shift_ns))
+    stage.say(f"into {folder}:")
     for stretch in stage.track(stretches, "export_events"):
         day = stretch.day
         events, what = events_of(cfg.root, stretch)
@@ -73,7 +74,7 @@ def run(cfg: Config, stage: Stage) -> None:
         rows = write_npz(path, events, shift_ns)
         stage.rows_in += events.kind.size
         stage.rows_out += rows
-        stage.say(f"{path}: {rows:,} events ({what}), {path.stat().st_size / 1e6:,.1f} MB")
+        stage.say(f"  {path.name}: {counted(rows, 'event')} ({what}), {path.stat().st_size / 1e6:,.2f} MB")
 
 
 def stretches_of(root: Path, symbols: "tuple[str, ...]", from_ns: int, to_ns: int) -> list[Stretch]:

@@ -90,7 +90,7 @@ def report(measured: pl.DataFrame, width: int = 80) -> str:
     lines += _one_by_one(worst.head(_WORST), telling, width, several_days=days > 1)
     if worst.height > _WORST:
         lines.append(f"and {worst.height - _WORST:,} more, none worse: all stand in the table `quality`")
-    notes = [*skew_lines(_skews(named)), *_NOTES.split("\n\n")]
+    notes = [*skew_lines(_skews(named), "mostly"), *_NOTES.split("\n\n")]
     return "\n".join([*lines, "", *(line for note in notes for line in textwrap.wrap(note, width))])
 
 

@@ -275,9 +275,9 @@ def test_a_clock_that_ran_behind_is_told_and_a_delay_is_not(tmp_path: Path) -> N
     )
     put(tmp_path, TRADES, trades(range(500)), venue="bybit")
     [line] = [line for line in told(tmp_path, 500) if line.startswith("clock: ")]
-    assert "behind the venues' by at least 1,271 ms (binance_um): rows are told" in line
+    assert "it ran mostly 1,271 ms (binance_um) behind the venue's: rows are told" in line
     assert skews_ms(tmp_path) == {"binance_um": -1_271.0, "bybit": 5.0}
-    assert not skew_lines({"a": -4.0, "b": 900.0})
+    assert not skew_lines({"a": -9.0, "b": 900.0})
     assert "was the clock ahead?" in skew_lines({"a": 1_001.0})[0]
 
 
