@@ -150,6 +150,32 @@ def test_a_gap_of_the_depth_alone_does_not_concern_bars(tmp_path: Path) -> None:
     assert build(tmp_path).sections["bars"]["rows"][0]["gaps"] == 0
 
 
+def test_bars_of_a_hole_that_was_filled_afterwards_are_those_that_were_lived(tmp_path: Path) -> None:
+    """With the hole as it was met, with it mended, and as a runner sees it, whom nothing is fetched for."""
+    start = MIDNIGHT_NS - NS_PER_DAY
+    top = quotes(start + np.arange(12) * NS_PER_S)
+    came = trades(start + np.array([1, 2, 8, 9]) * NS_PER_S)
+    hole = gap(start + 2 * NS_PER_S, start + 8 * NS_PER_S)
+    fetched = trades(start + np.array([2, 4, 5, 8]) * NS_PER_S, 7).with_columns(recv_assumed=pl.lit(True))
+    mended = hole.with_columns(mended=pl.lit(True), reason=pl.lit("fetched"))
+    both = pl.concat([came, fetched]).sort("recv_ns")
+    for name, traded, gaps in (("lived", came, hole), ("mended", both, pl.concat([hole, mended]))):
+        put(tmp_path / name, schema.TOP_OF_BOOK, top)
+        put(tmp_path / name, schema.TRADES, traded)
+        put(tmp_path / name, schema.GAPS, gaps)
+        build(tmp_path / name)
+    lived = bars_of(tmp_path / "lived", DAY)
+    assert lived.equals(bars_of(tmp_path / "mended", DAY))
+    assert lived["has_gap"].to_list().index(1.0) == 8
+    put(tmp_path / "bought", schema.TOP_OF_BOOK, top)
+    put(tmp_path / "bought", schema.TRADES, both)  # as of an archive, whose receipts are all assumed
+    build(tmp_path / "bought")
+    counts = [
+        frame["buy_count"].sum() + frame["sell_count"].sum() for frame in (bars_of(tmp_path / "bought", DAY), lived)
+    ]
+    assert counts == [both.height, came.height]
+
+
 def test_a_gap_that_began_the_day_before_marks_the_bar_in_which_it_ends(tmp_path: Path) -> None:
     top, _ = over_midnight()
     put(tmp_path, schema.TOP_OF_BOOK, top)
