@@ -139,7 +139,7 @@ def _statistic(op, a, b, c, to, rows, memory, window, first_index, scratch):  # 
         remember_order(op, a, b, to, rows, memory, window, offset)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", inline="always")
 def _sums_or_extremes(op, a, to, rows, memory, window, first_index, registers):  # type: ignore[no-untyped-def]
     """TOTAL and MOMENTS leave what they find to the instructions that follow at once, in scratch registers."""
     total, square, shift = registers[TOTALS], registers[SQUARES], registers[SHIFTS]

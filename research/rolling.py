@@ -58,6 +58,10 @@ def sums(op, x, n, memory, window, offset, total, m2, shift):  # type: ignore[no
     `offset` is the place of the first row in its block.
     """
     begin, share = np.int64(0), 1.0 / window
+    if n == 1:
+        _one_row(op, x[0], memory, window, offset, total, m2)
+        shift[0] = memory[_SHIFT]
+        begin = n
     while begin < n:
         end = min(n, begin + window - offset)
         if offset == 0:
@@ -79,6 +83,35 @@ def sums(op, x, n, memory, window, offset, total, m2, shift):  # type: ignore[no
     if op == MOMENTS:
         for i in range(n):
             m2[i] -= total[i] * (total[i] * share)
+
+
+@njit(nogil=True, error_model="numpy", inline="always")
+def _one_row(op, x, memory, window, offset, total, square):  # type: ignore[no-untyped-def]
+    """What `_total` or `_moments` does, in the same order, to one row alone: half of the time of a live row."""
+    if offset == 0:
+        for k in range(_OLD_SHIFT):
+            memory[k] = 0.0
+        memory[_SHIFT] = x
+    away, between, left = x - memory[_SHIFT], memory[_OLD_SHIFT] - memory[_SHIFT], window - offset - 1
+    old, is_group = HEAD + window + offset + 1, (offset + 1) % _GROUP == 0
+    memory[HEAD + offset] = x
+    memory[_PART] += away
+    total[0] = memory[_BASE] + memory[_PART]
+    if op == MOMENTS:
+        memory[_PART2] += away * away
+        square[0] = memory[_BASE2] + memory[_PART2]
+        if left > 0:
+            square[0] += memory[old + window] + between * (2.0 * memory[old] + left * between)
+    if left > 0:
+        total[0] += memory[old] + left * between
+    if is_group:
+        memory[_BASE] += memory[_PART]
+        memory[_BASE2] += memory[_PART2]
+        memory[_PART] = memory[_PART2] = 0.0
+    if left == 0 and op == MOMENTS:
+        _moment_suffixes(memory, window)
+    elif left == 0:
+        _total_suffixes(memory, window)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

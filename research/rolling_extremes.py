@@ -21,6 +21,10 @@ def extremes(op, x, to, n, memory, window, offset, line):  # type: ignore[no-unt
     """MIN or MAX over n rows, block by block. `offset` is the place of the first row in its block."""
     keys, held, best = line.view(np.int64), memory.view(np.int64), to.view(np.int64)
     to_keys(op, x, keys, n)
+    if n == 1:
+        _one_row(keys[0], best, held, window, offset)
+        from_keys(op, best, to, n)
+        return
     begin = np.int64(0)
     while begin < n:
         end = min(n, begin + window - offset)
@@ -87,3 +91,15 @@ def _suffixes(held, window):  # type: ignore[no-untyped-def]
         best = max(best, values[i])
         suffix[i] = best
         i -= 1
+
+
+@njit(nogil=True, error_model="numpy", inline="always")
+def _one_row(key, to, held, window, offset):  # type: ignore[no-untyped-def]
+    best = key if offset == 0 else max(held[_BEST], key)
+    held[_BEST] = best
+    held[HEAD + offset] = key
+    if offset == window - 1:
+        to[0] = best
+        _suffixes(held, window)
+    else:
+        to[0] = max(best, held[HEAD + window + offset + 1])

@@ -21,6 +21,10 @@ def short_sums(op, x, n, memory, window, total, m2, shift, lines):  # type: igno
 
     `lines` are five rows of scratch.
     """
+    if n == 1:
+        _one_row(op, x[0], memory, window, total, m2, lines)
+        shift[0] = x[0]
+        return
     reach, size = window - 1, window - 1 + n
     line, t, u, s, v = lines[0], lines[1], lines[2], lines[3], lines[4]
     now, last = line[reach:], line[n:]
@@ -104,9 +108,59 @@ def _append_moments(x, t, s, total, m2, reach, n, taken, block):  # type: ignore
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _one_row(op, x, memory, window, total, m2, lines):  # type: ignore[no-untyped-def]
+    """The same sums in the same order, made for one row alone: half as many pairs at each step."""
+    line, t, s, ends = lines[0], lines[1], lines[2], lines[3]
+    reach = window - 1
+    for i in range(reach):
+        line[i] = memory[i]
+    line[reach] = x
+    newer = line[1:]
+    for i in range(reach):
+        memory[i] = newer[i]
+    taken, block, sum_, squares = np.int64(0), np.int64(1), 0.0, 0.0
+    while taken < window:
+        if window & block:
+            _pairs(op, line[reach + 1 - taken - block :], t, s, ends, block)
+            if taken == 0:
+                sum_, squares = t[0], s[0]
+            else:
+                step = ends[0] - x
+                away = step + (t[0] * (1.0 / block) - sum_ * (1.0 / taken))
+                sum_ += t[0] + block * step
+                squares += s[0] + taken * (block / (taken + block)) * (away * away)
+            taken += block
+        block *= 2
+    total[0], m2[0] = sum_, squares
+
+
+@njit(nogil=True, error_model="numpy", inline="always")
+def _pairs(op, x, t, s, ends, count):  # type: ignore[no-untyped-def]
+    """Sums over all of `count` bars, a power of two, to the first places of `t` and `s`; the newest bar to `ends`."""
+    for i in range(count):
+        ends[i] = x[i]
+        t[i] = s[i] = x[i] - x[i]
+    block = 1.0
+    while count > 1:
+        count //= 2
+        share, weight = 1.0 / block, 0.5 * block
+        for i in range(count):
+            step = ends[2 * i] - ends[2 * i + 1]
+            if op == MOMENTS:
+                away = step + (t[2 * i] - t[2 * i + 1]) * share
+                s[i] = (s[2 * i + 1] + s[2 * i]) + weight * (away * away)
+            t[i] = t[2 * i + 1] + (t[2 * i] + block * step)
+            ends[i] = ends[2 * i + 1]
+        block *= 2.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def short_extremes(op, x, to, n, memory, window, lines):  # type: ignore[no-untyped-def]
     """MIN or MAX over few bars. Memory holds the last window - 1 values' keys, oldest first; `lines` are scratch."""
     reach, size, held = window - 1, window - 1 + n, memory.view(np.int64)
+    if n == 1:
+        _one_extreme(op, x, to, held, reach, lines[0].view(np.int64))
+        return
     keys, other = lines[0].view(np.int64), lines[1].view(np.int64)
     last = keys[n:]
     for i in range(reach):
@@ -128,3 +182,16 @@ def short_extremes(op, x, to, n, memory, window, lines):  # type: ignore[no-unty
 def _larger(a, b, to, n):  # type: ignore[no-untyped-def]
     for i in range(n):
         to[i] = max(a[i], b[i])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _one_extreme(op, x, to, held, reach, keys):  # type: ignore[no-untyped-def]
+    for i in range(reach):
+        keys[i] = held[i]
+    to_keys(op, x, keys[reach:], 1)
+    newer, largest = keys[1:], keys[0]
+    for i in range(reach):
+        held[i] = newer[i]
+        largest = max(largest, newer[i])
+    to.view(np.int64)[0] = largest
+    from_keys(op, to.view(np.int64), to, 1)
