@@ -97,12 +97,24 @@ def compile_texts(texts: Mapping[str, str], bar: str) -> PanelProgram:
     return compile_panel(texts, feature_columns(deepest_level(texts.values())), bar)
 
 
-def feature_rows(values: NDArray[np.float64], close_ns: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Rows (n, columns + 2) of `feature_columns` from bars (n, columns) and their closes (n,), in batch and live."""
-    rows = np.empty((values.shape[0], values.shape[1] + 2), order="F")  # a program reads column by column
-    rows[:, :-2] = values
-    rows[:, -2] = close_ns % NS_PER_DAY / NS_PER_S
-    rows[:, -1] = close_ns // NS_PER_DAY
+def feature_rows(
+    values: NDArray[np.float64], close_ns: NDArray[np.int64], joined: int = 0, read: Sequence[int] | None = None
+) -> NDArray[np.float64]:
+    """Rows (n, columns + 2 + joined) of `feature_columns` from bars (n, columns) and their closes (n,).
+
+    In batch and live. The last `joined` columns are for the caller to fill; of the bars' only those to be `read` are
+    copied where they are given, and has_gap, which any program reads.
+    """
+    width = values.shape[1]
+    rows = np.empty((values.shape[0], width + 2 + joined), order="F")  # a program reads column by column
+    if read is None:
+        rows[:, :width] = values
+    else:
+        for column in read:
+            if column < width:
+                rows[:, column] = values[:, column]
+    rows[:, width] = close_ns % NS_PER_DAY / NS_PER_S
+    rows[:, width + 1] = close_ns // NS_PER_DAY
     return rows
 
 

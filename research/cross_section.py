@@ -15,6 +15,8 @@ from core.kernels import njit
 from research.joins import Form
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+_FEW: Final = 4
 _RANK, _MEAN, _ZSCORE = range(3)
 _CODES: Final[dict[Form, int]] = {"cs_rank": _RANK, "cs_mean": _MEAN, "cs_zscore": _ZSCORE}
 _FLAT: Final = 1e-13  # a deviation below this share of the mean is rounding, as in the operator zscore
@@ -25,16 +27,26 @@ def across(form: Form, closes: Sequence[NDArray[np.int64]], values: Sequence[Flo
     instants, table = aligned(closes, values)
     compared = np.empty_like(table)
     compare(_CODES[form], table, compared)
-    return [compared[np.searchsorted(instants, close_ns), k] for k, close_ns in enumerate(closes)]
+    places = (slice(None) if are_equal(each, instants) else np.searchsorted(instants, each) for each in closes)
+    return [compared[place, k] for k, place in enumerate(places)]
 
 
-def aligned(closes: Sequence[NDArray[np.int64]], values: Sequence[Floats]) -> tuple[NDArray[np.int64], Floats]:
+def aligned(closes: Sequence[Ints], values: Sequence[Floats]) -> tuple[Ints, Floats]:
     """The instants (m,) at which any symbol's bar closed, and all values there (m, symbols): NaN without a bar."""
+    if all(are_equal(closes[0], each) for each in closes):
+        return closes[0], np.array(values).T.copy()
     instants = np.unique(np.concatenate(closes))
     table = np.full((instants.size, len(closes)), np.nan)
     for k, (close_ns, mine) in enumerate(zip(closes, values, strict=True)):
         table[np.searchsorted(instants, close_ns), k] = mine
     return instants, table
+
+
+def are_equal(left: Ints, right: Ints) -> bool:
+    """`np.array_equal`, without its 2 us where there is a single one."""
+    if left is right or left.size != right.size:
+        return left is right
+    return left.tolist() == right.tolist() if left.size < _FEW else bool((left == right).all())
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -9,6 +9,7 @@ instant: none later, and none that is still missing. Where that instant lies cha
 bar closed at or before a row's close and keeps it for rows to come.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from research.bar_columns import bar_columns, deepest_level
 from research.bars import ClosedBars
 from research.catalogue import feature_rows
-from research.cross_section import across
+from research.cross_section import across, are_equal
 from research.interpreter import TILE
 from research.panel_program import FEATURES, JoinedColumn, Layer, PanelProgram
 from research.program import Floats, Ints, Stream
@@ -32,6 +33,8 @@ Each = Callable[[Callable[[str], Any], Iterable[str]], Iterable[Any]]
 """`map`, or that of a pool of threads."""
 
 BAR_TIMES: Final = ("open_ns", "close_ns", "bar_index")
+_FEW: Final = 16
+_NO_CLOSES: Final = np.zeros(0, np.int64)
 _NEVER: Final = np.iinfo(np.int64).min // 2
 _NAMES, _LAST, _LAST_NS = "names", "last_values", "last_ns"
 
@@ -47,19 +50,45 @@ class _Run:
 
 @dataclass(frozen=True)
 class Series:
-    """Results (1 + n, outputs) of a layer at the closes (1 + n,) of an instrument's bars; the first are the last ones
-    from before, at _NEVER where there were none."""
+    """Results (n, outputs) of a layer at the closes (n,) of an instrument's new bars, and those of the bar before, at
+    _NEVER where there was none."""
 
     close_ns: Ints
     values: Floats
+    before_ns: int
+    before: Floats
+
+    def latest(self, close_ns: Ints, output: int, step_ns: int) -> Floats:
+        """The values (n,) at the last bars closed at or before `close_ns` (n,), ascending.
+
+        On time bars of `step_ns` a value that is older than its next bar should be is not known; 0 on other clocks.
+        """
+        if step_ns and are_equal(close_ns, self.close_ns):
+            return self.values[:, output]
+        at = np.searchsorted(self.close_ns, close_ns, side="right")  # 0: the bar before
+        values = np.concatenate([self.before[output : output + 1], self.values[:, output]])[at]
+        closes = np.concatenate([[self.before_ns], self.close_ns])[at]
+        return np.where(close_ns - closes < step_ns, values, np.nan) if step_ns else values
+
+    def latest_one(self, close_ns: int, output: int, step_ns: int) -> float:
+        """`latest` for a single row: 1 us against 5."""
+        at_ns, row = self.before_ns, self.before
+        for place, closed_ns in enumerate(self.close_ns.tolist()):
+            if closed_ns <= close_ns:
+                at_ns, row = closed_ns, self.values[place]
+        return math.nan if step_ns and close_ns - at_ns >= step_ns else float(row[output])
 
 
 @dataclass
 class Joined:
-    """What the layers but the last made of the bars that closed: by layer and instrument. Cross-sections as asked."""
+    """What the layers but the last made of the bars that closed: by layer and instrument, cross-sections as asked.
+
+    `few` are rows of a few bars (a live one), made once for all layers; rows of a day would be too many to keep.
+    """
 
     layers: list[dict[str, Series]] = field(default_factory=list)
     crossed: dict[tuple[JoinedColumn, str], Floats] = field(default_factory=dict)
+    few: dict[tuple[str, str], Floats] = field(default_factory=dict)
 
 
 class Panel:
@@ -130,22 +159,18 @@ class Panel:
 
     def _series(self, number: int, layer: Layer, name: str, bars: ClosedBars | None, joined: Joined) -> Series:
         run = self._runs[number][name]
-        close_ns, values = np.array([run.last_ns]), run.last_values[None]
-        if bars is not None and len(bars):
-            rows = _rows(layer, name, bars, joined)
-            made = _evaluate(run.stream, rows, bars, np.arange(len(bars)))
-            close_ns, values = np.concatenate([close_ns, bars.close_ns]), np.concatenate([values, made])
-            run.last_ns, run.last_values = int(close_ns[-1]), values[-1].copy()
-        return Series(close_ns, values)
+        before_ns, before = run.last_ns, run.last_values
+        if bars is None or not len(bars):
+            return Series(_NO_CLOSES, before[None][:0], before_ns, before)
+        values = _evaluate(run.stream, _rows(layer, name, bars, joined), bars, np.arange(len(bars)))
+        run.last_ns, run.last_values = int(bars.close_ns[-1]), values[-1].copy()
+        return Series(bars.close_ns, values, before_ns, before)
 
     def _compare(self, columns: Iterable[JoinedColumn], joined: Joined) -> None:
         """Compare the symbols in the results of a layer."""
         for column in columns:
             results = [joined.layers[column.layer][name] for name in self.instruments]
-            closes, values = (
-                [each.close_ns[1:] for each in results],
-                [each.values[1:, column.output] for each in results],
-            )
+            closes, values = [each.close_ns for each in results], [each.values[:, column.output] for each in results]
             compared = across(column.join.form, closes, values)
             joined.crossed |= {(column, name): each for name, each in zip(self.instruments, compared, strict=True)}
 
@@ -161,32 +186,32 @@ def closed_bars(frame: pl.DataFrame, program: PanelProgram) -> ClosedBars:
     return ClosedBars(open_ns, close_ns, bar_index, frame.select(bars_read(program)).to_numpy())
 
 
-def latest(close_ns: Ints, series: Series, output: int, step_ns: int) -> Floats:
-    """The values (n,) of the last bars of a series closed at or before `close_ns` (n,), ascending.
-
-    On time bars of `step_ns` a value that is older than its next bar should be is not known; 0 on other clocks.
-    """
-    at = np.searchsorted(series.close_ns, close_ns, side="right") - 1
-    values: Floats = series.values[at, output]
-    return np.where(close_ns - series.close_ns[at] < step_ns, values, np.nan) if step_ns else values
-
-
 def _rows(layer: Layer, name: str, bars: ClosedBars, joined: Joined) -> Floats:
-    own = feature_rows(bars.values, bars.close_ns)
-    if not layer.joined:
-        return own
-    rows = np.empty((own.shape[0], own.shape[1] + len(layer.joined)), order="F")
-    rows[:, : own.shape[1]] = own
-    for k, column in enumerate(layer.joined, own.shape[1]):
-        rows[:, k] = _joined_column(column, name, bars, joined)
-    return rows
+    own, width = _own_rows(layer, name, bars, joined), len(layer.joined)
+    for k, column in enumerate(layer.joined, own.shape[1] - width):
+        own[:, k] = _joined_column(column, name, bars, joined)
+    return own
 
 
-def _joined_column(column: JoinedColumn, name: str, bars: ClosedBars, joined: Joined) -> Floats:
+def _joined_column(column: JoinedColumn, name: str, bars: ClosedBars, joined: Joined) -> Floats | float:
     if column.join.is_cross_section:
         return joined.crossed[column, name]
     series = joined.layers[column.layer][column.join.target(name)]
-    return latest(bars.close_ns, series, column.output, column.step_ns)
+    if len(bars) == 1:
+        return series.latest_one(int(bars.close_ns[0]), column.output, column.step_ns)
+    return series.latest(bars.close_ns, column.output, column.step_ns)
+
+
+def _own_rows(layer: Layer, name: str, bars: ClosedBars, joined: Joined) -> Floats:
+    """Rows of a layer's program, its joined columns yet to be filled."""
+    width = len(layer.joined)
+    if len(bars) > _FEW:
+        return feature_rows(bars.values, bars.close_ns, width, layer.program.inputs.tolist())
+    place = name, layer.clock
+    if place not in joined.few:
+        joined.few[place] = feature_rows(bars.values, bars.close_ns)
+    few = joined.few[place]
+    return np.concatenate([few, np.empty((len(bars), width))], axis=1) if width else few
 
 
 def _evaluate(stream: Stream, rows: Floats, bars: ClosedBars, take: Ints) -> Floats:
