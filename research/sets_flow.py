@@ -21,8 +21,9 @@ DEFINITIONS: Final = {
         f"(mul 2 (add (sub (lag_{_AFTER} buy_usd) (mul mid (lag_{_AFTER} buy_qty)))"
         f" (sub (mul mid (lag_{_AFTER} sell_qty)) (lag_{_AFTER} sell_usd))))"
     ),
-    "trade_price": "(if_gt (add buy_qty sell_qty) 0 (div traded_usd (add buy_qty sell_qty)) mid)",
-    "trade_step": "(delta_1 (log trade_price))",
+    "trade_log": "(log (div traded_usd (add buy_qty sell_qty)))",  # of the bar's mean price; unknown without a trade
+    "trade_step": "(sub trade_log (lag_1 (latest_60s trade_log (known trade_log))))",
+    "bounce": "(mul trade_step (lag_1 (latest_60s trade_step (known trade_step))))",
     "maker_qty": "(sub ofi_qty (sub buy_qty sell_qty))",
     "large_usd": "(add large_buy_usd large_sell_usd)",
     "buy_share": "(ratio (sum_10s buy_count) (sum_10s trade_count))",
@@ -73,8 +74,8 @@ _MICRO: Final = {
         "move per dollar traded, times the dollars of a mean second", "Amihud 2002",
     ),
     "roll_spread_bps_300s": Feature(
-        "(mul 2e4 (sqrt (max2 0 (neg (cov_300s trade_step (lag_1 trade_step))))))", "bps",
-        "spread by the bounce of trade prices (the mid stands in where nothing traded)", "Roll 1984",
+        "(mul 2e4 (sqrt (max2 0 (neg (ratio (sum_300s (coalesce bounce 0)) (sum_300s (known bounce)))))))", "bps",
+        "spread by the bounce of prices from one bar with trades to the next", "Roll 1984",
     ),
     "ofi_impact_bps_300s": Feature(
         _answer("return_1s", "ofi_1s_qty"), "bps per deviation", "answer of the price to order flow imbalance",
