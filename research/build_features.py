@@ -44,7 +44,7 @@ from research.program import GAP_COLUMN
 
 READS, WRITES = (BARS,), (FEATURES,)
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Of what an operator means: a change of the kernels raises it, and every partition is built again."""
 _WORKERS: Final = 2  # partitions at a time: the kernel releases the GIL
 _FILLING: Final = "filling"

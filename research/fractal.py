@@ -1,7 +1,8 @@
 """Scaling exponents and entropies of the last w bars.
 
-They cost O(w) or more, so they are computed when bar_index % hop == 0, hop = w / 16, and held in between: the bits
-still depend on the bars alone and not on where the run began.
+They cost O(w) or more, so they are computed every w / 16 bars and held in between. When is a matter of bar_index
+alone, so the bits do not depend on where the run began; each operator has a turn of its own, so that no bar waits for
+all of them.
 
 hurst   R/S with the expectation for white noise taken out (Anis, Lloyd, "The expected value of the adjusted rescaled
         Hurst range of independent normal summands", Biometrika 63(1), 1976; Weron, "Estimating long-range dependence",
@@ -20,7 +21,7 @@ import math
 import numpy as np
 
 from core.kernels import njit
-from research.opcodes import DFA, HEAD, HOPS, HURST, PERMEN, SAMPEN, SHANNON
+from research.opcodes import DFA, HEAD, HIGUCHI, HOPS, HURST, PERMEN, SAMPEN, SHANNON
 
 _HELD, _KNOWN = range(2)
 _SMALLEST_RS, _SMALLEST_BOX = 8, 4
@@ -35,13 +36,14 @@ def remember_hop(op, x, to, n, memory, window, first_index):  # type: ignore[no-
     ring, line = memory[HEAD : HEAD + window], memory[HEAD + window : HEAD + 2 * window]
     work = memory[HEAD + 2 * window : HEAD + 3 * window]
     hop, held = max(window // HOPS, 1), memory[_HELD]
+    turn = (op - HURST) * hop // (HIGUCHI - HURST + 1)
     known = 0 if memory[_KNOWN] != memory[_KNOWN] else int(memory[_KNOWN])
     place = first_index % window
     for i in range(n):
         known += int(x[i] - x[i] == 0.0) - int(ring[place] - ring[place] == 0.0)
         ring[place] = x[i]
         place = place + 1 if place + 1 < window else 0
-        if (first_index + i) % hop == 0:
+        if (first_index + i) % hop == turn:
             held = np.nan
             if known == window:
                 for k in range(window):

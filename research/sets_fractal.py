@@ -84,7 +84,7 @@ _FRACTAL: Final = {
                             "Peng et al. 1994")
         for w in ("60s", "300s")
     },
-    "dfa_volatility_300s": Feature("(dfa_300s (abs bar_return_bps))", "none", "memory of the size of returns",
+    "dfa_volatility_60s": Feature("(dfa_60s (abs bar_return_bps))", "none", "memory of the size of returns",
                                    "Peng et al. 1994"),
     "higuchi_300s": Feature("(higuchi_300s log_mid)", "1 to 2", "roughness of the path: 1.5 is a random walk",
                             "Higuchi 1988"),
@@ -131,14 +131,14 @@ _REGIME: Final = {
     "volatility_autocorr_300s": Feature(
         "(corr_300s (abs return_1s) (lag_1s (abs return_1s)))", "-1 to 1", "whether volatility clusters", "Engle 1982"
     ),
-    "volatility_rank_900s": Feature(
-        "(rank_900s (std_10s bar_return_bps))", "0 to 1", "where volatility stands among those of 15 minutes"
+    "volatility_rank_300s": Feature(
+        "(rank_300s (std_10s bar_return_bps))", "0 to 1", "where volatility stands among those of five minutes"
     ),
     "volatility_ratio_30s_900s": Feature(
         "(ratio (std_30s bar_return_bps) (std_900s bar_return_bps))", "ratio", "volatility against 15 minutes of it"
     ),
-    "spread_rank_900s": Feature(
-        "(rank_900s spread_bps)", "0 to 1", "where the spread stands among those of 15 minutes"
+    "spread_rank_300s": Feature(
+        "(rank_300s spread_bps)", "0 to 1", "where the spread stands among those of five minutes"
     ),
     "activity_ratio_30s_900s": Feature(
         "(ratio (mean_30s trade_count) (mean_900s trade_count))", "ratio", "trades against 15 minutes of them"

@@ -14,10 +14,14 @@ from benchmarks.references.windows import Bars, Floats, Reference, change, corr,
 _SCALES = (1, 2, 4, 8, 16, 32, 64)
 
 
-def held(b: Bars, x: Floats, seconds: float) -> Floats:
-    """The window of the last bar at which a costly operator is computed: each sixteenth of its length."""
+_TURNS = ("hurst", "dfa", "sampen", "permen", "shannon", "higuchi")
+
+
+def held(b: Bars, operator: str, x: Floats, seconds: float) -> Floats:
+    """The window of the last bar at which a costly operator is computed: each sixteenth of its length, in its turn."""
     w = round(5 * seconds)
-    after = int(b.bar_index[-1]) % (w // 16)
+    hop = w // 16
+    after = (int(b.bar_index[-1]) - _TURNS.index(operator) * hop // len(_TURNS)) % hop
     return x[x.size - after - w : x.size - after]
 
 
@@ -50,7 +54,7 @@ def hurst(b: Bars, seconds: float) -> float:
     """R/S of nolds, over its expectation for white noise (nolds' own has a factor (n - 1/2) / n, of Peters)."""
     import nolds
 
-    x = held(b, 1e4 * b.r, seconds)
+    x = held(b, "hurst", 1e4 * b.r, seconds)
     sizes = [2**k for k in range(3, 20) if 2**k <= x.size // 4]
     scaled = [nolds.measures.rs(x, n, unbiased=False) / (nolds.measures.expected_rs(n) * n / (n - 0.5)) for n in sizes]
     return 0.5 + float(np.polyfit(np.log(sizes), np.log(scaled), 1)[0])
@@ -78,7 +82,7 @@ def _profile_of(x: Floats, n: int) -> Floats:
 def higuchi(b: Bars) -> float:
     import antropy
 
-    return float(antropy.higuchi_fd(held(b, b.log_mid, 300), kmax=10))
+    return float(antropy.higuchi_fd(held(b, "higuchi", b.log_mid, 300), kmax=10))
 
 
 def katz(b: Bars) -> float:
@@ -90,13 +94,17 @@ def katz(b: Bars) -> float:
 def permutation(b: Bars, seconds: float) -> float:
     import antropy
 
-    return float(antropy.perm_entropy(held(b, b.r1, seconds), order=3, normalize=True))
+    return float(antropy.perm_entropy(held(b, "permen", b.r1, seconds), order=3, normalize=True))
+
+
+def shannon(b: Bars) -> float:
+    return float(scipy.stats.entropy(np.histogram(held(b, "shannon", 1e4 * b.r, 300), 10)[0], base=10))
 
 
 def sample_entropy(b: Bars) -> float:
     import antropy
 
-    return float(antropy.sample_entropy(held(b, b.r, 30), order=2))
+    return float(antropy.sample_entropy(held(b, "sampen", b.r, 30), order=2))
 
 
 def shares(b: Bars) -> Floats:
@@ -202,14 +210,12 @@ FRACTAL = {
     "fractal_rate_300s": Reference(_WILLIAMS, turns),
     "hurst_60s": Reference(_AL, lambda b: hurst(b, 60), "nolds"),
     "hurst_300s": Reference(_AL, lambda b: hurst(b, 300), "nolds"),
-    "dfa_60s": Reference(_PENG, lambda b: dfa(held(b, 1e4 * b.r, 60)), "MFDFA", rtol=1e-6),
-    "dfa_300s": Reference(_PENG, lambda b: dfa(held(b, 1e4 * b.r, 300)), "MFDFA", rtol=1e-6),
-    "dfa_volatility_300s": Reference(_PENG, lambda b: dfa(held(b, 1e4 * np.abs(b.r), 300)), "MFDFA", rtol=1e-6),
+    "dfa_60s": Reference(_PENG, lambda b: dfa(held(b, "dfa", 1e4 * b.r, 60)), "MFDFA", rtol=1e-6),
+    "dfa_300s": Reference(_PENG, lambda b: dfa(held(b, "dfa", 1e4 * b.r, 300)), "MFDFA", rtol=1e-6),
+    "dfa_volatility_60s": Reference(_PENG, lambda b: dfa(held(b, "dfa", 1e4 * np.abs(b.r), 60)), "MFDFA", rtol=1e-6),
     "higuchi_300s": Reference("Higuchi 1988", higuchi, "antropy"),
     "katz_300s": Reference("Katz 1988", katz, "antropy"),
-    "shannon_300s": Reference(
-        "entropy of ten bins", lambda b: scipy.stats.entropy(np.histogram(held(b, 1e4 * b.r, 300), 10)[0], base=10)
-    ),
+    "shannon_300s": Reference("entropy of ten bins", shannon),
     "permutation_60s": Reference("Bandt, Pompe 2002", lambda b: permutation(b, 60), "antropy"),
     "permutation_300s": Reference("Bandt, Pompe 2002", lambda b: permutation(b, 300), "antropy"),
     "sample_entropy_30s": Reference("Richman, Moorman 2000", sample_entropy, "antropy"),
@@ -246,14 +252,14 @@ REGIME = {
     "volatility_autocorr_300s": Reference(
         "Pearson", lambda b: corr(np.abs(b.r1), lag(np.abs(b.r1), 1), 300), rtol=1e-7
     ),
-    "volatility_rank_900s": Reference(
-        "scipy.stats.rankdata", lambda b: (scipy.stats.rankdata(_deviations(b, 900))[-1] - 1) / 4499
+    "volatility_rank_300s": Reference(
+        "scipy.stats.rankdata", lambda b: (scipy.stats.rankdata(_deviations(b, 300))[-1] - 1) / 1499
     ),
     "volatility_ratio_30s_900s": Reference(
         "definition", lambda b: share(last(b.r, 30).std(), last(b.r, 900).std()), rtol=1e-8
     ),
-    "spread_rank_900s": Reference(
-        "scipy.stats.rankdata", lambda b: (scipy.stats.rankdata(last(b.spread_bps, 900))[-1] - 1) / 4499, rtol=1e-3
+    "spread_rank_300s": Reference(
+        "scipy.stats.rankdata", lambda b: (scipy.stats.rankdata(last(b.spread_bps, 300))[-1] - 1) / 1499, rtol=1e-3
     ),
     "activity_ratio_30s_900s": Reference(
         "definition", lambda b: share(np.mean(last(b.count, 30)), np.mean(last(b.count, 900)))

@@ -167,6 +167,12 @@ HOPPING: dict[str, Callable[[Floats], float]] = {
 """Of the values in the window, where they are computed at all."""
 
 
+def turn(name: str, hop: int) -> int:
+    """The bar index modulo `hop` at which an operator is computed."""
+    order = ("hurst", "dfa", "sampen", "permen", "shannon", "higuchi")
+    return order.index(name) * hop // len(order)
+
+
 def _run(values: Floats) -> float:
     same = np.sign(values[::-1]) == np.sign(values[-1])
     return float(np.sign(values[-1]) * (same.size if same.all() else np.argmin(same)))
@@ -264,7 +270,7 @@ def test_scaling_exponents_and_entropies_equal_their_twin_and_hold_it(name: str,
     x[200] = NAN
     got, hop = evaluate(name, x[:, None], f"_{window}"), window // 16
     for row in range(400):
-        last = row // hop * hop  # the bar index is the row here
+        last = (row - turn(name, hop)) // hop * hop + turn(name, hop)  # the bar index is the row here
         values = x[last - window + 1 : last + 1]
         wanted = HOPPING[name](values) if last >= window - 1 and not np.isnan(values).any() else NAN
         np.testing.assert_allclose(got[row], wanted, rtol=1e-9)
@@ -295,9 +301,13 @@ def test_exponents_of_long_memory_are_found() -> None:
 
 
 def _of_each_1024(names: tuple[str, ...], x: Floats) -> Floats:
-    """Operators over 1024 rows, of each 1024; row 1023 has the bar index 1024, at which they are computed."""
-    program = compile_features({name: f"({name}_1024 a)" for name in names}, ["a"])
-    return program.evaluate(x, 1 + np.arange(len(x)), take=np.arange(1_023, len(x), 1024))
+    """Operators over 1024 rows, of each 1024: the bars are numbered so that theirs is the turn at row 1023."""
+    columns = []
+    for name in names:
+        program = compile_features({name: f"({name}_1024 a)"}, ["a"])
+        index = 1 + turn(name, 64) + np.arange(len(x))
+        columns.append(program.evaluate(x, index, take=np.arange(1_023, len(x), 1024)))
+    return np.concatenate(columns, axis=1)
 
 
 def _fractional_noise(n: int, exponent: float, seed: int) -> Floats:
