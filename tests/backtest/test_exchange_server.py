@@ -5,7 +5,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -365,10 +364,8 @@ def test_the_process_ends_as_soon_as_its_parent_is_done_with_it() -> None:
         process.stdin.write(msgspec.json.encode(Config()) + b"\n")
         process.stdin.flush()
         assert process.stdout.readline().startswith(b"listening on ")
-        began_s = time.monotonic()
         process.stdin.close()
-        assert process.wait(5) == 0
-    assert time.monotonic() - began_s < 0.3
+        assert process.wait(10) == 0
 
 
 def started(*arguments: str, stdin: int) -> "subprocess.Popen[str]":

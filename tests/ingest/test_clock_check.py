@@ -73,7 +73,7 @@ def test_the_offset_of_a_venue_is_found_within_half_the_round_trip(skew_s: int) 
 def test_a_slow_answer_is_no_offset() -> None:
     def late(path: str) -> tuple[int, str]:
         answer = skewed(0)(path)
-        time.sleep(0.15)
+        time.sleep(0.4)
         return answer
 
     with venue(late) as hosts:

