@@ -115,6 +115,36 @@ y = panel.run(lambda name, clock: closed_bars(frames[name, clock], program))  # 
 `python run_pipeline.py correlate` prints how the symbols' returns correlate, over several steps and from day to day.
 """
 
+_FITTED: Final = """## Events, and numbers that are fitted
+
+```toml
+[features]
+sets = ["flow", "regime", "calendar", "fitted"]
+events = ["2026-11-25T13:30:00Z", "2026-12-09T19:00:00Z"]   # minutes_to_event, minutes_since_event: a day at most each
+fit_until = "2026-03-01T00:00:00Z"                          # or fit_frac = 0.2: the first fifth of the bars
+```
+
+`python run_pipeline.py bars fit features labels train` fits what must be fitted, and writes it as texts to
+`data/fitted/<clock>.toml`, of which the set `fitted` is made:
+
+- `regime_turbulent`: the probability of the livelier of two regimes, filtered forward (`hmm`); Baum-Welch.
+- `fractional_bps_least`: the mid, differenced to the least order at which a unit root is rejected at 5 % (ADF).
+- `volume_unseasonal`, `volatility_unseasonal`: less the waves that the time of the day explains. They need every hour
+  of the day on two days; what cannot be fitted is left out, and the stage says why.
+
+Fits see no bar that closes after the border and no label. Decisions up to the border are left out of the features, with
+a count, so nothing is trained, validated or tested where numbers were fitted. Fitted features are the same for all
+symbols and end in the model's manifest like any other. `nightly` keeps the numbers; to renew them, run `fit`.
+
+A filter of your own, `(hmm odds stay_0 stay_1)`, takes the log likelihood ratio of state 1 to state 0: densities are
+yours to write, and observations add up:
+
+```toml
+[features.mine]
+lively = "(hmm (sub (log_normal bar_return_bps 0 3) (log_normal bar_return_bps 0 1)) 0.999 0.99)"
+```
+"""
+
 
 def example(operator: Operator, window: int) -> str:
     """A call of an operator on the columns x0, x1, … with a window in bars where it takes one."""
@@ -148,6 +178,7 @@ def page() -> str:
         _JOINS,
         *_table(("form", "value"), [*_JOIN_ROWS, *((f"`({name} x)`", says) for name, says in CROSS_SECTIONS.items())]),
         _JOIN_RULES,
+        _FITTED,
         "## Operators\n",
         *_table(("form", "meaning", "unit", "warm-up", "NaN", "source"), operator_rows()),
         "\n## Columns of a bar\n",
