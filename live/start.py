@@ -18,10 +18,9 @@ from core.store import Partition
 from live.journal import State
 from live.manifest import Bundle
 from live.runner import fresh_bars, join_state, started_panel
-from research.bar_columns import bar_columns, deepest_level
 from research.bars import ClosedBars
 from research.day_state import load_state
-from research.panel import Joined, Panel
+from research.panel import Joined, Panel, closed_bars
 from research.panel_program import PanelProgram
 
 
@@ -88,7 +87,4 @@ def _last_bars(root: Path, day: Partition, program: PanelProgram) -> ClosedBars:
         if found.height >= count:
             break
         found = pl.concat([store.read(root, earlier), found])
-    last = found.tail(count)
-    names = bar_columns(deepest_level(program.expressions))
-    open_ns, close_ns, bar_index = (last[name].to_numpy() for name in ("open_ns", "close_ns", "bar_index"))
-    return ClosedBars(open_ns, close_ns, bar_index, last.select(names).to_numpy())
+    return closed_bars(found.tail(count), program)

@@ -20,6 +20,16 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGES = ["capture", "bars", "features", "labels", "train", "backtest", "export", "live"]
 SECTIONS = ["symbols", "data", "features", "labels", "models", "taker", "maker"]
 SECTIONS += ["selection", "truth", "winner", "holdout", "live"]
+TREND = "(sub (at_10s (mean_3 bar_return_bps)) (at_volume_1 bar_return_bps))"
+TOGETHER = "(mul (cs_rank signed_usd) (corr_60s bar_return_bps (of_BTCUSDT bar_return_bps)))"
+SMOKE = [
+    "--set",
+    "profile=smoke",
+    "--set",
+    f"features.mine.trend={TREND}",
+    "--set",
+    f"features.mine.together={TOGETHER}",
+]
 pytestmark = pytest.mark.slow
 
 
@@ -57,7 +67,7 @@ def figures(tree: Any) -> list[float]:
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One smoke run over real sockets, from another working directory, as cron would."""
     data = tmp_path_factory.mktemp("simulated")
-    done = pipeline(data, "--set", "profile=smoke", cwd=Path("/"))
+    done = pipeline(data, *SMOKE, cwd=Path("/"))
     assert done.returncode == 0, done.stderr + done.stdout
     return data
 
@@ -78,6 +88,10 @@ def test_the_live_runner_computes_what_the_batch_computes(simulated: Path) -> No
     assert live["mode"] == "shadow"  # no edge: scores, no orders
     assert live["parity"]["bars_compared"] > 0
     assert live["parity"]["max_abs_feature_diff"] == 0.0
+    assert live["decisions"] > 4 * 170, "the runner goes on where features ended, joined ones too"
+    manifest = json.loads(next((simulated / "models").glob("*/manifest.json")).read_text())
+    text = dict(manifest["features"])["together"]
+    assert "(of_BTCUSDT (mul" in text, "an exported model's features are text, joins too"
 
 
 def test_every_metric_line_keeps_its_form_and_says_simulated(simulated: Path) -> None:
@@ -108,17 +122,17 @@ def test_a_second_run_and_a_nightly_rebuild_nothing(simulated: Path) -> None:
     before = last_report(simulated)
     tables = list(simulated.rglob("*.parquet"))
     written = {path: path.stat().st_mtime_ns for path in tables}
-    again = pipeline(simulated, "--set", "profile=smoke")
+    again = pipeline(simulated, *SMOKE)
     assert again.returncode == 0, again.stderr
     assert without_times(last_report(simulated)) == without_times(before)
-    nightly = pipeline(simulated, "nightly", "--set", "profile=smoke")
+    nightly = pipeline(simulated, "nightly", *SMOKE)
     assert nightly.returncode == 0, nightly.stderr
     assert nightly.stdout.startswith("nightly: no edge")
     assert {path: path.stat().st_mtime_ns for path in simulated.rglob("*.parquet")} == written
 
 
 def test_sockets_and_the_direct_transport_reach_the_same_report(simulated: Path, tmp_path: Path) -> None:
-    done = pipeline(tmp_path, "--set", "profile=smoke", "--set", "sim.transport=direct")
+    done = pipeline(tmp_path, *SMOKE, "--set", "sim.transport=direct")
     assert done.returncode == 0, done.stderr
     direct, socket = without_times(last_report(tmp_path)), without_times(last_report(simulated))
     assert direct["selection"] == socket["selection"]
