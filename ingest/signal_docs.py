@@ -23,6 +23,15 @@ _HEAD: Final = """\
 Slow series, polled by `python run_pipeline.py poll` into `data/signals/exchange=…/symbol=…/date=…`, the date being the
 UTC day of `time_ns`. This page is generated: `python ingest/signal_docs.py`.
 
+```
+python run_pipeline.py poll --source live --data-dir mine                       # what is due, once, as from cron
+python run_pipeline.py poll --source live --data-dir mine --duration forever    # or 12h: goes on, each on its clock
+```
+
+A collector that brings nothing at all, because it is refused or its answers cannot be read, fails the run (exit code 1,
+with its name and the reason); what the others gave is stored. Signals of the simulated exchange and of the venues never
+mix in one data directory.
+
 | column | meaning |
 | --- | --- |
 | `name` | with the asset at its end: `oi_btc` is of BTCUSDT, BTCPERP and BTCUSD alike; partitions tell them apart |
