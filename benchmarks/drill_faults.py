@@ -108,7 +108,8 @@ def killed(kills: int, folder: Path, faults: Faults = NO_FAULTS) -> Outcome:
     with rehearsed(Config(symbols=SYMBOLS, faults=faults)) as venue, ThreadPoolExecutor(KILL_WORKERS) as pool:
         folders = [folder / str(number) for number in range(KILL_WORKERS)]
         shares = [kills // KILL_WORKERS + (number < kills % KILL_WORKERS) for number in range(KILL_WORKERS)]
-        work = pool.map(lambda pair: killed_again_and_again(venue, *pair), zip(folders, shares, strict=True))
+        once_it_writes = faults is not NO_FAULTS
+        work = pool.map(lambda pair: killed_often(venue, *pair, once_it_writes), zip(folders, shares, strict=True))
         losses_s = list(itertools.chain.from_iterable(work))
         found: list[Account] = []
         crashes = 0
@@ -120,7 +121,7 @@ def killed(kills: int, folder: Path, faults: Faults = NO_FAULTS) -> Outcome:
         return Outcome(kills, found, venue.ledger.rows, crashes=crashes, note=note)
 
 
-def killed_again_and_again(venue: Rehearsal, folder: Path, kills: int) -> list[float]:
+def killed_often(venue: Rehearsal, folder: Path, kills: int, once_it_writes: bool) -> list[float]:
     """Seconds from the last row on disk to each kill, of those that came while rows were captured."""
     chances, losses_s = random.Random(str(folder)[-1]), []
     for _ in range(kills):
@@ -128,7 +129,9 @@ def killed_again_and_again(venue: Rehearsal, folder: Path, kills: int) -> list[f
         process = subprocess.Popen(
             command_for(venue, folder, 0), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ)
         )
-        time.sleep(chances.uniform(0.5, 9.0))
+        while once_it_writes and last_row_ns(folder) < began_ns:
+            time.sleep(0.2)
+        time.sleep(chances.uniform(0.5, 3.0 if once_it_writes else 9.0))
         killed_ns = time.time_ns()
         process.send_signal(signal.SIGKILL)
         process.wait()
