@@ -57,6 +57,8 @@ WRITES: tuple[Table, ...] = ()
 
 ORDERS: Final = tuple(k / 20 for k in range(21))
 _MOST_DAYS: Final = 30
+_MOST_BARS: Final = 2_000_000  # per symbol, where every bar or every second counts: five days of 200 ms
+_ANY: Final = 2**62
 _LEAST_ROWS: Final = 1_000  # below that no number is worth keeping
 _LEAST_BARS: Final = 20  # in the shortest window: fewer say little of a deviation
 _EVERY_BAR: Final = 1
@@ -71,8 +73,9 @@ class Observed:
     values: Floats
 
 
-Observe = Callable[[Mapping[str, str], int], list[Observed]]
-"""Observations of expressions, symbol by symbol: at the last bar of each step of so many ns; at every bar for 1 ns."""
+Observe = Callable[[Mapping[str, str], int, int], list[Observed]]
+"""Observations of expressions, symbol by symbol: at the last bar of each step of so many ns (1 ns: at every bar), over
+the last days of the stretch that hold no more than so many bars (or one day that does)."""
 
 
 def run(cfg: Config, stage: Stage) -> None:
@@ -81,8 +84,8 @@ def run(cfg: Config, stage: Stage) -> None:
     until_ns = fit_border_ns(cfg, days)
     chains = [list(chain) for _, chain in groupby(_before(days, until_ns), key=lambda day: day.instrument)]
 
-    def observe(texts: Mapping[str, str], step_ns: int) -> list[Observed]:
-        return [_observed(cfg, chain, until_ns, texts, step_ns) for chain in chains]
+    def observe(texts: Mapping[str, str], step_ns: int, most_bars: int) -> list[Observed]:
+        return [_observed(cfg, _last(cfg, chain, most_bars), until_ns, texts, step_ns) for chain in chains]
 
     stage.say(f"fitting on {len(chains)} symbols, bars of {cfg.bars} up to {instant_text(until_ns)}")
     features: dict[str, str] = {}
@@ -100,9 +103,9 @@ def run(cfg: Config, stage: Stage) -> None:
 
 def fit_border_ns(cfg: Config, days: Sequence[Partition]) -> int:
     """The close of the last bar that a fit may see. Raises StageError where no bar is before it."""
-    closes = [
-        store.read(cfg.root, day, ["close_ns"])["close_ns"] for day in {min(days, key=_date), max(days, key=_date)}
-    ]
+    dates = [day.date for day in days]
+    ends = [day for day in days if day.date in (min(dates), max(dates))]
+    closes = [store.read(cfg.root, day, ["close_ns"])["close_ns"] for day in ends]
     first, last = min(each[0] for each in closes), max(each[-1] for each in closes)
     if cfg.features.fit_until is None:
         return int(first + cfg.features.fit_frac * (last - first))
@@ -118,7 +121,7 @@ def fit_regime(observe: Observe, bar: str) -> tuple[dict[str, str], str]:
     """The filter of two regimes, on every bar. Its observation is one that all symbols share."""
     short, _, long = windows(bar)
     x = f"(log (max2 0.05 (ratio (std_{short} bar_return_bps) (std_{long} bar_return_bps))))"
-    symbols = observe({"x": x}, _EVERY_BAR)
+    symbols = observe({"x": x}, _EVERY_BAR, _MOST_BARS)
     begins = np.concatenate([np.diff(each.bar_index, prepend=-2) != 1 for each in symbols])
     values = np.concatenate([each.values[:, 0] for each in symbols])
     _require_rows(values)
@@ -132,7 +135,8 @@ def fit_regime(observe: Observe, bar: str) -> tuple[dict[str, str], str]:
 def fit_order(observe: Observe, bar: str) -> tuple[dict[str, str], str]:
     """The least order of difference of the log mid, seen once a second, that leaves no unit root in any symbol."""
     _, window, _ = windows(bar)
-    symbols = observe({f"d{k}": f"(fracdiff_{window} log_mid {order!r})" for k, order in enumerate(ORDERS)}, NS_PER_S)
+    texts = {f"d{k}": f"(fracdiff_{window} log_mid {order!r})" for k, order in enumerate(ORDERS)}
+    symbols = observe(texts, NS_PER_S, _MOST_BARS)
     for each in symbols:
         _require_rows(each.values[:, 0])
     order = least_order(ORDERS, [each.values for each in symbols])
@@ -145,7 +149,7 @@ def fit_order(observe: Observe, bar: str) -> tuple[dict[str, str], str]:
 def fit_component(observe: Observe, bar: str) -> tuple[dict[str, str], str]:
     """Weights of the book's levels in their order flow, seen once a second."""
     window, _, _ = windows(bar)
-    symbols = observe({f"level_{k}": text for k, text in enumerate(level_flows(window))}, NS_PER_S)
+    symbols = observe({f"level_{k}": text for k, text in enumerate(level_flows(window))}, NS_PER_S, _MOST_BARS)
     values = np.concatenate([each.values for each in symbols])
     _require_rows(values[:, 0])
     weights, share = first_component(values)
@@ -160,7 +164,7 @@ def fit_seasons(observe: Observe, bar: str) -> tuple[dict[str, str], str]:
         "volume": f"(log1p (sum_{window} traded_usd))",
         "volatility": f"(log (max2 0.001 (std_{window} bar_return_bps)))",
     }
-    symbols = observe(texts, NS_PER_MINUTE)
+    symbols = observe(texts, NS_PER_MINUTE, _ANY)
     close_ns, values = (np.concatenate([getattr(each, name) for each in symbols]) for name in ("close_ns", "values"))
     symbol = np.repeat(np.arange(len(symbols)), [len(each.close_ns) for each in symbols])
     found = {}
@@ -201,8 +205,10 @@ def _before(days: Sequence[Partition], until_ns: int) -> list[Partition]:
     return sorted(day for day in days if opens <= day.starts_ns <= until_ns)
 
 
-def _date(day: Partition) -> str:
-    return day.date
+def _last(cfg: Config, days: Sequence[Partition], most_bars: int) -> list[Partition]:
+    """The last of a symbol's days that together hold no more bars than that, one at least."""
+    held = np.cumsum([store.rows(cfg.root, day) for day in reversed(days)])
+    return list(days)[-max(int(np.sum(held <= most_bars)), 1) :]
 
 
 def windows(bar: str) -> tuple[str, str, str]:
@@ -225,12 +231,13 @@ def _require_rows(values: Floats) -> None:
 
 def _keep(cfg: Config, fitted: Fitted, stage: Stage) -> None:
     """Write what was fitted; where it is not what was there, remove the features that were built with that."""
-    if read_fitted(cfg.root, cfg.bars) != fitted:
+    before = read_fitted(cfg.root, cfg.bars)
+    if before != fitted:
         write_fitted(cfg.root, cfg.bars, fitted)
-        stale = [
-            path for day in store.partitions(cfg.root, FEATURES, bars=cfg.bars) for path in store.files(cfg.root, day)
-        ]
-        stale = [path for path in stale if not fitted.features.keys().isdisjoint(pl.read_parquet_schema(path))]
+        names = fitted.features.keys() | (before.features.keys() if before else set())
+        days = store.partitions(cfg.root, FEATURES, bars=cfg.bars)
+        built = [path for day in days for path in store.files(cfg.root, day)]
+        stale = [path for path in built if not names.isdisjoint(pl.read_parquet_schema(path))]
         for path in stale:
             path.unlink()
         if stale:
