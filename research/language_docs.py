@@ -146,9 +146,10 @@ lively = "(hmm (sub (log_normal bar_return_bps 0 3) (log_normal bar_return_bps 0
 """
 
 
-def example(operator: Operator, window: int) -> str:
-    """A call of an operator on the columns x0, x1, … with a window in bars where it takes one."""
-    args = [node(0.8) if place in operator.levels else node(f"x{place}") for place in range(operator.arity)]
+def example(operator: Operator, window: int, first: int = 0) -> str:
+    """A call of an operator on the columns x0 to x3, from the `first` on, with a window in bars where it takes one."""
+    columns = [node(f"x{(first + place) % 4}") for place in range(operator.arity)]
+    args = [node(0.8) if place in operator.levels else column for place, column in enumerate(columns)]
     return show(node(operator.name, args, str(window) if operator.window else ""))
 
 

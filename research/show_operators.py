@@ -1,9 +1,9 @@
-"""Stage `operators`: what the feature language has, with units, warm-up, source, and what each operator costs here.
+"""Stage `operators`: what the feature language has: units, warm-up, NaN, sources, and what each operator costs here.
 
     python run_pipeline.py operators
 
-The cost is measured as it is printed: ns per row of one operator on one thread, warm, with a window of 300 bars, its
-operands' loading included; that of a catalogue feature is what it costs alone, without what it would share with others.
+The cost is measured as it is printed: ns per row on one thread, warm, with a window of 300 bars, the loading of its
+operands taken off; that of a catalogue feature is what it costs alone, without what it would share with others.
 """
 
 import sys
@@ -12,8 +12,10 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import textwrap
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -22,11 +24,12 @@ from core.cli import stage_main
 from core.config import Config
 from core.run_record import Stage
 from core.schema import Table
-from research.catalogue import compile_texts
+from core.text_table import table_lines
+from research.catalogue import FEATURE_SETS, compile_texts
 from research.fitted import chosen_features
 from research.language import compile_features
-from research.language_docs import example, operator_rows
-from research.operators import OPERATORS
+from research.language_docs import example
+from research.operators import OPERATORS, Operator
 from research.program import Floats, Program
 
 READS: tuple[Table, ...] = ()
@@ -34,6 +37,8 @@ WRITES: tuple[Table, ...] = ()
 _WINDOW: Final = 300
 _ROWS: Final = 100_000
 _TIMES: Final = 3
+_BELOW: Final = " " * 4
+_FEATURES: Final = {name: feature for features in FEATURE_SETS.values() for name, feature in features.items()}
 
 
 def run(cfg: Config, stage: Stage) -> None:
@@ -41,29 +46,63 @@ def run(cfg: Config, stage: Stage) -> None:
     features = chosen_features(cfg)
     programs = [compile_texts({name: text}, cfg.bars).main for name, text in features.items()]
     width = max(len(program.columns) for program in programs)
-    noise = np.random.default_rng(cfg.seed).lognormal(size=(width, _ROWS)).T
-    costs = {name: cost_ns(_operator(name), noise[:, :4]) for name in OPERATORS}
-    head = ("operator", "meaning", "unit", "warm-up", "ns/row")
-    rows = [(*row[:4], f"{costs[name]:.1f}") for name, row in zip(OPERATORS, operator_rows(), strict=True)]
+    noise = np.asfortranarray(np.random.default_rng(cfg.seed).lognormal(size=(_ROWS, max(width, 4))))
+    costs = operator_costs_ns(noise[:, :4])
     stage.note(f"{len(OPERATORS)} operators; cost with a window of {_WINDOW} bars, on this machine")
-    _say_table(stage, head, rows)
+    _say(stage, "operator", [_operator_entry(each, costs[name]) for name, each in OPERATORS.items()])
     stage.note(f"\n{len(features)} features on {cfg.bars}")
-    _say_table(stage, ("feature", "warm-up", "ns/row", "expression"), _features(programs, noise))
+    _say(stage, "feature", [_feature_entry(program, noise) for program in programs])
     stage.put("operators", {"count": len(OPERATORS), "ns_per_row": costs})
 
 
-def _operator(name: str) -> Program:
-    operator = OPERATORS[name]
-    return compile_features({name: example(operator, _WINDOW)}, [f"x{k}" for k in range(4)])
+def operator_costs_ns(x: Floats) -> dict[str, float]:
+    """ns per row of each operator over the columns x (n, 4), the loading of them taken off."""
+    columns = [f"x{k}" for k in range(4)]
+    every = {name: name for name in columns}
+    load = cost_ns(compile_features(every, columns), x)
+    costs = {}
+    for name, operator in OPERATORS.items():
+        window, times = max(_WINDOW, operator.least), 1 if operator.hops else len(columns)
+        texts = {f"{name}_{k}": example(operator, window, k) for k in range(times)}
+        costs[name] = max((cost_ns(compile_features(every | texts, columns), x) - load) / times, 0.0)
+    return costs
 
 
-def _features(programs: Sequence[Program], noise: Floats) -> list[tuple[str, ...]]:
-    """One row per program of one feature."""
-    rows: list[tuple[str, ...]] = []
-    for program in programs:
-        cost = cost_ns(program, noise[:, : len(program.columns)])
-        rows.append((program.names[0], f"{program.warmup_bars:,}", f"{cost:.1f}", program.expressions[0]))
-    return rows
+@dataclass(frozen=True)
+class _Entry:
+    """Of an operator or a feature: figures for one line, and what is said below it."""
+
+    figures: tuple[str, str, str, str]  # name, unit, warm-up, ns per row
+    says: tuple[str, ...]
+
+
+def _operator_entry(operator: Operator, cost: float) -> _Entry:
+    warmup = operator.warmup + (" ∞" if operator.infinite else "")
+    nan, source = f"NaN {operator.nan}" if operator.nan else "", f"[{operator.source}]" if operator.source else ""
+    says = "; ".join(part for part in (operator.doc, nan) if part)
+    ns = f"{cost:.1f}" if cost >= 0.1 else "<0.1"
+    return _Entry((operator.form, operator.units, warmup, ns), (f"{says} {source}".strip(),))
+
+
+def _feature_entry(program: Program, noise: Floats) -> _Entry:
+    """A feature of the catalogue as it is written there; any other by its expression."""
+    name, cost = program.names[0], cost_ns(program, noise[:, : len(program.columns)])
+    known = _FEATURES.get(name)
+    says = (known.text, f"{known.says} {f'[{known.source}]' if known.source else ''}".strip()) if known else ()
+    figures = name, known.unit if known else "", f"{program.warmup_bars:,}", f"{cost:.1f}"
+    return _Entry(figures, says or program.expressions)
+
+
+def _say(stage: Stage, kind: str, entries: Sequence[_Entry]) -> None:
+    """The table of the figures, and below each row what it means, wrapped to the screen."""
+    heads = (kind, "unit", "warm-up", "ns/row")
+    heading, *lines = table_lines(heads, [entry.figures for entry in entries], stage.width, 2, ("unit",))
+    stage.note(heading)
+    for entry, line in zip(entries, lines, strict=True):
+        below = (
+            textwrap.fill(text, stage.width, initial_indent="    ", subsequent_indent="    ") for text in entry.says
+        )
+        stage.note("\n".join((line, *below)))
 
 
 def cost_ns(program: Program, x: Floats) -> float:
@@ -71,19 +110,10 @@ def cost_ns(program: Program, x: Floats) -> float:
     last = np.array([len(x) - 1])
     taken_s = []
     for _ in range(_TIMES):
-        began_s = time.perf_counter()
+        began_s = time.process_time()
         program.evaluate(x, take=last)
-        taken_s.append(time.perf_counter() - began_s)
+        taken_s.append(time.process_time() - began_s)
     return min(taken_s) / len(x) * 1e9
-
-
-def _say_table(stage: Stage, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Aligned columns; numbers to the right."""
-    widths = [max(len(row[k]) for row in (head, *rows)) for k in range(len(head))]
-    right = [head[k] in ("warm-up", "ns/row") for k in range(len(head))]
-    for row in (head, *rows):
-        cells = [cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True)]
-        stage.note("  ".join(cells).rstrip())
 
 
 if __name__ == "__main__":
