@@ -169,3 +169,20 @@ def test_trades_that_were_lost_twice_and_never_came_are_lost_since_the_first_tim
     found.finish()
     (gap,) = [event for event in delivered if isinstance(event, Gap)]
     assert (gap.from_ns, gap.to_ns) == (heard_ns, heard_ns + 10 * NS_PER_S)
+
+
+def test_what_is_lost_until_another_connection_took_over_ends_where_a_stream_spoke_by_itself() -> None:
+    found, delivered = reception()
+    found.take_now(quote(1).encode())
+    since_ns = found.now_ns
+    found.take_now(quote(2).encode())
+    spoke_ns = found.now_ns
+    found.take_now(quote(7, "ETHUSDT").encode())
+    streams = [(symbol, "top_of_book") for symbol in ("BTCUSDT", "ETHUSDT", "XRPUSDT")]
+    found.lost({streams[0]: since_ns, streams[1]: found.now_ns, streams[2]: since_ns}, "silent", until_heard=True)
+    spans = {event.symbol: (event.from_ns, event.to_ns) for event in delivered if isinstance(event, Gap)}
+    assert spans == {
+        "BTCUSDT": (since_ns, spoke_ns),
+        "ETHUSDT": (found.now_ns, found.now_ns),
+        "XRPUSDT": (since_ns, found.now_ns),
+    }
