@@ -13,8 +13,17 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from core.config import ROOT
-from research.bar_columns import LEVEL_COLUMNS, MAX_LEVELS
-from research.catalogue import CATALOGUE, DEFINITIONS, EVERY_COLUMN, FEATURE_COLUMNS, FEATURE_SETS, REFERENCE_BAR
+from research.bar_columns import LEVEL_COLUMNS, MAX_LEVELS, deepest_level
+from research.catalogue import (
+    CATALOGUE,
+    DEFINITIONS,
+    EVERY_COLUMN,
+    FEATURE_COLUMNS,
+    FEATURE_SETS,
+    REFERENCE_BAR,
+    choose,
+    compile_texts,
+)
 from research.expression import node, show
 from research.joins import CROSS_SECTIONS
 from research.language import compile_features
@@ -172,6 +181,43 @@ def feature_rows() -> list[tuple[str, ...]]:
     return rows
 
 
+_CATALOGUE: Final = """{} features. `features.sets` chooses named sets; `all` is all of them; the first eight are the
+default. A set that reads levels of the book has the bars stage build as many; one marked ∞ has the days of a symbol
+built in order. Warm-up is in bars of 200 ms. `python benchmarks/reference_indicators.py` prints features beside a
+third party or their paper's formula.
+"""
+_ABOUT: Final = {
+    "tob": "the best prices: spread, imbalance, microprice",
+    "ofi": "order flow imbalance of the best level",
+    "flow": "takers: imbalance, size and rate of trades",
+    "momentum": "returns of the mid",
+    "volatility": "deviation and range of returns",
+    "liquidation": "forced closings: how much, which side",
+    "derivatives": "basis, premium, funding, open interest",
+    "time": "time of the day, sessions, hours to funding",
+    "book": "depth: imbalance, slope, order flow by level, micro-price, how the book comes back after trades",
+    "micro": "costs and impact: effective and realised spread, Kyle, Hasbrouck, Amihud, Roll",
+    "toxicity": "VPIN, large trades, makers against takers, entropy of sizes and sides, Hawkes intensity",
+    "realized": "volatility by the literature's estimators, jumps, semivariances; momentum of price and volume",
+    "cascade": "liquidations that set off more: growth, sizes, clustering, state",
+    "carry": "velocity of open interest, funding and basis; what leads, what reverts",
+    "fractal": "Williams fractals, Hurst, DFA, entropies, wavelets, fractional differences",
+    "regime": "whether the market trends, reverts or clusters, and how lively it is by its own ranks",
+    "calendar": "hour, weekday and their circles, sessions that overlap, minutes to funding and to expiries",
+}
+
+
+def set_rows() -> list[tuple[str, ...]]:
+    """Set, what it is about, features, warm-up in bars of 200 ms, book levels that it reads, whether it is infinite."""
+    rows: list[tuple[str, ...]] = []
+    for name, features in FEATURE_SETS.items():
+        texts = choose((name,), {}, REFERENCE_BAR)
+        program, levels = compile_texts(texts, REFERENCE_BAR).main, deepest_level(texts.values())
+        figures = f"{len(features)}", f"{program.warmup_bars:,}", f"{levels or ''}", "∞" if program.is_infinite else ""
+        rows.append((name, _ABOUT[name], *figures))
+    return rows
+
+
 def page() -> str:
     """The text of docs/language.md."""
     blocks = [
@@ -190,7 +236,9 @@ def page() -> str:
         "\n## Definitions\n",
         *_table(("name", "expression"), [(name, f"`{text}`") for name, text in DEFINITIONS.items()]),
         "\n## The catalogue\n",
-        "`features.sets` chooses named sets; `all` is all of them. Warm-up in bars of 200 ms.\n",
+        _CATALOGUE.format(len(CATALOGUE)),
+        *_table(("set", "about", "features", "warm-up", "levels", ""), set_rows()),
+        "",
         *_table(
             ("set", "feature", "what it says", "unit", "warm-up", "source", "expression"),
             [(*row[:-1], f"`{row[-1]}`") for row in feature_rows()],
