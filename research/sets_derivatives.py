@@ -150,11 +150,6 @@ _FUNDING: Final = {
         "(sub (delta_300s funding_bps) (lag_300s (delta_300s funding_bps)))", "bps", "the change of that change"
     ),
     "funding_z_900s": Feature("(zscore_900s funding_bps)", "deviations", "the estimate against a quarter of an hour"),
-    "funding_hours": Feature(
-        "(coalesce (max2 0 (div funding_s 3600)) (div (sub (if_gt 28800 second_of_day 28800"
-        " (if_gt 57600 second_of_day 57600 86400)) second_of_day) 3600))", "hours",
-        "to the next funding as the venue says it, else to 00, 08 or 16 h",
-    ),
     "funding_near_bps": Feature(
         "(mul funding_bps (exp (neg (div (coalesce (max2 0 funding_s) 28800) 900))))", "bps",
         "funding that is due soon: its weight falls by e in a quarter of an hour",

@@ -154,7 +154,6 @@ REFERENCES = {
         "definition", lambda b: change(change(funding(b), 300), 300)[-1], rtol=1e-7
     ),
     "funding_z_900s": Reference("z-score", lambda b: zscore(funding(b), 900), rtol=1e-7),
-    "funding_hours": Reference("definition", lambda b: b.funding_s[-1] / 3600),
     "funding_near_bps": Reference("definition", lambda b: funding(b)[-1] * np.exp(-b.funding_s[-1] / 900)),
     "index_basis_bps": Reference("definition", lambda b: index_basis(b)[-1], rtol=1e-7),
     "index_basis_velocity_60s": Reference("definition", lambda b: change(index_basis(b), 60)[-1], rtol=1e-7),

@@ -82,7 +82,7 @@ def test_every_feature_moves_with_what_it_reads(busy: Floats) -> None:
     assert set(same) <= CLOCKED
 
 
-CLOCKED = {*SETS["time"], *SETS["calendar"], "funding_hours"}
+CLOCKED = {*SETS["time"], *SETS["calendar"]}
 
 
 def test_features_do_not_depend_on_the_price_level() -> None:
