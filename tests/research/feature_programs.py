@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from research.expression import Node, node
+from research.language import compile_features
 from research.opcodes import SHORT
 from research.operators import OPERATORS
 
@@ -47,3 +48,9 @@ def assert_same_bits(got: Floats, wanted: Floats) -> None:
         np.where(np.isnan(y), 0.0, y).view(np.int64) for y in (np.ascontiguousarray(got), np.ascontiguousarray(wanted))
     ]
     np.testing.assert_array_equal(*bits)
+
+
+def evaluate(name: str, x: Floats, window: str = "") -> Floats:
+    """An operator over rows x (n, operands): (n,). `window` as it is written: `_20`."""
+    columns = [f"x{k}" for k in range(x.shape[1])]
+    return compile_features({"f": f"({name}{window} {' '.join(columns)})"}, columns).evaluate(x)[:, 0]

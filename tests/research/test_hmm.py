@@ -1,13 +1,19 @@
-"""The fit of two regimes: planted ones are found, the likelihood never falls, odd observations do no harm."""
+"""The filter of two regimes is Bayes' rule; its fit finds planted ones, and odd observations do no harm."""
+
+import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from research.hmm import Regimes, _expect, _maximise, fit_regimes
 from research.language import compile_features
+from tests.research.feature_programs import SEEDS
 
 Floats = NDArray[np.float64]
+NAN = np.nan
 
 
 def simulated(seed: int, n: int, truth: Regimes) -> tuple[Floats, NDArray[np.int64]]:
@@ -75,3 +81,32 @@ def test_missing_and_repeated_observations_do_no_harm() -> None:
 def test_too_few_different_observations_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 4 different observations"):
         fit_regimes(np.tile([0.0, 1.0], 500), begins_at(1000))
+
+
+@given(SEEDS, st.floats(0.01, 0.999), st.floats(0.01, 0.999))
+@settings(max_examples=15, deadline=None)
+def test_the_regime_filter_is_bayes_rule_over_all_paths_so_far(seed: int, stay_0: float, stay_1: float) -> None:
+    """Against the sum over every path of the two states, of which there are 2^n."""
+    odds = np.random.default_rng(seed).normal(0.0, 3.0, 9)
+    odds[4] = NAN
+    got = compile_features({"f": f"(hmm x {stay_0!r} {stay_1!r})"}, ["x"]).evaluate(odds[:, None])[:, 0]
+    leave_0, leave_1 = 1 - stay_0, 1 - stay_1
+    move = np.array([[stay_0, leave_0], [leave_1, stay_1]])
+    for n in range(1, 10):
+        weight = np.zeros(2)
+        for path in itertools.product((0, 1), repeat=n):
+            chance = (leave_0 if path[0] else leave_1) / (leave_0 + leave_1)
+            chance *= np.prod([move[a, b] for a, b in itertools.pairwise(path)])
+            weight[path[-1]] += chance * np.exp(np.nansum(odds[:n] * np.array(path)))
+        wanted = NAN if np.isnan(odds[n - 1]) else weight[1] / weight.sum()
+        np.testing.assert_allclose(got[n - 1], wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_the_regime_filter_survives_whatever_comes_and_finds_its_way_back() -> None:
+    for stay_0, stay_1 in ((0.999999, 0.999999), (1.0, 1.0), (0.0, 0.0), (0.0, 1.0)):
+        x = np.concatenate([np.full(100_000, 1e300), np.full(100_000, -1e300), np.zeros(50), np.full(50, -5.0)])
+        got = compile_features({"f": f"(hmm x {stay_0} {stay_1})"}, ["x"]).evaluate(x[:, None])[:, 0]
+        assert ((got >= 0.0) & (got <= 1.0)).all()
+        if stay_0 == 0.999999:
+            np.testing.assert_array_equal(got[[99_999, 199_999]], [1.0, 0.0])
+            assert got[100_000] == 0.0

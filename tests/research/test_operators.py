@@ -1,6 +1,5 @@
 """Each operator against a slow twin that is plain numpy over one window at a time."""
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +7,6 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-import scipy.special
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +14,7 @@ from hypothesis import strategies as st
 from research.expression import node
 from research.language import compile_features
 from research.operators import OPERATORS
-from tests.research.feature_programs import SEEDS, Floats, assert_same_bits, random_rows
+from tests.research.feature_programs import SEEDS, Floats, assert_same_bits, evaluate, random_rows
 
 NAN = np.nan
 Twin = Callable[..., float]
@@ -102,77 +100,6 @@ WEIGHTED: dict[str, Callable[[Floats, Floats], float]] = {
 """Of all known values so far and their weights."""
 
 
-def _slope(sizes: list[int], ratios: list[float]) -> float:
-    return 0.5 + float(np.polyfit(np.log(sizes), np.log(ratios), 1)[0])
-
-
-def _hurst(x: Floats) -> float:
-    """R/S box by box, over the expectation that many white boxes have (Anis, Lloyd 1976, summed as they write it)."""
-    sizes = [n for n in (8, 16, 32, 64) if n <= x.size // 4]
-    ratios = []
-    for n in sizes:
-        boxes = x[: x.size // n * n].reshape(-1, n)
-        walk = np.cumsum(boxes - boxes.mean(axis=1, keepdims=True), axis=1)
-        scaled = (np.maximum(walk.max(axis=1), 0) - np.minimum(walk.min(axis=1), 0)) / boxes.std(axis=1)
-        i = np.arange(1, n)
-        expected = scipy.special.gamma((n - 1) / 2) / scipy.special.gamma(n / 2) / np.sqrt(np.pi)
-        ratios.append(np.mean(scaled) / (expected * np.sum(np.sqrt((n - i) / i))))
-    return _slope(sizes, ratios)
-
-
-def _dfa(x: Floats) -> float:
-    profile, sizes, n = np.cumsum(x - x.mean()), [], 4
-    while n <= x.size // 4:
-        sizes.append(n)
-        n += n // 2
-    ratios = []
-    for n in sizes:
-        boxes = profile[: x.size // n * n].reshape(-1, n)
-        lines = [np.polyval(np.polyfit(np.arange(n), box, 1), np.arange(n)) for box in boxes]
-        ratios.append(np.sqrt(np.mean((boxes - lines) ** 2) / ((n * n - 4) / (15 * n))))
-    return _slope(sizes, ratios)
-
-
-def _sample_entropy(x: Floats) -> float:
-    def matches(m: int) -> int:
-        templates = np.array([x[i : i + m] for i in range(x.size - 2)])
-        apart = np.abs(templates[:, None] - templates[None]).max(axis=2)
-        return int(np.sum(apart <= 0.2 * x.std())) - len(templates)
-
-    return float(-np.log(matches(3) / matches(2))) if matches(3) else np.log((x.size - 2) * (x.size - 3) / 2)
-
-
-def _permutation_entropy(x: Floats) -> float:
-    orders = np.argsort([x[i : i + 3] for i in range(x.size - 2)], axis=1, kind="stable")
-    return float(scipy.stats.entropy(np.unique(orders, axis=0, return_counts=True)[1], base=6))
-
-
-def _higuchi(x: Floats) -> float:
-    """As its author writes it: mean length of the k curves that take every k-th value, from each first one."""
-    lengths = []
-    for k in range(1, 11):
-        curves = [x[m::k] for m in range(k)]
-        lengths.append(np.mean([np.mean(np.abs(np.diff(each))) * (x.size - 1) / k / k for each in curves]))
-    return float(-np.polyfit(np.log(np.arange(1, 11)), np.log(lengths), 1)[0])
-
-
-HOPPING: dict[str, Callable[[Floats], float]] = {
-    "hurst": _hurst,
-    "dfa": _dfa,
-    "sampen": _sample_entropy,
-    "permen": _permutation_entropy,
-    "higuchi": _higuchi,
-    "shannon": lambda x: float(scipy.stats.entropy(np.histogram(x, 10)[0], base=10)),
-}
-"""Of the values in the window, where they are computed at all."""
-
-
-def turn(name: str, hop: int) -> int:
-    """The bar index modulo `hop` at which an operator is computed."""
-    order = ("hurst", "dfa", "sampen", "permen", "shannon", "higuchi")
-    return order.index(name) * hop // len(order)
-
-
 def _run(values: Floats) -> float:
     same = np.sign(values[::-1]) == np.sign(values[-1])
     return float(np.sign(values[-1]) * (same.size if same.all() else np.argmin(same)))
@@ -185,8 +112,9 @@ def _rank(values: Floats) -> float:
 
 
 def test_every_operator_has_a_twin() -> None:
-    by_hand = {"quantile", "fracdiff", "vpin", "microprice", "autocorr", "latest", "hmm"}
-    assert {*EXACT, *NEARLY, *WINDOWED, *PAIRED, *WEIGHTED, *HOPPING, *by_hand} == set(OPERATORS)
+    by_hand = {"quantile", "vpin", "microprice", "autocorr", "latest"}
+    elsewhere = {"fracdiff", "hmm", *(name for name, each in OPERATORS.items() if each.hops)}  # test_fractal, test_hmm
+    assert {*EXACT, *NEARLY, *WINDOWED, *PAIRED, *WEIGHTED, *by_hand, *elsewhere} == set(OPERATORS)
 
 
 def operands(seed: int, arity: int) -> Floats:
@@ -194,11 +122,6 @@ def operands(seed: int, arity: int) -> Floats:
     columns = [random_rows(seed + k, 200)[:, k % 2] for k in range(arity)]
     columns[0][:4] = 0.0, -0.0, np.inf, -3.0
     return np.column_stack(columns)
-
-
-def evaluate(name: str, x: Floats, window: str = "") -> Floats:
-    columns = [f"x{k}" for k in range(x.shape[1])]
-    return compile_features({"f": f"({name}{window} {' '.join(columns)})"}, columns).evaluate(x)[:, 0]
 
 
 @pytest.mark.parametrize("name", sorted({**EXACT, **NEARLY}))
@@ -263,81 +186,6 @@ def test_exponentially_weighted_operators_equal_their_twin(name: str, seed: int,
     np.testing.assert_allclose(evaluate(name, x[:, None], f"_{half_life}"), wanted, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", sorted(HOPPING))
-@pytest.mark.parametrize("window", [64, 100])
-def test_scaling_exponents_and_entropies_equal_their_twin_and_hold_it(name: str, window: int) -> None:
-    x = np.random.default_rng(window).standard_t(4, size=400)
-    x[200] = NAN
-    got, hop = evaluate(name, x[:, None], f"_{window}"), window // 16
-    for row in range(400):
-        last = (row - turn(name, hop)) // hop * hop + turn(name, hop)  # the bar index is the row here
-        values = x[last - window + 1 : last + 1]
-        wanted = HOPPING[name](values) if last >= window - 1 and not np.isnan(values).any() else NAN
-        np.testing.assert_allclose(got[row], wanted, rtol=1e-9)
-
-
-def test_a_constant_window_has_no_memory_no_surprise_and_is_a_line() -> None:
-    quiet = {"hurst": 0.5, "dfa": 0.5, "sampen": 0.0, "permen": 0.0, "shannon": 0.0, "higuchi": 1.0}
-    assert quiet.keys() == HOPPING.keys()
-    for name, wanted in quiet.items():
-        assert evaluate(name, np.full((80, 1), 0.1), "_64")[-1] == wanted, name
-
-
-def test_sample_entropy_where_nothing_matches_is_the_largest_there_is() -> None:
-    x = np.arange(8.0)
-    assert evaluate("sampen", x[:, None], "_8")[-1] == np.log(6 * 5 / 2)
-
-
-def test_white_noise_has_exponents_of_one_half() -> None:
-    x = np.random.default_rng(4).normal(size=(60_000, 1))
-    y = _of_each_1024(("hurst", "dfa"), x)
-    np.testing.assert_allclose(y.mean(axis=0), 0.5, atol=4 * 0.035 / np.sqrt(len(y)))
-
-
-def test_exponents_of_long_memory_are_found() -> None:
-    for exponent in (0.3, 0.7):
-        x = np.concatenate([_fractional_noise(1024, exponent, seed) for seed in range(40)])
-        assert _of_each_1024(("dfa",), x[:, None]).mean() == pytest.approx(exponent, abs=0.03)
-
-
-def _of_each_1024(names: tuple[str, ...], x: Floats) -> Floats:
-    """Operators over 1024 rows, of each 1024: the bars are numbered so that theirs is the turn at row 1023."""
-    columns = []
-    for name in names:
-        program = compile_features({name: f"({name}_1024 a)"}, ["a"])
-        index = 1 + turn(name, 64) + np.arange(len(x))
-        columns.append(program.evaluate(x, index, take=np.arange(1_023, len(x), 1024)))
-    return np.concatenate(columns, axis=1)
-
-
-def _fractional_noise(n: int, exponent: float, seed: int) -> Floats:
-    """Fractional Gaussian noise by circulant embedding (Davies, Harte, Biometrika 74, 1987)."""
-    k = np.arange(n + 1.0)
-    power = 2 * exponent
-    covariance = 0.5 * ((k + 1) ** power - 2 * k**power + np.abs(k - 1) ** power)
-    spectrum = np.fft.fft(np.concatenate([covariance, covariance[-2:0:-1]])).real
-    rng = np.random.default_rng(seed)
-    noise = rng.normal(size=spectrum.size) + 1j * rng.normal(size=spectrum.size)
-    return np.fft.fft(np.sqrt(np.maximum(spectrum, 0) / spectrum.size) * noise).real[:n]
-
-
-@given(SEEDS, st.integers(1, 30), st.floats(0.0, 1.0))
-@settings(max_examples=20, deadline=None)
-def test_a_fractional_difference_is_a_sum_of_binomial_weights(seed: int, window: int, order: float) -> None:
-    x = random_rows(seed, 90)[:, 0]
-    got = compile_features({"f": f"(fracdiff_{window} x {order!r})"}, ["x"]).evaluate(x[:, None])[:, 0]
-    weights = [(-1) ** k * scipy.special.binom(order, k) for k in range(window)]
-    wanted = [np.dot(weights, x[end - window : end][::-1]) if end >= window else NAN for end in range(1, 91)]
-    np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-9)
-
-
-def test_fractional_differences_of_order_0_and_1_are_the_value_and_its_change() -> None:
-    x = np.random.default_rng(2).normal(size=(30, 1))
-    program = compile_features({"same": "(fracdiff_5 a 0)", "change": "(fracdiff_5 a 1)"}, ["a"])
-    got = program.evaluate(x)[4:]
-    np.testing.assert_allclose(got, np.column_stack([x[4:, 0], np.diff(x[:, 0])[3:]]), rtol=1e-12)
-
-
 @given(SEEDS, st.integers(3, 30))
 @settings(max_examples=15, deadline=None)
 def test_the_autocorrelation_of_a_window_is_that_of_pandas(seed: int, window: int) -> None:
@@ -364,35 +212,6 @@ def test_the_latest_value_is_that_of_the_last_event_in_the_window(seed: int, win
         rows = [row for row in range(max(end - window, 0), end) if event[row] != 0.0]
         is_known = end >= window and rows and not np.isnan(event[rows[-1]])
         np.testing.assert_array_equal(got[end - 1], x[rows[-1]] if is_known else NAN)
-
-
-@given(SEEDS, st.floats(0.01, 0.999), st.floats(0.01, 0.999))
-@settings(max_examples=15, deadline=None)
-def test_the_regime_filter_is_bayes_rule_over_all_paths_so_far(seed: int, stay_0: float, stay_1: float) -> None:
-    """Against the sum over every path of the two states, of which there are 2^n."""
-    odds = np.random.default_rng(seed).normal(0.0, 3.0, 9)
-    odds[4] = NAN
-    got = compile_features({"f": f"(hmm x {stay_0!r} {stay_1!r})"}, ["x"]).evaluate(odds[:, None])[:, 0]
-    leave_0, leave_1 = 1 - stay_0, 1 - stay_1
-    move = np.array([[stay_0, leave_0], [leave_1, stay_1]])
-    for n in range(1, 10):
-        weight = np.zeros(2)
-        for path in itertools.product((0, 1), repeat=n):
-            chance = (leave_0 if path[0] else leave_1) / (leave_0 + leave_1)
-            chance *= np.prod([move[a, b] for a, b in itertools.pairwise(path)])
-            weight[path[-1]] += chance * np.exp(np.nansum(odds[:n] * np.array(path)))
-        wanted = NAN if np.isnan(odds[n - 1]) else weight[1] / weight.sum()
-        np.testing.assert_allclose(got[n - 1], wanted, rtol=1e-9, atol=1e-12)
-
-
-def test_the_regime_filter_survives_whatever_comes_and_finds_its_way_back() -> None:
-    for stay_0, stay_1 in ((0.999999, 0.999999), (1.0, 1.0), (0.0, 0.0), (0.0, 1.0)):
-        x = np.concatenate([np.full(100_000, 1e300), np.full(100_000, -1e300), np.zeros(50), np.full(50, -5.0)])
-        got = compile_features({"f": f"(hmm x {stay_0} {stay_1})"}, ["x"]).evaluate(x[:, None])[:, 0]
-        assert ((got >= 0.0) & (got <= 1.0)).all()
-        if stay_0 == 0.999999:
-            np.testing.assert_array_equal(got[[99_999, 199_999]], [1.0, 0.0])
-            assert got[100_000] == 0.0
 
 
 def test_a_window_too_short_to_mean_something_is_refused() -> None:
