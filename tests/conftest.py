@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
+settings.register_profile("untimed", deadline=None)  # an example may wait for a busy machine, or for kernels
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
