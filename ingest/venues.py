@@ -84,7 +84,8 @@ def decoder_for(url: str) -> tuple[str, Decoder]:
 
 def is_local(url: str) -> bool:
     """Whether a URL is on loopback, where no venue is: the simulated exchange's."""
-    return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+    host = urlsplit(url).hostname or ""
+    return host in ("localhost", "::1", "0.0.0.0") or host.startswith("127.")
 
 
 def _bybit_venue(path: str, query: str) -> str:

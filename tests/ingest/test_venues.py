@@ -2,7 +2,7 @@
 
 import pytest
 
-from ingest.venues import decoder_for, venue_of
+from ingest.venues import decoder_for, is_local, venue_of
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,9 @@ def test_a_url_names_its_venue(url: str, venue: str) -> None:
 def test_a_url_of_no_venue_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="no decoder"):
         decoder_for(url)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2:9800", "localhost", "[::1]:9800", "0.0.0.0:80"])
+def test_what_is_on_loopback_is_no_venue(host: str) -> None:
+    assert is_local(f"ws://{host}/stream")
+    assert not is_local(f"wss://stream.binance.com/{host}")
