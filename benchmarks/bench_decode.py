@@ -7,8 +7,8 @@ FOLDER holds recordings (default ../shared/market_data/raw/binance_20240808). Ea
 its own, by a fresh decoder that was given the recorded REST snapshot; CPU time of the fastest pass. Recorded `@trade`
 frames are renamed to `aggTrade` for both, since that is what both capture and cryptofeed ask for and has the same keys.
 
-Ours: events (structs, frame by frame); rows (events, and those made into Polars frames that have the tables' columns,
-by batches of 16,384); runs (frames to rows by FrameRuns, 1,024 at a time); books (events, with every book rebuilt,
+Ours: events (structs, frame by frame); rows (events, and those packed into the rows that capture writes, by batches of
+16,384); runs (frames to the same rows by FrameRuns, 1,024 at a time); books (events, with every book rebuilt,
 which capture itself needs only where a venue sends no best prices).
 cryptofeed: objects (its handlers with callbacks that only count, its book kept up to date as always); rows (with its
 own BackendCallback, which makes the dictionaries that its writers take, no writer behind it).
@@ -29,10 +29,11 @@ from typing import Any, Final, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from core.plain_rows import PlainRows
 from ingest.binance import BinanceDecoder
 from ingest.events import Event
-from ingest.frame_runs import FrameRuns, Rows
-from ingest.packing import TABLES, frame_of
+from ingest.frame_runs import FrameRuns
+from ingest.packing import TABLES, rows_of
 from ingest.raw import RawReader
 from ingest.venues import venue_of
 
@@ -106,19 +107,29 @@ def to_rows(decoder: BinanceDecoder, stream: Stream) -> int:
             alike = waiting[type(event)]
             alike.append(event)
             if len(alike) >= BATCH:
-                rows += frame_of(TABLES[type(event)], alike).height
+                rows += rows_of(TABLES[type(event)], alike).height
                 alike.clear()
-    return rows + sum(frame_of(TABLES[kind], alike).height for kind, alike in waiting.items() if alike)
+    return rows + sum(rows_of(TABLES[kind], alike).height for kind, alike in waiting.items() if alike)
 
 
 def by_runs(decoder: BinanceDecoder, stream: Stream) -> int:
-    """Frames to rows as a busy socket would bring them."""
-    runs, rows = FrameRuns(decoder), 0
+    """Frames to rows as recordings are read."""
+    runs, count = FrameRuns(decoder), 0
     frames, recv_ns = stream
+
+    def take_rows(symbol: str, rows: PlainRows) -> None:
+        nonlocal count
+        count += rows.height
+
+    def take_one(place: int) -> bool:
+        nonlocal count
+        for event in decoder.decode(frames[first + place], recv_ns[first + place]):
+            count += rows_of(TABLES[type(event)], [event]).height
+        return True
+
     for first in range(0, len(frames), RUN):
-        for part in runs.decode(frames[first : first + RUN], recv_ns[first : first + RUN]).told:
-            rows += part.frame.height if isinstance(part, Rows) else 1
-    return rows
+        runs.decode(frames[first : first + RUN], recv_ns[first : first + RUN], take_rows, take_one)
+    return count
 
 
 WAYS: Final[dict[str, tuple[Way, bool]]] = {

@@ -100,6 +100,8 @@ class Capture(Section, frozen=True):
 class Replay(Section, frozen=True):
     path: str = ""  # a folder of *.jsonl[.zst] raw captures
     speed: NonNegative = 0.0  # times real time; 0: as fast as it goes
+    # How `capture` reads them: from the files, or at a pace, or to rehearse, through the replay server.
+    transport: Literal["direct", "socket"] = "direct"
 
 
 class Sim(Section, frozen=True):

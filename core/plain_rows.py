@@ -1,8 +1,8 @@
 """Rows as plain bytes: the values of each column one after the other, as the PLAIN encoding of Parquet has them.
 
 What a capture does with some rows, put them behind others, look at their times, write a file of them, is done with
-these in microseconds: 10 from ten structs to bytes, where Polars takes 70 to a frame of nine columns and 40 to look at each
-(2026-11-21, benchmarks/bench_writer.py).
+these in microseconds: 10 from ten structs to bytes, where Polars takes 70 to a frame of nine columns (2026-11-21,
+benchmarks/bench_writer.py).
 """
 
 import struct
@@ -42,6 +42,9 @@ class PlainRows:
     values: tuple[bytes, ...]
     """By column; booleans have a byte each, texts their length before them."""
     known: tuple[bytes, ...]
+
+    def __len__(self) -> int:
+        return self.height
 
     def ints(self, name: str) -> NDArray[np.int64]:
         """A column of integers that is never null."""

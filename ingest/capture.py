@@ -32,7 +32,7 @@ from core.schema import BOOK_DELTAS, EVENTS, GAPS, TOP_OF_BOOK, Table
 from core.servers import simulate_directly
 from core.store import hash_of, partitions
 from ingest.asked_streams import note_asked
-from ingest.capture_log import CaptureLog
+from ingest.capture_log import CaptureLog, Source
 from ingest.capture_report import data_of, data_on_disk, report, tell_counts
 from ingest.clock_skew import skew_lines, skews_ms
 from ingest.feed import Feed
@@ -74,12 +74,18 @@ def _repeatable(cfg: Config, origin: Origin, stage: Stage) -> None:
         return
     with _told(stage) as feeds:
 
-        def begin(found: Sequence[Feed]) -> None:
+        def begin(found: Sequence[Source]) -> None:
             feeds.extend(found)
             # A recording of the simulated exchange is of a simulated market.
             simulated = origin.simulated or any(is_local(feed.url) for feed in found)
             _begin(cfg, msgspec.structs.replace(origin, simulated=simulated), stage, found)
 
+        if cfg.source == "replay" and cfg.replay.transport == "direct" and not cfg.replay.speed:
+            from ingest.recordings import capture_recordings  # loads numba, which nothing else of a capture needs
+
+            with _terminable():
+                capture_recordings(cfg, stage, begin)
+            return
         asyncio.run(capture_to_the_end(cfg, stage, begin))
 
 
@@ -89,11 +95,12 @@ def _live(cfg: Config, origin: Origin, stage: Stage) -> None:
     Stages may work on what is captured meanwhile, so only taking the data directory over is done alone.
     """
     log = CaptureLog()
-    monitor = Monitor(log)
+    monitor, known = Monitor(log), list[Feed]()
     with _told(stage, monitor) as feeds:
 
         def begin(found: Sequence[Feed]) -> None:
             feeds.extend(found)
+            known.extend(found)
             before = read_origin(cfg)
             is_ours = before is not None and before.source == "live"
             with nullcontext() if is_ours else held(cfg.root, RUN):
@@ -104,7 +111,7 @@ def _live(cfg: Config, origin: Origin, stage: Stage) -> None:
 
         is_stopped = asyncio.run(capture_live(cfg, stage, begin, log, monitor))
     if not is_stopped:
-        _check_came(feeds, monitor)
+        _check_came(known, monitor)
 
 
 def _check_came(feeds: Sequence[Feed], monitor: Monitor) -> None:
@@ -119,9 +126,9 @@ def _check_came(feeds: Sequence[Feed], monitor: Monitor) -> None:
 
 
 @contextmanager
-def _told(stage: Stage, monitor: Monitor | None = None) -> Iterator[list[Feed]]:
+def _told(stage: Stage, monitor: Monitor | None = None) -> Iterator[list[Source]]:
     """Takes the feeds that are read inside, and tells what they and the monitor saw, whichever way it ends."""
-    feeds: list[Feed] = []
+    feeds: list[Source] = []
     began_s = time.perf_counter()
     try:
         with rare_collections():
@@ -148,7 +155,7 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _begin(cfg: Config, origin: Origin, stage: Stage, feeds: Sequence[Feed]) -> None:
+def _begin(cfg: Config, origin: Origin, stage: Stage, feeds: Sequence[Source]) -> None:
     """Make room in the data directory, mark it as what is about to be captured, and keep raw frames if asked to."""
     removed = make_room(cfg, origin)
     write_origin(cfg, origin)  # lines that follow say whether the market is simulated

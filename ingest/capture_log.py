@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from core.config import ROOT
-from ingest.feed import Feed
+from ingest.raw import RawWriter
+from ingest.reception import Counts
+from ingest.venues import Decoder
 
 LOGS = ROOT / "logs"
 
@@ -61,7 +63,21 @@ class CaptureLog:
                 self._failing = True
 
 
-def log_samples(feeds: Sequence[Feed]) -> Path:
+class Source(Protocol):
+    """A feed, or a recording of one: what is told of it."""
+
+    venue: str
+    url: str
+    counts: Counts
+    decoder: Decoder
+
+    @property
+    def farewell(self) -> str: ...
+
+    def keep_raw(self, raw: RawWriter) -> None: ...
+
+
+def log_samples(feeds: Sequence[Source]) -> Path:
     """Move the feeds' samples of frames that did not decode to `undecoded-DATE.jsonl`, one JSON object per line.
 
     Where the disk refuses they stay with the feeds, which keep few, for the next time.

@@ -14,8 +14,7 @@ from core.schema import EVENTS, GAPS, Table
 from core.store import Partition, files, partitions, read
 from core.text_table import grouped_lines
 from core.units import NS_PER_S, counted
-from ingest.capture_log import log_samples
-from ingest.feed import Feed
+from ingest.capture_log import Source, log_samples
 from ingest.monitor import StreamStatus
 
 _CUT_LINE: Final = "cut line "
@@ -26,7 +25,7 @@ Data = dict[str, dict[str, TableFacts]]
 """By exchange and table: the section `data` of report.json."""
 
 
-def tell_counts(feeds: Sequence[Feed], seconds: float, stage: Stage) -> None:
+def tell_counts(feeds: Sequence[Source], seconds: float, stage: Stage) -> None:
     """Counts of what came, and where samples of what did not decode are."""
     frames = sum(feed.counts.frames for feed in feeds)
     undecoded = sum(feed.counts.undecoded for feed in feeds)

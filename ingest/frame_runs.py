@@ -1,20 +1,22 @@
 """Runs of Binance frames straight to rows, an order of magnitude faster than event by event.
 
-Whoever has many frames at once (a recording, or a socket that brings some hundred per read) needs no structs of them:
-`FrameRuns` scans what is as always into columns (ingest/frame_scan.py), and hands the rest to the ordinary decoder,
-whose state it shares. Both give the same rows, where each table of a symbol has one stream, as plans ask for; a spot
-quote's assumed time alone is that of the run's begin.
+Whoever has many frames at once, as of a recording (ingest/recordings.py), needs no structs of them: `FrameRuns` scans
+what is as always into columns (ingest/frame_scan.py), and leaves the rest to the ordinary decoder, whose state it
+shares. Both give the same rows, where each table of a symbol has one stream, as plans ask for; a spot quote's assumed
+time alone is that of the run's begin, for which spot is not read so.
+
+A live capture does not: a read of a socket brings few frames of each stream. At 10,000 frames a second decoding is 2 %
+of a core, and a run of ten frames takes longer than ten frames do one by one.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
-import polars as pl
 
-from core.schema import BOOK_DELTAS, BOOK_SIDE, TAKER_SIDE, TOP_OF_BOOK, TRADES, Table
+from core.plain_rows import Cells, PlainRows, plain_rows
+from core.schema import BOOK_DELTAS, TOP_OF_BOOK, TRADES, Table
 from ingest.binance import ENVELOPE, BinanceDecoder
-from ingest.events import DecodeError, Event
 from ingest.frame_gaps import stream_name
 from ingest.frame_scan import DEPTH, KINDS, QUOTE, STATE_SIZE, TRADE, Found, Streams, room_for, scan
 from ingest.frame_text import Ints, hash_name
@@ -24,26 +26,11 @@ _KIND_OF: Final = {"bookTicker": QUOTE, "aggTrade": TRADE, "depth": DEPTH}
 _UNIVERSE: Final = {"binance": 0, "binance_um": 1, "binance_cm": 2}
 _LONGEST_SYMBOL: Final = 40
 _AT_ONCE: Final = 32
-_SIDES: Final = pl.Series(["bid", "ask"], dtype=BOOK_SIDE)
-_TAKERS: Final = pl.Series(["buy", "sell"], dtype=TAKER_SIDE)
 
-
-class Rows(NamedTuple):
-    """Rows of one table of one symbol, in order of receipt."""
-
-    table: Table
-    symbol: str
-    frame: pl.DataFrame
-
-
-class Run(NamedTuple):
-    """What a run of frames gave: rows, and events that were made one by one, each stream's in order of receipt.
-
-    `broken` are the frames that did not decode, with their receipt and why.
-    """
-
-    told: list[Rows | Event]
-    broken: list[tuple[bytes, int, str]]
+TakeRows: TypeAlias = Callable[[str, PlainRows], None]
+"""Takes (symbol, rows) of one table, in order of receipt."""
+TakeOne: TypeAlias = Callable[[int], bool]
+"""Has the decoder decode the frame at a place of the run, and tells whether it did."""
 
 
 class _Stream(NamedTuple):
@@ -63,42 +50,35 @@ class FrameRuns:
         self._signs = 0
         self._room = room_for(0, 0)
 
-    def decode(self, frames: Sequence[bytes], recv_ns: Sequence[int]) -> Run:
-        """The rows and events of frames in the order of their receipt.
+    def decode(self, frames: Sequence[bytes], recv_ns: Sequence[int], take_rows: TakeRows, take_one: TakeOne) -> None:
+        """Pass on the rows of frames in the order of their receipt, and the places of those that are left, in order.
 
-        A few of the frames that are left by a scan are decoded, and the rest is scanned once more: one that came twice
-        holds up its stream no longer then, and a new stream is known.
+        What is passed on of a stream is in order of receipt. A few of the frames that are left by a scan are decoded,
+        and the rest is scanned once more: one that came twice holds up its stream no longer then, and a new stream is
+        known.
         """
-        run = Run([], [])
-        while frames:
-            left = self._scan(frames, recv_ns, run)
+        places: Sequence[int] = range(len(frames))
+        while places:
+            left = self._scan([frames[place] for place in places], [recv_ns[place] for place in places], take_rows)
             for place in left[:_AT_ONCE]:
-                self._decode(frames[place], recv_ns[place], run)
-            rest = left[_AT_ONCE:]
-            frames, recv_ns = [frames[place] for place in rest], [recv_ns[place] for place in rest]
-        return run
+                if take_one(places[place]):
+                    self._meet(frames[places[place]])
+            places = [places[place] for place in left[_AT_ONCE:]]
 
-    def _scan(self, frames: Sequence[bytes], recv_ns: Sequence[int], run: Run) -> list[int]:
-        """Scan what is as always into `run`. Returns the places of the others."""
+    def _scan(self, frames: Sequence[bytes], recv_ns: Sequence[int], take_rows: TakeRows) -> list[int]:
+        """Pass on the rows of what is as always. Returns the places of the others."""
         data = np.frombuffer(b"".join(frames), np.uint8)
         starts = np.zeros(len(frames) + 1, np.int64)
         np.cumsum(np.fromiter(map(len, frames), np.int64, len(frames)), out=starts[1:])
         found = self._make_room(len(frames), data.size)
         self._look_up()
         scan(data, starts, np.fromiter(recv_ns, np.int64, len(frames)), self._streams, found)
-        for rows in (self._quotes(found), self._trades(found), self._changes(found)):
-            run.told.extend(rows)
+        for each in (self._quotes(found), self._trades(found), self._changes(found)):
+            for symbol, rows in each:
+                take_rows(symbol, rows)
         self._move_on()  # after the rows were made: spot quotes take the clock of the run's begin
         left: list[int] = found.left[: found.counts[KINDS]].tolist()
         return left
-
-    def _decode(self, frame: bytes, recv_ns: int, run: Run) -> None:
-        try:
-            run.told.extend(self._decoder.decode(frame, recv_ns))
-        except DecodeError as error:
-            run.broken.append((frame, recv_ns, str(error)))
-        else:
-            self._meet(frame)
 
     def _make_room(self, frames: int, signs: int) -> Found:
         if frames > self._room.left.size or signs > self._signs:
@@ -173,7 +153,7 @@ class FrameRuns:
         for rows in np.split(by_stream, np.flatnonzero(np.diff(streams[by_stream])) + 1):
             yield self._listed[int(streams[rows[0]])].symbol, rows
 
-    def _quotes(self, found: Found) -> Iterator[Rows]:
+    def _quotes(self, found: Found) -> Iterator[tuple[str, PlainRows]]:
         count = found.counts[QUOTE]
         for symbol, rows in self._parts(found.quotes[0, :count]):
             exch_ns, recv_ns, update_id = found.quotes[1, rows], found.quotes[2, rows], found.quotes[3, rows]
@@ -181,27 +161,26 @@ class FrameRuns:
             if assumed.any():
                 exch_ns = np.where(assumed, recv_ns - self._decoder.streams.delay_ns, exch_ns)
             columns = [exch_ns, recv_ns, update_id, *(found.quote_prices[k, rows] for k in range(4)), assumed]
-            yield _rows(TOP_OF_BOOK, symbol, columns)
+            yield symbol, _rows(TOP_OF_BOOK, columns)
 
-    def _trades(self, found: Found) -> Iterator[Rows]:
+    def _trades(self, found: Found) -> Iterator[tuple[str, PlainRows]]:
         count = found.counts[TRADE]
         for symbol, rows in self._parts(found.trades[0, :count]):
-            ids, takers = pl.Series(found.trades[3, rows]).cast(pl.String), _TAKERS.gather(found.sells[rows])
+            ids = list(map(str, found.trades[3, rows].tolist()))
             price, qty = found.trade_prices[0, rows], found.trade_prices[1, rows]
-            yield _rows(TRADES, symbol, [found.trades[1, rows], found.trades[2, rows], ids, price, qty, takers])
+            times = found.trades[1, rows], found.trades[2, rows]
+            yield symbol, _rows(TRADES, [*times, ids, price, qty, found.sells[rows]])
 
-    def _changes(self, found: Found) -> Iterator[Rows]:
+    def _changes(self, found: Found) -> Iterator[tuple[str, PlainRows]]:
         """One row per level, bids first."""
         count = found.counts[DEPTH]
         for symbol, rows in self._parts(found.levels[0, :count]):
-            sides, (price, qty) = _SIDES.gather(found.asks[rows]), found.level_prices[:, rows]
+            sides, (price, qty) = found.asks[rows], found.level_prices[:, rows]
             times_and_id = [found.levels[k, rows] for k in (1, 2, 3)]
-            yield _rows(BOOK_DELTAS, symbol, [*times_and_id, sides, price, qty, np.zeros(len(price), np.bool_)])
+            yield symbol, _rows(BOOK_DELTAS, [*times_and_id, sides, price, qty, np.zeros(len(price), np.bool_)])
 
 
-def _rows(table: Table, symbol: str, columns: Sequence[Any]) -> Rows:
+def _rows(table: Table, columns: Sequence[Cells]) -> PlainRows:
     """The last column of each table is that receipts are assumed, which they are not."""
-    whole = [*columns, np.zeros(len(columns[0]), np.bool_)]
-    own = (values.copy() if isinstance(values, np.ndarray) else values for values in whole)  # Polars shares memory
-    frame = pl.DataFrame([pl.Series(name, values) for name, values in zip(table.columns, own, strict=True)])
-    return Rows(table, symbol, frame)
+    height = len(columns[0])
+    return plain_rows(table, height, [*columns, np.zeros(height, np.bool_)])

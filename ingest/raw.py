@@ -29,6 +29,11 @@ class RawLine(msgspec.Struct, frozen=True, gc=False):
     url: str
     frame: str
 
+    @property
+    def is_answer(self) -> bool:
+        """Whether it is a REST answer."""
+        return self.url.startswith("http")
+
 
 class RawError(StageError):
     """A line that is no raw capture's: `where` is `FILE:LINE`."""
@@ -84,6 +89,20 @@ class RawReader:
 
     def _where(self, number: int) -> str:
         return f"{self.path.name}:{number}"
+
+
+def connection_lines(reader: RawReader) -> Iterator[RawLine]:
+    """The lines of a capture of one connection. Raises RawError also for frames of another, which would go to the wrong
+    decoder."""
+    endpoint = ""
+    for number, line in enumerate(reader, 1):
+        if not line.is_answer:
+            own = line.url.split("?", 1)[0]
+            endpoint = endpoint or own
+            if own != endpoint:
+                why = f"frames of {own} among those of {endpoint}: a raw capture is one connection"
+                raise RawError(f"{reader.path.name}:{number}", why)
+        yield line
 
 
 class RawWriter:

@@ -1,10 +1,11 @@
 """From socket to sink: a message is stamped, decoded, kept raw if asked, and passed on with the gaps that it shows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from core.errors import StageError
+from core.plain_rows import PlainRows
 from core.schema import BOOK_DELTAS, KLINES, LIQUIDATIONS, MARK_PRICES, TOP_OF_BOOK, TRADES
 from core.units import NS_PER_MS
 from ingest.damage import Damage
@@ -28,6 +29,9 @@ _MOST_HELD: Final = 200_000  # events between `open` and `run`, which are only a
 
 Pass = Callable[[int, list[Event]], None]
 """Takes what was received up to a time; no events where only time went on."""
+TakeRows = Callable[[str, PlainRows], None]
+DecodeRun = Callable[[Sequence[bytes], Sequence[int], TakeRows, Callable[[int], bool]], None]
+"""`FrameRuns.decode`."""
 
 
 class Sample(NamedTuple):
@@ -118,16 +122,57 @@ class Reception:
             recv_ns = int(stamp)
         except ValueError as error:
             raise StageError(f"{self.plan.url} broke the virtual clock's protocol: {message[:80]!r}") from error
-        self._before_ns, self.now_ns = self.now_ns or recv_ns, recv_ns
-        events: list[Event] = []
-        if not frame:
-            pass
-        elif frame[:1] == _REST:
+        if frame[:1] == _REST:
             head, _, body = frame.partition(b" ")
-            self.counts.frames += 1
-            events = self._take_rest(head.decode(errors="replace"), body, recv_ns)
+            self.take_answer(head.decode(errors="replace"), body, recv_ns)
         else:
-            events = self._take(frame, recv_ns)
+            self.take_at(frame, recv_ns)
+
+    def take_at(self, frame: bytes, recv_ns: int) -> None:
+        """A frame that was received at a time; where it is empty only time went on."""
+        self._before_ns, self.now_ns = self.now_ns or recv_ns, recv_ns
+        self._pass_on(recv_ns, self._take(frame, recv_ns) if frame else [])
+
+    def take_answer(self, url: str, body: bytes, recv_ns: int) -> None:
+        """A REST answer that was received at a time."""
+        self._before_ns, self.now_ns = self.now_ns or recv_ns, recv_ns
+        self.counts.frames += 1
+        self._pass_on(recv_ns, self._take_rest(url, body, recv_ns))
+
+    def take_run(self, frames: Sequence[bytes], recv_ns: Sequence[int], decode: DecodeRun, take_rows: TakeRows) -> None:
+        """Many frames, as `take_at` takes each; what can be is passed on as rows. While a stretch is broken, or frames
+        are kept, they are taken one by one."""
+        if self._stretches or self.raw is not None:
+            for frame, frame_ns in zip(frames, recv_ns, strict=True):
+                self.take_at(frame, frame_ns)
+            return
+        singles = passed = 0
+
+        def pass_to(place: int) -> None:
+            """The frames before that place were taken: a stretch may be over since."""
+            nonlocal passed
+            for at_ns in recv_ns[passed:place] if self._stretches else ():
+                self.tell(self._damage.settle(at_ns), at_ns)
+            passed = place
+
+        def take_one(place: int) -> bool:
+            nonlocal singles
+            singles += 1
+            pass_to(place)
+            undecoded = self.counts.undecoded
+            self.take_at(frames[place], recv_ns[place])
+            return self.counts.undecoded == undecoded
+
+        def take_wanted(symbol: str, rows: PlainRows) -> None:
+            if self._only is None or f"{self.venue}:{symbol}" in self._only:
+                take_rows(symbol, rows)
+
+        decode(frames, recv_ns, take_wanted, take_one)
+        pass_to(len(frames))
+        self.counts.frames += len(frames) - singles
+        self.now_ns = recv_ns[-1] if recv_ns else self.now_ns
+
+    def _pass_on(self, recv_ns: int, events: list[Event]) -> None:
         if self._only is not None:
             events = [event for event in events if f"{self.venue}:{event.symbol}" in self._only]
         self.deliver(recv_ns, events)

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from core.errors import StageError
+from core.plain_rows import PlainRows
 from core.schema import TRADES, Table
 from ingest.capture_log import unfailing
 from ingest.compactor import Compactor
 from ingest.events import BookUpdate, Event, Gap, Trade
-from ingest.packing import TABLES
+from ingest.packing import TABLES, rows_of
 from ingest.shards import Observe, ShardSettings, ShardWriter
 
 _HAND_OVER_EVENTS: Final = 16_384
@@ -31,6 +32,7 @@ _LEVELS: Final = 4  # of a book take the memory of one event
 _WAIT: Final = 0.8  # of durable_s: the longest that an event waits to be handed over
 _SPREAD: Final = 0.618_034  # of that: streams that begin together, and are always busy, are not written together
 _IDLE_S: Final = 0.25
+_KINDS: Final = {table.name: kind for kind, table in TABLES.items()}
 
 
 @dataclass
@@ -47,7 +49,8 @@ class _Stream:
     since_s: float = inf  # the oldest that is not to be written yet came no sooner; inf: there is none
 
 
-_Job: TypeAlias = tuple[_Stream, list[Event], bool] | threading.Event | None
+_Given: TypeAlias = list[Event] | PlainRows
+_Job: TypeAlias = tuple[_Stream, _Given, bool] | threading.Event | None
 
 
 class TableWriter:
@@ -79,9 +82,8 @@ class TableWriter:
         self._shards = ShardWriter(root, settings, lock, say, observe, self._compactor.consider, read_clock_s)
         self._read_clock_s = read_clock_s
         self._wait_s = _WAIT * durable_s
-        self._streams: list[_Stream] = []
+        self._streams: dict[tuple[str, type, str], _Stream] = {}
         self._append: dict[tuple[str, type, str], Callable[[Event], None]] = {}
-        self._gaps: dict[tuple[str, str], _Stream] = {}
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._given = 0  # events, by add
         self._taken = 0  # of them, by the writer's thread
@@ -135,12 +137,22 @@ class TableWriter:
             try:
                 append[venue, type(event), event.symbol](event)
             except KeyError:
-                self._begin(venue, event)
+                self._rearm(self._stream(venue, type(event), event.symbol))(event)
             if type(event) is BookUpdate:
                 levels += len(event.bids) + len(event.asks)
         self._given += len(events)
         self._levels_given += levels
         self._here += len(events) + levels // _LEVELS
+        if self._here >= _HAND_OVER_EVENTS:
+            self._hand_over_long()
+
+    def add_rows(self, venue: str, symbol: str, rows: PlainRows) -> None:
+        """Take rows of one table, behind the events of that stream that were given before."""
+        stream = self._stream(venue, _KINDS[rows.table.name], symbol)
+        self._hand_over(stream, write=False)
+        self._put(stream, rows, write=False)
+        self._given += rows.height
+        self._here += rows.height
         if self._here >= _HAND_OVER_EVENTS:
             self._hand_over_long()
 
@@ -154,7 +166,7 @@ class TableWriter:
             return
         before_s, self._ticked_s = self._ticked_s, self._read_clock_s()
         due: list[_Stream] = []
-        for stream in self._streams:
+        for stream in self._streams.values():
             if stream.since_s == inf and (stream.events or stream.is_loose):
                 stream.since_s = before_s
             if stream.since_s <= self._ticked_s - self._wait_s and not stream.is_due:
@@ -191,13 +203,13 @@ class TableWriter:
         if self._shards.waiting:
             raise StageError(f"{self._shards.waiting:,} rows were received and are lost: {self.trouble}")
 
-    def _begin(self, venue: str, event: Event) -> None:
-        stream = _Stream(venue, event.symbol, type(event), TABLES[type(event)])
-        stream.since_s = self._ticked_s - len(self._streams) * _SPREAD % 1.0 * self._wait_s
-        self._streams.append(stream)
-        if stream.kind is Gap:
-            self._gaps[venue, event.symbol] = stream
-        self._rearm(stream)(event)
+    def _stream(self, venue: str, kind: type, symbol: str) -> _Stream:
+        """The stream of that name, begun where there is none."""
+        stream = self._streams.get((venue, kind, symbol))
+        if stream is None:
+            stream = self._streams[venue, kind, symbol] = _Stream(venue, symbol, kind, TABLES[kind])
+            stream.since_s = self._ticked_s - len(self._streams) * _SPREAD % 1.0 * self._wait_s
+        return stream
 
     def _rearm(self, stream: _Stream) -> Callable[[Event], None]:
         """Where further events of a stream go."""
@@ -208,14 +220,14 @@ class TableWriter:
     def _add_gap(self, stream: _Stream, gap: Gap) -> None:
         """That trades were fetched goes to disk behind them: killed in between, a capture must not hide a hole."""
         if gap.mended and gap.stream == TRADES.name:
-            for fetched in self._streams:
-                if (fetched.venue, fetched.symbol, fetched.kind) == (stream.venue, stream.symbol, Trade):
-                    self._hand_over(fetched, write=True)
+            fetched = self._streams.get((stream.venue, Trade, stream.symbol))
+            if fetched is not None:
+                self._hand_over(fetched, write=True)
         stream.events.append(gap)
 
     def _hand_over_long(self) -> None:
         """What is worth packing goes to the writer's thread; if that cannot keep up, wait for it."""
-        for stream in self._streams:
+        for stream in self._streams.values():
             if len(stream.events) >= _LONG:
                 self._hand_over(stream, write=False)
         self._here = 0
@@ -226,22 +238,24 @@ class TableWriter:
                 time.sleep(0.001)
 
     def _hand_over_all(self, write: bool) -> None:
-        for stream in self._streams:
+        for stream in tuple(self._streams.values()):
             self._hand_over(stream, write)
 
     def _hand_over(self, stream: _Stream, write: bool) -> None:
+        if stream.events or (write and stream.is_loose):
+            events, stream.events = stream.events, []
+            self._rearm(stream)
+            self._put(stream, events, write)
+
+    def _put(self, stream: _Stream, given: _Given, write: bool) -> None:
         """Rows go to disk behind the gaps told before them: killed in between, a capture must not hide a hole."""
-        if not stream.events and not (write and stream.is_loose):
-            return
-        gaps = self._gaps.get((stream.venue, stream.symbol))
+        gaps = self._streams.get((stream.venue, Gap, stream.symbol))
         if gaps is not None and gaps is not stream:
             self._hand_over(gaps, write=True)
-        events, stream.events = stream.events, []
-        self._rearm(stream)
         stream.is_due |= write
         stream.is_loose = not write
         stream.since_s = inf if write else stream.since_s
-        self._jobs.put((stream, events, write))
+        self._jobs.put((stream, given, write))
 
     def _check(self) -> None:
         failure = self._failure or self._compactor.failure
@@ -255,12 +269,13 @@ class TableWriter:
                 if isinstance(job, threading.Event):
                     job.set()
                     continue
-                stream, events, write = job
-                self._shards.take(stream.venue, stream.table, stream.symbol, events, write)
+                stream, given, write = job
+                rows = given if isinstance(given, PlainRows) else rows_of(stream.table, given)
+                self._shards.take(stream.venue, stream.symbol, rows, write)
                 stream.is_due &= not write
-                self._taken += len(events)
-                if stream.kind is BookUpdate:
-                    self._levels_taken += _levels(events)
+                self._taken += len(given)
+                if stream.kind is BookUpdate and not isinstance(given, PlainRows):
+                    self._levels_taken += _levels(given)
                 self._shards.retry()
         except BaseException as error:
             self._failure = error

@@ -20,7 +20,7 @@ from core.schema import GAPS, Table
 from core.shard_files import torn_text
 from core.store import Partition, date_of_ns
 from core.units import NS_PER_DAY
-from ingest.events import Event, Gap
+from ingest.events import Gap
 from ingest.packing import rows_of
 from ingest.tails import Tail, by_day, ordered
 
@@ -104,11 +104,10 @@ class ShardWriter:
         self._tries = 0
         self._told = ""
 
-    def take(self, venue: str, table: Table, symbol: str, events: Sequence[Event], write: bool) -> None:
-        """Pack events of one kind and symbol; write them, and what was packed before, if asked to, or if many wait."""
-        stream = table.name, venue, symbol
-        if events:
-            self._take_rows(stream, table, rows_of(table, events))
+    def take(self, venue: str, symbol: str, rows: PlainRows, write: bool) -> None:
+        """Take rows of one symbol; write them, and what came before, if asked to, or if many wait."""
+        stream = rows.table.name, venue, symbol
+        self._take_rows(stream, rows)
         if write:
             for growing in tuple(self._days.get(stream, {}).values()):
                 if growing.fresh:
@@ -116,9 +115,9 @@ class ShardWriter:
         if self.waiting > self._settings.waiting_rows:
             self._make_room()
 
-    def _take_rows(self, stream: _Stream, table: Table, rows: PlainRows) -> None:
+    def _take_rows(self, stream: _Stream, rows: PlainRows) -> None:
         for day, piece in by_day(ordered(rows)) if rows.height else ():
-            growing = self._days.get(stream, {}).get(day) or self._begin(stream, table, day)
+            growing = self._days.get(stream, {}).get(day) or self._begin(stream, rows.table, day)
             growing.fresh.append(piece)
             growing.fresh_rows += piece.height
             growing.loose += 1
@@ -279,7 +278,7 @@ class ShardWriter:
         (from_ns, to_ns, rows), growing.lost = growing.lost, None
         part = growing.part
         gap = Gap(part.symbol, part.table, from_ns, to_ns, f"{rows:,} rows dropped: {why}", False)
-        self.take(part.exchange, GAPS, part.symbol, [gap], write=True)
+        self.take(part.exchange, part.symbol, rows_of(GAPS, [gap]), write=True)
 
     def _make_room(self) -> None:
         """Too many rows wait: write all, or, where the disk refuses, drop the oldest."""

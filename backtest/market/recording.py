@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from core.errors import StageError
-from ingest.raw import RawError, RawLine, RawReader, raw_files
+from ingest.raw import RawError, RawLine, RawReader, connection_lines, raw_files
 from ingest.venues import venue_of
 
 BATCH_LINES: Final = 2_000  # of each recording held in memory
@@ -33,7 +33,7 @@ class Recording:
         self.failure = ""
         self.exhausted = False
         self._reader = RawReader(path)
-        self._lines = iter(self._reader)
+        self._lines = connection_lines(self._reader)
         self._taken = 0
         self._order_ns: list[int] = []
         self._stamps: list[int] = []
@@ -95,25 +95,13 @@ class Recording:
         self.exhausted = bool(self.failure) or self._taken - before < BATCH_LINES
 
     def _take(self, line: RawLine) -> None:
-        is_rest = line.url.startswith("http")
-        if not is_rest:
-            self._check_url(line.url)
+        if not line.is_answer:
+            self.url = self.url or line.url
         self._taken += 1
         self._latest_ns = max(self._latest_ns, line.recv_ns)
         self._order_ns.append(self._latest_ns)
         self._stamps.append(line.recv_ns)
-        self._texts.append(f"{line.url} {line.frame}" if is_rest else line.frame)
-
-    def _check_url(self, url: str) -> None:
-        """A file is one connection: frames of another would go to the wrong decoder."""
-        self.url = self.url or url
-        if _endpoint(url) != _endpoint(self.url):
-            why = f"frames of {_endpoint(url)} among those of {_endpoint(self.url)}: a raw capture is one connection"
-            raise RawError(f"{self.name}:{self._taken + 1}", why)
-
-
-def _endpoint(url: str) -> str:
-    return url.split("?", 1)[0]
+        self._texts.append(f"{line.url} {line.frame}" if line.is_answer else line.frame)
 
 
 def open_recordings(folder: Path) -> list[Recording]:

@@ -17,9 +17,9 @@ from core.config import Config, Replay, load
 from core.errors import ConfigError, StageError
 from core.origin import Origin, read_origin, write_origin
 from core.run_record import RunRecord
-from core.schema import BOOK_DELTAS, TOP_OF_BOOK, TRADES
+from core.schema import BOOK_DELTAS, EVENTS, GAPS, TOP_OF_BOOK, TRADES
 from core.store import partitions, read
-from ingest import capture, capture_log
+from ingest import capture, capture_log, recordings
 from ingest.raw import RawReader, RawWriter, raw_files
 from ingest.rows import TableWriter
 from tests.ingest.local_venue import LIVE_URL as URL
@@ -80,7 +80,7 @@ def test_the_same_recording_is_captured_once_and_another_takes_its_place(tmp_pat
 def test_a_replay_waits_while_its_rows_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([True, True])
     monkeypatch.setattr(TableWriter, "is_behind", property(lambda self: next(answers, False)))
-    replay(tmp_path / "data", record(tmp_path / "one", 5_000))
+    replay(tmp_path / "data", record(tmp_path / "one", 5_000), "replay.transport=socket")
     assert next(answers, None) is None
     assert rows(tmp_path / "data", TRADES) == 5_000
 
@@ -210,6 +210,25 @@ def test_kept_raw_frames_replay_to_the_same_tables(market_data: Path, tmp_path: 
     for table in (TOP_OF_BOOK, TRADES, BOOK_DELTAS):
         for part in partitions(tmp_path / "one", table):
             assert read(tmp_path / "two", part).equals(read(tmp_path / "one", part))
+
+
+@pytest.mark.parametrize("folder", ["binance_altcoins_2021", "bybit_20260809"])
+def test_a_recording_gives_the_same_tables_however_it_is_read(
+    market_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    source, transports = market_data / "raw" / folder, {"socket": "socket", "files": "direct", "runs": "direct"}
+    told = {}
+    for name, transport in transports.items():
+        monkeypatch.setattr(recordings, "WORTH_COMPILING_BYTES", 0 if name == "runs" else 2**62)
+        told[name] = replay(tmp_path / name, source, f"replay.transport={transport}").report()
+    for name in ("files", "runs"):
+        assert {**told[name]["capture"], "data": told[name]["data"]} == {
+            **told["socket"]["capture"],
+            "data": told["socket"]["data"],
+        }
+        for table in (*EVENTS, GAPS):
+            for part in partitions(tmp_path / "socket", table):
+                assert read(tmp_path / name, part).equals(read(tmp_path / "socket", part))
 
 
 def test_frames_that_do_not_decode_are_counted_and_logged(

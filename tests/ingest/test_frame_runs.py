@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from benchmarks.fuzz_decoders import MUTATIONS, built_in
+from core.plain_parquet import frame_of_rows
+from core.plain_rows import PlainRows
 from core.schema import check
 from ingest.binance import BinanceDecoder
 from ingest.binance_streams import Venue
 from ingest.events import DecodeError, Event
-from ingest.frame_runs import FrameRuns, Rows
+from ingest.frame_runs import FrameRuns
 from ingest.frame_text import decimal
 from ingest.packing import TABLES, frame_of
 from ingest.raw import RawReader
@@ -60,19 +62,29 @@ def one_by_one(decoder: BinanceDecoder, frames: Frames) -> tuple[Tables, int]:
 
 def by_runs(decoder: BinanceDecoder, frames: Frames, sizes: Callable[[], int]) -> tuple[Tables, int, int]:
     """The same, with the number of events that were made on the way."""
-    runs, parts, broken, events, first = FrameRuns(decoder), defaultdict(list), 0, 0, 0
+    runs, broken, events, first = FrameRuns(decoder), 0, 0, 0
+    parts: dict[tuple[str, str], list[pl.DataFrame]] = defaultdict(list)
+
+    def take_rows(symbol: str, rows: PlainRows) -> None:
+        frame = frame_of_rows(rows)
+        check(rows.table, frame)
+        parts[rows.table.name, symbol].append(frame)
+
+    def take_one(place: int) -> bool:
+        nonlocal broken, events
+        try:
+            made = decoder.decode(*frames[first + place])
+        except DecodeError:
+            broken += 1
+            return False
+        told(parts, made)
+        events += len(made)
+        return True
+
     while first < len(frames):
         size = sizes()
-        run = runs.decode(*zip(*frames[first : first + size], strict=True))
+        runs.decode(*zip(*frames[first : first + size], strict=True), take_rows, take_one)
         first += size
-        for part in run.told:
-            if isinstance(part, Rows):
-                check(part.table, part.frame)
-                parts[part.table.name, part.symbol].append(part.frame)
-            else:
-                told(parts, [part])
-                events += 1
-        broken += len(run.broken)
     return gathered(parts), broken, events
 
 

@@ -3,9 +3,10 @@
 import polars as pl
 import pytest
 
+from core.plain_parquet import frame_of_rows
 from core.schema import BOOK_DELTAS, EVENTS, GAPS, KLINES, LIQUIDATIONS, MARK_PRICES, TOP_OF_BOOK, TRADES, Table, check
 from ingest.events import BookUpdate, Event, Gap, Kline, Liquidation, Mark, Quote, Trade
-from ingest.packing import TABLES, frame_of
+from ingest.packing import TABLES, frame_of, rows_of
 
 
 def quote(recv_ns: int) -> Quote:
@@ -26,6 +27,7 @@ def test_a_book_update_becomes_one_row_per_level_bids_first() -> None:
         (1, 2, 3, "ask", 10.0, 5.0, False, False),
         (7, 8, 9, "ask", 11.0, 6.0, True, False),
     ]
+    assert frame_of_rows(rows_of(BOOK_DELTAS, updates)).equals(frame)
 
 
 def test_what_a_venue_did_not_say_is_null() -> None:
@@ -56,6 +58,7 @@ def test_the_fields_after_the_symbol_are_the_row(event: Event, table: Table) -> 
     check(table, frame)
     fields = tuple(getattr(event, name) for name in event.__struct_fields__[1:])
     assert frame.rows() == [fields, fields]
+    assert frame_of_rows(rows_of(table, [event, event])).equals(frame)
 
 
 def test_a_flag_that_one_event_carries_stands_in_its_row_alone() -> None:
@@ -73,3 +76,10 @@ def test_updates_without_levels_are_no_rows() -> None:
     frame = frame_of(BOOK_DELTAS, [BookUpdate("X", 1, 2, 3, [], [])])
     assert frame.schema == pl.Schema(BOOK_DELTAS.columns)
     assert not frame.height
+
+
+def test_what_cannot_be_is_not_packed() -> None:
+    with pytest.raises(ValueError, match="mark_price"):
+        rows_of(MARK_PRICES, [Mark("X", 1, 2, None, None, None, None, None)])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="taker_side"):
+        rows_of(TRADES, [Trade("X", 1, 2, "3", 4.0, 5.0, "hold")])  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from core.store import Partition, files, has_digest, partitions, read
 from core.units import NS_PER_DAY
 from ingest import rows
 from ingest.events import BookUpdate, Gap, Quote, Trade
+from ingest.packing import rows_of
 from ingest.rows import TableWriter
 
 
@@ -84,6 +85,25 @@ def test_a_burst_is_on_disk_in_time_though_silence_follows_it(tmp_path: Path) ->
     found = read(tmp_path, part()).height
     writer.close()
     assert found == rows._HAND_OVER_EVENTS
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 5)), max_size=20), st.integers(1, 30))
+def test_rows_stand_behind_the_events_that_were_given_before_them(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[bool, int]], flush_rows: int
+) -> None:
+    root = tmp_path_factory.mktemp("both")
+    writer, count = TableWriter(root, flush_rows), 0
+    for as_rows, more in steps:
+        quotes = [Quote("BTCUSDT", 1, 2, number, 1.0, 2.0, 3.0, 4.0) for number in range(count, count + more)]
+        count += more
+        if as_rows:
+            writer.add_rows("binance_um", "BTCUSDT", rows_of(TOP_OF_BOOK, quotes))
+        else:
+            writer.add("binance_um", quotes)
+    writer.flush()
+    assert [n for place in partitions(root, TOP_OF_BOOK) for n in _numbers(root, place)] == [*range(count)]
+    writer.close()
 
 
 def test_gaps_are_a_table_of_their_own(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from core.schema import GAPS, MARK_PRICES, TOP_OF_BOOK, TRADES
 from core.store import Partition, files, fingerprint, has_digest, partitions, read
 from core.units import NS_PER_DAY
 from ingest.events import Gap, Mark, Quote, Trade
+from ingest.packing import rows_of
 from ingest.shards import OLD_S, WORTH_SEALING, ShardSettings, ShardWriter
 
 VENUE = "binance_um"
@@ -54,7 +55,7 @@ class Bench:
         )
 
     def take(self, times: list[int], write: bool = True, symbol: str = "BTCUSDT") -> None:
-        self.writer.take(VENUE, TOP_OF_BOOK, symbol, quotes(times, symbol), write)
+        self.writer.take(VENUE, symbol, rows_of(TOP_OF_BOOK, quotes(times, symbol)), write)
 
     def on_disk(self, symbol: str = "BTCUSDT") -> list[int]:
         """The ids of the rows in all files, each file as any Parquet reader sees it."""
@@ -183,17 +184,14 @@ def bench_names(root: Path) -> list[str]:
 def test_rows_of_other_kinds_grow_too(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     for k in range(3):
-        bench.writer.take(VENUE, TRADES, "X", [Trade("X", DAY, DAY + k, f"id {k}", 1.0, 2.0, "sell")], write=True)
-        bench.writer.take(VENUE, MARK_PRICES, "X", [Mark("X", DAY, DAY + k, 1.0, None, 0.5, None, None)], write=True)
+        trade, mark = (
+            Trade("X", DAY, DAY + k, f"id {k}", 1.0, 2.0, "sell"),
+            Mark("X", DAY, DAY + k, 1.0, None, 0.5, None, None),
+        )
+        bench.writer.take(VENUE, "X", rows_of(TRADES, [trade]), write=True)
+        bench.writer.take(VENUE, "X", rows_of(MARK_PRICES, [mark]), write=True)
     assert read(tmp_path, partitions(tmp_path, TRADES)[0])["trade_id"].to_list() == ["id 0", "id 1", "id 2"]
     assert read(tmp_path, partitions(tmp_path, MARK_PRICES)[0])["funding_rate"].to_list() == [0.5] * 3
-
-
-def test_what_cannot_be_is_not_written(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    with pytest.raises(ValueError, match="mark_price"):
-        bench.writer.take(VENUE, MARK_PRICES, "X", [Mark("X", 1, 2, None, None, None, None, None)], write=True)  # type: ignore[arg-type]
-    assert not partitions(tmp_path, MARK_PRICES)
 
 
 @pytest.fixture
@@ -251,7 +249,8 @@ def test_rows_beyond_the_bound_are_dropped_oldest_first_and_stand_in_gaps(small_
         bench.take([k], symbol="BTCUSDT")
         bench.take([k], symbol="ETHUSDT")
         assert bench.writer.waiting <= 1000
-    bench.writer.take(VENUE, GAPS, "BTCUSDT", [Gap("BTCUSDT", "trades", DAY, DAY + 1, "another", False)], write=True)
+    another = Gap("BTCUSDT", "trades", DAY, DAY + 1, "another", False)
+    bench.writer.take(VENUE, "BTCUSDT", rows_of(GAPS, [another]), write=True)
     filler.unlink()
     bench.now_s += 1.0
     bench.writer.retry()
