@@ -73,8 +73,9 @@ def fit_regimes(x: Floats, begins: NDArray[np.bool_]) -> Regimes:
     NaN is an observation that was missed. Raises ValueError where too few differ to tell two states apart.
     """
     seen = x[np.isfinite(x)]
-    if np.unique(seen[:1000]).size < 4 and np.unique(seen).size < 4:
-        raise ValueError(f"two regimes need at least 4 different observations, there are {np.unique(seen).size}")
+    different = np.unique(seen).size
+    if different < 4:
+        raise ValueError(f"two regimes need at least 4 different observations, there are {different}")
     model, before = _split_at_median(seen), -np.inf
     for _ in range(_ROUNDS):
         stays, sums, log_likelihood = _expect(x, begins, np.array([model.mean, model.sd, model.stay]))
@@ -87,13 +88,11 @@ def fit_regimes(x: Floats, begins: NDArray[np.bool_]) -> Regimes:
 def _split_at_median(seen: Floats) -> Regimes:
     """Where the fit begins: a state of the lower half, one of the upper."""
     middle, least = np.median(seen), _LEAST_SD * seen.std()
-    halves = seen[seen <= middle], seen[seen > middle] if (seen > middle).any() else seen[seen == middle]
-    low, high = halves
-    return Regimes(
-        (float(low.mean()), float(high.mean())),
-        (max(float(low.std()), least), max(float(high.std()), least)),
-        (0.99, 0.99),
-    )
+    is_high = seen > middle if seen.max() > middle else seen == middle
+    halves = seen[~is_high], seen[is_high]
+    low, high = (float(half.mean()) for half in halves)
+    low_sd, high_sd = (max(float(half.std()), least) for half in halves)
+    return Regimes((low, high), (low_sd, high_sd), (0.99, 0.99))
 
 
 def _maximise(stays: Floats, sums: Floats, spread: float) -> Regimes:
