@@ -49,6 +49,8 @@ EVERY_COLUMN: Final = feature_columns(MAX_LEVELS)
 
 REFERENCE_BAR: Final = "200ms"
 ALL: Final = "all"
+FITTED: Final = "fitted"
+"""The set of what stage `fit` fitted (fitted.py); `all` does not hold it, since there may be nothing."""
 
 _MORE: Final = (sets_book, sets_flow, sets_price, sets_derivatives, sets_fractal, sets_calendar)
 DEFINITIONS: Final[dict[str, str]] = sets_default.DEFINITIONS | {
@@ -78,7 +80,9 @@ def choose(sets: Sequence[str], mine: Mapping[str, str], bar: str) -> dict[str, 
     """
     unknown = [name for name in sets if name not in (ALL, *SETS)]
     if unknown or not (sets or mine):
-        raise ConfigError(f"features.sets: takes {', '.join((ALL, *SETS))}, was {list(sets)} - at `$.features.sets`")
+        raise ConfigError(
+            f"features.sets: takes {', '.join((ALL, FITTED, *SETS))}, was {list(sets)} - at `$.features.sets`"
+        )
     wanted = SETS if ALL in sets else {name: SETS[name] for name in SETS if name in sets}
     trees = {name: _expanded(text) for features in wanted.values() for name, text in features.items()}
     chosen = _on_clock(trees, bar)

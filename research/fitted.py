@@ -7,7 +7,6 @@ training, validation and testing: whatever is learnt or judged comes after.
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
@@ -15,11 +14,8 @@ from core.config import Config
 from core.errors import StageError
 from core.store import write_atomic
 from core.units import NS_PER_S
-from research.catalogue import choose
+from research.catalogue import FITTED, choose
 from research.sets_calendar import event_features
-
-FITTED: Final = "fitted"
-"""The set that stands for them in `features.sets`; `all` does not hold it, since there may be none."""
 
 
 class Fitted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
