@@ -37,6 +37,7 @@ INTERVAL_CODES: Final = {interval: code for code, interval in _INTERVALS.items()
 """Bybit's name of each length that a candle may have."""
 _TICKER_FIELDS: Final = wire.TickerData.__struct_fields__
 _EPOCH_DIGITS: Final = 13
+_RESTARTED: Final = 1
 _NO_TOP: Final = "no snapshot of the best prices"
 
 
@@ -91,12 +92,14 @@ class BybitStreams:
         last = self._progress.get((top.s, TOP_OF_BOOK.name)) or self._first_top(top.s)
         told: list[Event] = []
         if top.u <= last.last_id:
-            if last.is_repeat(top.u, exch_ns, recv_ns):
+            # A restart of theirs counts from 1, also soon after another; what is only sent again has its time.
+            is_anew = top.u == _RESTARTED and w.cts and exch_ns > last.exch_ns
+            if not is_anew and last.is_repeat(top.u, exch_ns, recv_ns):
                 if before is None and top.u == last.last_id:  # a new subscription begins with what was told before
                     self._tops[top.s] = top
                 return self._repeat("orderbook.1")
-            if top.u < last.last_id:
-                reason = f"update ids fell from {last.last_id} to {top.u}"
+            if is_anew or top.u < last.last_id:
+                reason = f"update ids begin anew: {top.u} after {last.last_id}"
                 told = [Gap(top.s, TOP_OF_BOOK.name, last.recv_ns, recv_ns, reason, False)]
         if (cut_ns := self._cut_ns.pop(top.s, None)) is not None:
             told.append(Gap(top.s, TOP_OF_BOOK.name, cut_ns, recv_ns, _NO_TOP, False))

@@ -67,6 +67,23 @@ def test_a_delta_of_depth_one_that_does_not_follow_is_a_gap_until_the_next_snaps
     assert decoder.ignored["orderbook.1 delta that does not follow"] == 3
 
 
+def test_best_prices_that_are_counted_from_1_again_are_a_gap_and_what_is_sent_again_is_none() -> None:
+    def best(number: int, cts: int) -> str:
+        return topic(
+            "orderbook.1.XUSDT", {"s": "XUSDT", "b": [["9", "1"]], "a": [["10", "1"]], "u": number, "seq": 1}, cts=cts
+        )
+
+    decoder = BybitDecoder("bybit")
+    sent = [(1, 10), (1, 10), (1, 300), (2, 310), (1, 320), (1, 320), (2, 330), (1, 320)]  # the last one is late
+    events = [decoder.decode(best(*each), place) for place, each in enumerate(sent)]
+    assert [[type(event) for event in told] for told in events] == [
+        [Quote], [], [Gap, Quote], [Quote], [Gap, Quote], [], [Quote], []
+    ]  # fmt: skip
+    gap = events[2][0]
+    assert isinstance(gap, Gap)
+    assert (gap.from_ns, gap.to_ns, gap.reason) == (0, 2, "update ids begin anew: 1 after 1")
+
+
 def test_a_second_book_depth_is_left_out() -> None:
     decoder = BybitDecoder("bybit")
     decoder.decode(book(10, [["1", "1"]], [["2", "1"]], "snapshot"), 9)
