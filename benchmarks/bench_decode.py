@@ -8,8 +8,8 @@ its own, by a fresh decoder that was given the recorded REST snapshot; CPU time 
 frames are renamed to `aggTrade` for both, since that is what both capture and cryptofeed ask for and has the same keys.
 
 Ours: events (structs, frame by frame); rows (events, and those packed into the rows that capture writes, by batches of
-16,384); runs (frames to the same rows by FrameRuns, 1,024 at a time); books (events, with every book rebuilt,
-which capture itself needs only where a venue sends no best prices).
+16,384); runs (frames to the same rows by FrameRuns, 8,192 at a time, as recordings of futures are read); books (events,
+with every book rebuilt, which capture itself needs only where a venue sends no best prices).
 cryptofeed: objects (its handlers with callbacks that only count, its book kept up to date as always); rows (with its
 own BackendCallback, which makes the dictionaries that its writers take, no writer behind it).
 """
@@ -35,13 +35,14 @@ from ingest.events import Event
 from ingest.frame_runs import FrameRuns
 from ingest.packing import TABLES, rows_of
 from ingest.raw import RawReader
+from ingest.recordings import BY_RUNS
 from ingest.venues import venue_of
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RECORDED: Final = ROOT.parent / "shared" / "market_data" / "raw" / "binance_20240808"
 CRYPTOFEED: Final = ROOT / ".venv-cryptofeed" / "bin" / "python"
 BATCH: Final = 16_384
-RUN: Final = 1_024
+RUN: Final = 8_192
 _QUOTES: Final = ("USDT", "USD_PERP")
 
 
@@ -158,7 +159,9 @@ def best_pass(market: Market, stream: str, way: Way, keep_levels: bool, passes: 
 def ours(markets: list[Market], passes: int) -> dict[str, dict[str, float]]:
     return {
         f"{market.name} {stream}": {
-            name: best_pass(market, stream, way, keep_levels, passes) for name, (way, keep_levels) in WAYS.items()
+            name: best_pass(market, stream, way, keep_levels, passes)
+            for name, (way, keep_levels) in WAYS.items()
+            if name != "runs" or market.venue in BY_RUNS
         }
         for market in markets
         for stream in market.streams
@@ -194,16 +197,19 @@ def _table(markets: list[Market], we: dict[str, dict[str, float]], they: dict[st
         f"{market.name} {name}": len(stream.frames) for market in markets for name, stream in market.streams.items()
     }
     titles = f"{'stream':<34}{'frames':>9}{'events':>9}{'rows':>9}{'runs':>9}{'books':>9}{'cf obj':>9}{'cf rows':>9}"
-    lines = [titles + f"{'obj/events':>12}{'obj/runs':>10}{'rows/runs':>11}"]
-    sums: dict[str, float] = defaultdict(float)
+    lines = [titles + f"{'obj/events':>11}{'rows/rows':>11}{'rows/runs':>11}"]
+    sums: dict[str, dict[str, float]] = {"futures": defaultdict(float), "all": defaultdict(float)}
     for key, frames in counts.items():
         cells = {**we[key], **{f"cf {way}": seconds for way, (seconds, _) in they.get(key, {}).items()}}
         for name, seconds in cells.items():
-            sums[name] += seconds
+            sums["all"][name] += seconds
+            sums["futures"][name] += seconds if "runs" in cells else 0.0
         for way, (_, calls) in they.get(key, {}).items():
             assert calls >= frames - 100, f"cryptofeed called back {calls} times for {frames} frames of {key} ({way})"
         lines.append(_line(key, frames, cells))
-    lines.append(_line("all", sum(counts.values()), sums))
+    del sums["all"]["runs"]
+    lines.append(_line("futures", sum(frames for key, frames in counts.items() if "runs" in we[key]), sums["futures"]))
+    lines.append(_line("all", sum(counts.values()), sums["all"]))
     return "\n".join(lines)
 
 
@@ -212,10 +218,8 @@ def _line(name: str, frames: int, seconds: dict[str, float]) -> str:
     cells = "".join(f"{us.get(way, '-'):>9}" for way in ("events", "rows", "runs", "books", "cf objects", "cf rows"))
     ratios = ""
     if "cf rows" in seconds:
-        objects, rows = seconds["cf objects"], seconds["cf rows"]
-        ratios = (
-            f"{objects / seconds['events']:>11.1f}x{objects / seconds['runs']:>9.1f}x{rows / seconds['runs']:>10.1f}x"
-        )
+        pairs = ("cf objects", "events"), ("cf rows", "rows"), ("cf rows", "runs")
+        ratios = "".join(f"{f'{seconds[they] / seconds[we]:.1f}x' if we in seconds else '-':>11}" for they, we in pairs)
     return f"{name:<34}{frames:>9,}{cells}{ratios}"
 
 

@@ -24,7 +24,7 @@ from ingest.rows import TableWriter
 from ingest.venues import Plan
 
 _RUN: Final = 8_192  # frames at a time
-_BY_RUNS: Final = ("binance_um", "binance_cm")
+BY_RUNS: Final = ("binance_um", "binance_cm")
 WORTH_COMPILING_BYTES: Final = 64 * 2**20
 """Of recordings, as they are on disk: some two million frames. The kernels of runs take 10 to 30 s to compile, once
 after an update, and 2 s to load."""
@@ -73,7 +73,7 @@ class RecordedFeed:
             writer.add_rows(self.venue, symbol, rows)
 
         runs = None
-        if by_runs and self.venue in _BY_RUNS and isinstance(self.decoder, BinanceDecoder):
+        if by_runs and self.venue in BY_RUNS and isinstance(self.decoder, BinanceDecoder):
             runs = FrameRuns(self.decoder)
         reception.release_to(take)
         for frames, recv_ns, answer in _batches(chain(self._first, self._lines)):
