@@ -433,14 +433,17 @@ def _take_other(event: Any, numbers: Ints, spans: Ints, rows: Floats) -> None:
             numbers[_SETTLED] = 0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _take_depth(event: Any, rows: Floats, ladders: Floats, tops: Floats, held: Floats, depth: Ints) -> bool:
     """A delta or a gap of the depth; False where the book lacks room."""
     if event.kind == GAP:
         lose_book(depth)
         return True
-    delta = event.side, event.a, event.b, int(event.c), int(event.d)
-    return bool(take_delta(*delta, ladders, tops, held, depth, rows, N_ROWS))
+    return bool(
+        take_delta(
+            event.side, event.a, event.b, int(event.c), int(event.d), ladders, tops, held, depth, rows, N_ROWS
+        )
+    )
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -36,9 +36,10 @@ CHANGE, SNAPSHOT, LAST = 0, 1, 2
 HELD: Final = 65_536  # deltas held back for a snapshot: 20 s of the busiest stream, and a request has 10 s
 _ROOM: Final = 4096  # levels of a side, to begin with
 
-# Of `numbers`: of the book, of the message being taken, and the best rank touched on each side since levels were seen.
+# Of `numbers`: of the book; of the message being taken; per side, the ranks changed since levels were seen, and levels.
 _KNOWN, _SEEN, _HOLDS_BACK, _SNAPSHOT_ID, _HELD, _MESSAGE = range(6)
-_BID_TOUCHED, _ASK_TOUCHED, _BIDS, _ASKS, _N_NUMBERS = range(6, 11)
+_FIRST, _LAST, _BIDS, _ASKS, _N_NUMBERS = 6, 8, 10, 11, 12
+_ALL: Final = 2**62  # a rank behind all levels
 _BETWEEN, _CHANGING, _REPLACING, _PASSING = range(4)  # what becomes of the message
 _SIDE, _PRICE, _QTY, _ID = range(4)
 
@@ -48,7 +49,7 @@ class Book(NamedTuple):
 
     `ladders` (4, room): keys and quantities of the bids, then of the asks, keys ascending: the best stands last, so
     that changes near the touch move little. `tops` (4, levels): the same of the levels last seen, the best first, -inf
-    and 0 where there is none. `held` (n, 4) rings through side, price, qty and id of deltas. `numbers` (10,).
+    and 0 where there is none. `held` (n, 4) rings through side, price, qty and id of deltas. `numbers` (12,).
     """
 
     ladders: Floats
@@ -106,7 +107,7 @@ def lose_book(numbers: Ints) -> None:
     numbers[_KNOWN] = numbers[_SEEN] = 0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def take_delta(
     side: int, price: float, qty: float, update_id: int, flags: int,
     ladders: Floats, tops: Floats, held: Floats, numbers: Ints, flows: Floats, first: int,
@@ -142,7 +143,8 @@ def _begin_message(update_id: int, flags: int, numbers: Ints) -> None:
     if flags & SNAPSHOT:
         numbers[_MESSAGE], numbers[_SNAPSHOT_ID] = _REPLACING, update_id
         numbers[_BIDS] = numbers[_ASKS] = 0
-        numbers[_BID_TOUCHED] = numbers[_ASK_TOUCHED] = 0
+        for side in range(2):
+            numbers[_FIRST + side], numbers[_LAST + side] = 0, _ALL
     else:
         is_news = numbers[_HOLDS_BACK] == 0 or update_id > numbers[_SNAPSHOT_ID]
         numbers[_MESSAGE] = _CHANGING if numbers[_KNOWN] == 1 and is_news else _PASSING
@@ -179,9 +181,9 @@ def _apply_held(newest: int, ladders: Floats, held: Floats, numbers: Ints) -> No
     numbers[_HELD] = 0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _put(side: int, price: float, qty: float, ladders: Floats, numbers: Ints) -> None:
-    """Set a level's absolute quantity, 0 removes it; note the best rank touched."""
+    """Set a level's absolute quantity, 0 removes it; note the ranks that change: all behind a level that comes or goes."""
     which = 0 if side > 0 else 1
     key, keys, qtys = price if side > 0 else -price, 2 * which, 2 * which + 1
     count = numbers[_BIDS + which]
@@ -201,10 +203,11 @@ def _put(side: int, price: float, qty: float, ladders: Floats, numbers: Ints) ->
     else:
         return
     rank = count - 1 - at if is_there else count - at
-    numbers[_BID_TOUCHED + which] = min(numbers[_BID_TOUCHED + which], rank)
+    numbers[_FIRST + which] = min(numbers[_FIRST + which], rank)
+    numbers[_LAST + which] = max(numbers[_LAST + which], rank if is_there and qty > 0.0 else _ALL)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _place(ladders: Floats, keys: int, count: int, key: float) -> int:
     """The first of `count` ascending keys that is not below `key`: by doubling steps from the end, then by halves."""
     high, step = count, 1
@@ -221,7 +224,7 @@ def _place(ladders: Floats, keys: int, count: int, key: float) -> int:
     return low
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _see_levels(ladders: Floats, tops: Floats, numbers: Ints, flows: Floats, first: int) -> None:
     """Bring the levels up to the book from the best that was touched, unless it is crossed or lacks a side."""
     bids, asks = numbers[_BIDS], numbers[_ASKS]
@@ -230,7 +233,7 @@ def _see_levels(ladders: Floats, tops: Floats, numbers: Ints, flows: Floats, fir
     levels = tops.shape[1]
     for which in range(2):
         count, sign, keys, qtys = numbers[_BIDS + which], 1.0 - 2.0 * which, 2 * which, 2 * which + 1
-        for level in range(numbers[_BID_TOUCHED + which] if numbers[_SEEN] == 1 else 0, levels):
+        for level in range(numbers[_FIRST + which], min(numbers[_LAST + which] + 1, levels)):
             key, qty = -np.inf, 0.0
             if level < count:
                 key, qty = ladders[keys, count - 1 - level], ladders[qtys, count - 1 - level]
@@ -240,7 +243,7 @@ def _see_levels(ladders: Floats, tops: Floats, numbers: Ints, flows: Floats, fir
             if flow != 0.0 and numbers[_SEEN] == 1:
                 for clock in range(flows.shape[1]):
                     flows[first + level, clock] += flow
-        numbers[_BID_TOUCHED + which] = levels
+        numbers[_FIRST + which], numbers[_LAST + which] = _ALL, -1
     numbers[_SEEN] = 1
 
 
