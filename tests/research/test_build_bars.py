@@ -1,6 +1,7 @@
 """The stage on made-up event tables."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -9,16 +10,17 @@ from rich.console import Console
 
 from core import schema, store
 from core.cli import run_stages
-from core.config import Config
+from core.config import Config, Features
 from core.errors import ConfigError, StageError
 from core.run_record import RunRecord
 from core.store import Partition
 from core.units import NS_PER_DAY, NS_PER_MINUTE, NS_PER_S
-from research.bar_columns import BAR_COLUMNS
+from research.bar_columns import BAR_COLUMNS, bar_columns
 from research.bar_events import merge_events
 from research.bars import Bars, join_closed
 from research.build_bars import run
 from research.clocks import parse_clock
+from research.day_events import DayEvents
 from research.day_state import load_state
 
 DAY, NEXT_DAY = "2026-01-05", "2026-01-06"
@@ -55,8 +57,8 @@ def put(root: Path, table: schema.Table, frame: pl.DataFrame, symbol: str = "BTC
         store.write(root, Partition(table.name, venue, symbol, date), rows)
 
 
-def build(root: Path, bars: str = "time_1s", symbols: tuple[str, ...] | None = None, decision: str = "1s") -> RunRecord:
-    config = Config(data_dir=str(root), bars=bars, symbols=symbols, decision=decision, source="replay")
+def build(root: Path, bars: str = "time_1s", **settings: Any) -> RunRecord:
+    config = Config(data_dir=str(root), bars=bars, source="replay", **settings)
     return run_stages(config, {"bars": run}, Console(quiet=True))
 
 
@@ -267,6 +269,74 @@ def test_rows_of_another_day_are_an_error_and_not_lost(tmp_path: Path) -> None:
     store.write(tmp_path, Partition("top_of_book", "bybit", "BTCUSDT", DAY), over_midnight()[0])
     with pytest.raises(StageError, match="are of another day"):
         build(tmp_path)
+
+
+ALSO = ("time_1m", "volume_5", "tick_imbalance_20")
+
+
+def test_clocks_built_in_one_pass_are_those_built_alone(tmp_path: Path) -> None:
+    top, traded = over_midnight()
+    for name in ("all", "alone"):
+        put(tmp_path / name, schema.TOP_OF_BOOK, top)
+        put(tmp_path / name, schema.TRADES, traded)
+    record = build(tmp_path / "all", bars_also=ALSO)
+    assert list(record.sections["bars"]["also"]) == list(ALSO)
+    for clock in ("time_1s", *ALSO):
+        build(tmp_path / "alone", clock, decision="1m")
+        for date in (DAY, NEXT_DAY):
+            assert bars_of(tmp_path / "all", date, clock).equals(bars_of(tmp_path / "alone", date, clock))
+    assert build(tmp_path / "all", bars_also=ALSO).kept
+    written = [path.stat().st_mtime_ns for path in sorted((tmp_path / "all" / "bars").rglob("*.parquet"))]
+    build(tmp_path / "all", bars_also=(*ALSO, "time_10s"))  # a further clock leaves the others as they are
+    kept = [path for path in sorted((tmp_path / "all" / "bars").rglob("*.parquet")) if "time_10s" not in str(path)]
+    assert [path.stat().st_mtime_ns for path in kept] == written
+
+
+def deltas(recv_ns: np.ndarray) -> pl.DataFrame:
+    """A snapshot of three levels a side, then one changed level per message, some of them removed."""
+    rng = np.random.default_rng(9)
+    n = recv_ns.size
+    is_snapshot = np.arange(n) < 6
+    side = np.where(np.arange(n) % 2 == 0, "bid", "ask")
+    away = np.where(is_snapshot, np.arange(n) // 2, rng.integers(0, 5, n)) / 10.0
+    recv_ns = np.where(is_snapshot, recv_ns[0], recv_ns)
+    return pl.DataFrame(
+        {
+            "exch_ns": recv_ns, "recv_ns": recv_ns, "update_id": np.where(is_snapshot, 1, np.arange(n)),
+            "side": pl.Series(side, dtype=schema.BOOK_SIDE),
+            "price": np.where(side == "bid", 100.0 - away, 100.1 + away),
+            "qty": np.where(is_snapshot, 1.0, rng.integers(0, 4, n) / 2.0),
+            "is_snapshot": is_snapshot, "recv_assumed": np.zeros(n, bool),
+        }
+    )  # fmt: skip
+
+
+def test_levels_go_on_over_midnight_and_are_built_where_features_read_them(tmp_path: Path) -> None:
+    top, traded = over_midnight()
+    depth = deltas(top["recv_ns"].to_numpy() + 7)
+    for table, frame in ((schema.TOP_OF_BOOK, top), (schema.TRADES, traded), (schema.BOOK_DELTAS, depth)):
+        put(tmp_path, table, frame)
+    mine = Features(sets=(), mine={"deep": "(sub bid_qty_2 ofi_qty_1)"})
+    assert build(tmp_path, features=mine).sections["bars"]["levels"] == 2
+    none = [pl.DataFrame(schema=table.columns) for table in (schema.LIQUIDATIONS, schema.MARK_PRICES, schema.GAPS)]
+    once = Bars(parse_clock("time_1s"), 2).push(merge_events(top, traded, *none, depth))
+    both = pl.concat([bars_of(tmp_path, date) for date in (DAY, NEXT_DAY)])
+    np.testing.assert_array_equal(both.select(bar_columns(2)).to_numpy(), once.values)
+    assert both["bid_price_1"].null_count() < 5
+    assert both["ofi_qty_1"].abs().sum() > 100.0
+    assert build(tmp_path, features=mine, bars_levels=3).sections["bars"]["levels"] == 3
+    assert build(tmp_path, features=Features(sets=("tob",))).sections["bars"]["levels"] == 0
+    assert bars_of(tmp_path, DAY).columns[-1] == "has_gap"
+
+
+def test_a_day_is_cut_at_minutes_so_that_no_slice_is_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    top, _ = over_midnight()
+    put(tmp_path, schema.TOP_OF_BOOK, top)
+    monkeypatch.setattr("research.day_events.SLICE_ROWS", 400)
+    sizes = [events.size for events in DayEvents(tmp_path, Partition("bars", "bybit", "BTCUSDT", DAY)).slices()]
+    assert sum(sizes) == top.filter(pl.col("recv_ns") < MIDNIGHT_NS).height
+    assert len(sizes) > 2
+    assert max(sizes) < 400 + 350  # the most in a minute
 
 
 def test_several_symbols_do_not_touch_each_other(tmp_path: Path) -> None:
