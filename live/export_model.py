@@ -153,7 +153,7 @@ def describe(cfg: Config, winner: Winner, model: bytes, parity: ExportParity) ->
     """
     policy = (winner.candidate, winner.calibration, winner.bars, winner.decision, cfg.fees)
     source, simulated = origin_of(cfg)
-    standing = (source, simulated, winner.verdict, winner.reasons, winner.train_window)
+    standing = (source, simulated, winner.verdict, winner.reasons, winner.train_window, winner.symbols)
     program = compile_texts(dict(winner.features), winner.bars)
     content = store.hash_of(sha256(model), winner.features, *policy, *standing)
     return Manifest(
@@ -169,6 +169,7 @@ def describe(cfg: Config, winner: Winner, model: bytes, parity: ExportParity) ->
         calibration=winner.calibration,
         fees=cfg.fees,
         train_window=winner.train_window,
+        symbols=tuple(sorted(winner.symbols)),
         metrics=winner.metrics,
         verdict=winner.verdict,
         reasons=tuple(winner.reasons),

@@ -28,7 +28,7 @@ from research.decision import Calibration
 from research.panel_program import PanelProgram
 from research.program import Program
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 CURRENT: Final = "current.txt"
 """Names the model in use; switched atomically, and only on the verdict "edge"."""
 EXPORTED: Final = "exported.txt"
@@ -47,7 +47,8 @@ class ExportParity(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`manifest.json`. `features` are (name, S-expression) in the model's order; times are UTC nanoseconds.
+    """`manifest.json`. `features` are (name, S-expression) in the model's order; times are UTC nanoseconds; `symbols`
+    (`venue:SYMBOL`) are those of the training.
 
     `simulated`: it learned from a made-up market, be it by way of a recording of one.
     """
@@ -64,6 +65,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calibration: Calibration
     fees: dict[str, Fee]
     train_window: tuple[int, int]
+    symbols: tuple[str, ...]
     metrics: dict[str, Any]
     verdict: Literal["edge", "no edge"]
     reasons: tuple[str, ...]

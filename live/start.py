@@ -6,6 +6,7 @@ from the state that the features stage saved where they need one. Elsewhere noth
 was captured: it begins cold and decides nothing until all windows are full.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +30,23 @@ def start_states(cfg: Config, bundle: Bundle) -> dict[str, State]:
     days = last_days(cfg, bundle)
     names = sorted(cfg.symbols or days or DEFAULT_SYMBOLS)
     names = [name for name in names if name.partition(":")[0] not in schema.INVERSE]
+    require_compared(bundle, names)
     warm = days if cfg.source == "sim" else {}
     panel = started_panel(bundle, {name: {} for name in names})
     return {
         name: _warm_start(cfg.root, bundle, warm[name], panel) if name in warm else cold_start(bundle, name)
         for name in names
     }
+
+
+def require_compared(bundle: Bundle, names: Sequence[str]) -> None:
+    """Raises StageError where features compare the symbols of a run and these are others than in training."""
+    trained = bundle.manifest.symbols
+    if bundle.program.compares_symbols and set(names) != set(trained):
+        raise StageError(
+            f"{bundle.manifest.model_id} has features that compare the symbols of a run (cs_), which in training were "
+            f"{', '.join(trained)}, and would now be {', '.join(names)}: give `symbols` as they were"
+        )
 
 
 def last_days(cfg: Config, bundle: Bundle) -> dict[str, Partition]:

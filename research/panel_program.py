@@ -91,6 +91,11 @@ class PanelProgram:
         return any(column.join.form != "at" for layer in self.layers for column in layer.joined)
 
     @property
+    def compares_symbols(self) -> bool:
+        """Do features hang on which symbols are in the run?"""
+        return any(column.join.is_cross_section for layer in self.layers for column in layer.joined)
+
+    @property
     def is_chained(self) -> bool:
         """Does a day go on from the state of the day before? It must where an operator remembers everything, and does
         with joins, whose bars would each have to be read as far back as their own windows reach."""

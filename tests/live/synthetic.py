@@ -77,6 +77,7 @@ def manifest_of(
         calibration=Calibration(0.0, 1.0),
         fees=Config().fees,
         train_window=(0, 0),
+        symbols=NAMES,
         metrics={},
         verdict="edge" if verdict == "edge" else "no edge",
         reasons=(),

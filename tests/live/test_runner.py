@@ -23,7 +23,7 @@ from live.paper import PaperAccount
 from live.parity import against_capture, compare
 from live.runner import Outcome, Runner, header, received_ns, started_panel
 from live.session import Witness, by_instrument, slices
-from live.start import cold_start
+from live.start import cold_start, require_compared
 from research.bar_events import TRADE
 from tests.live.synthetic import BARS, BEGIN_NS, FEATURES, JOINED, MAKER, NAMES, TAKER, market, write
 
@@ -159,6 +159,14 @@ def test_a_symbol_that_features_join_must_be_followed(tmp_path: Path) -> None:
     bundle = load_bundle(write(tmp_path / "bundle", features=JOINED))
     with pytest.raises(StageError, match=r"(?s)bybit:ETHUSDT is none of the symbols of the run, binance_um:BTCUSDT"):
         started_panel(bundle, {NAMES[0]: cold_start(bundle, NAMES[0])})
+
+
+def test_features_that_compare_symbols_want_those_of_the_training(tmp_path: Path) -> None:
+    bundle = load_bundle(write(tmp_path / "bundle", features=JOINED))
+    require_compared(bundle, NAMES[::-1])
+    with pytest.raises(StageError, match=r"were binance_um:BTCUSDT, bybit:ETHUSDT, and would now be bybit:ETHUSDT:"):
+        require_compared(bundle, NAMES[1:])
+    require_compared(load_bundle(write(tmp_path / "plain")), NAMES[1:])
 
 
 def test_parity_fails_for_a_decision_that_is_not_the_rules(follow: Run, tmp_path: Path) -> None:
