@@ -26,7 +26,7 @@ from ingest.venues import Plan
 _RUN: Final = 8_192  # frames at a time
 BY_RUNS: Final = ("binance_um", "binance_cm")
 WORTH_COMPILING_BYTES: Final = 64 * 2**20
-"""Of recordings, as they are on disk: some two million frames. The kernels of runs take 10 to 30 s to compile, once
+"""Of recordings, as they are on disk: some 1.3 million frames. The kernels of runs take 10 to 30 s to compile, once
 after an update, and 2 s to load."""
 
 
