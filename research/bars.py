@@ -52,10 +52,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.units import NS_PER_MINUTE
-from research import bar_rows
+from research import bar_state
 from research.bar_columns import MAX_LEVELS, bar_columns
 from research.bar_events import EVENT, Events
-from research.bar_rows import DONE, FULL, NO_ROOM, Market, make_out, make_tracks, take_events
+from research.bar_rows import DONE, FULL, NO_ROOM, take_events
+from research.bar_state import Market, make_out, make_tracks
 from research.clocks import Clock
 from research.order_book import make_book, restored_book, save_book, with_room
 
@@ -96,7 +97,7 @@ class BarPass:
             np.array([getattr(clock, name) for clock in clocks], np.int64) for name in ("kind", "step_ns")
         )
         sizes = np.array([clock.size for clock in clocks])
-        self._market = Market(np.zeros(bar_rows.N_NUMBERS, np.int64), np.zeros(bar_rows.N_VALUES))
+        self._market = Market(np.zeros(bar_state.N_NUMBERS, np.int64), np.zeros(bar_state.N_VALUES))
         self._tracks = make_tracks(kinds, steps_ns, np.maximum(steps_ns, SILENCE_NS), sizes, levels)
         self._book = make_book(levels, holds_back)
         self._width = len(bar_columns(levels))
@@ -117,9 +118,9 @@ class BarPass:
 
     def save(self) -> list[State]:
         """All state, per clock, as arrays that `np.savez` takes without pickling: each is what that clock alone has."""
-        shared = {**bar_rows.save_market(self._market), **save_book(self._book)}
+        shared = {**bar_state.save_market(self._market), **save_book(self._book)}
         return [
-            {"clock": np.array(clock.name), **bar_rows.save_track(self._tracks, place), **shared}
+            {"clock": np.array(clock.name), **bar_state.save_track(self._tracks, place), **shared}
             for place, clock in enumerate(self.clocks)
         ]
 
@@ -133,14 +134,14 @@ class BarPass:
             if str(state["clock"]) != clock.name:
                 raise ValueError(f"state is of bars {state['clock']}, wanted {clock.name}: rebuild the bars")
         for state, mine in zip(saved, self.save(), strict=True):
-            if any(name not in state or state[name].shape[:1] != mine[name].shape[:1] for name in bar_rows.FIXED):
+            if any(name not in state or state[name].shape[:1] != mine[name].shape[:1] for name in bar_state.FIXED):
                 raise ValueError("state was saved by another version of the bars: rebuild the bars")
-        if any(not np.array_equal(state[name], saved[0][name]) for state in saved[1:] for name in bar_rows.SHARED):
+        if any(not np.array_equal(state[name], saved[0][name]) for state in saved[1:] for name in bar_state.SHARED):
             raise ValueError("states of the clocks are not of the same events: rebuild the bars")
         self._book = restored_book(self._book, saved[0])
         for place, state in enumerate(saved):
-            bar_rows.restore_track(self._tracks, place, state)
-        bar_rows.restore_market(self._market, self._tracks, saved[0])
+            bar_state.restore_track(self._tracks, place, state)
+        bar_state.restore_market(self._market, self._tracks, saved[0])
 
     def _run(self, events: Events, until_ns: int) -> list[ClosedBars]:
         pieces: list[list[ClosedBars]] = [[] for _ in self.clocks]
@@ -161,7 +162,7 @@ class BarPass:
 
     def _rooms(self, events: Events, until_ns: int) -> list[int]:
         """For how many bars of each clock there is to be room until `until_ns`."""
-        from_ns = bar_rows.seen_ns(self._market) or (int(events["recv_ns"][0]) if events.size else until_ns)
+        from_ns = bar_state.seen_ns(self._market) or (int(events["recv_ns"][0]) if events.size else until_ns)
         past_ns = max(0, until_ns - from_ns)
         return [
             min(past_ns // clock.step_ns + 2, _MOST_ROOM) if clock.is_time else min(events.size + 2, _ROOM)
@@ -171,7 +172,7 @@ class BarPass:
     def _why(self, events: Events, at: int, ended: int) -> str:
         if ended == NO_ROOM:
             return f"event {at} is of the book's depth: make bars with levels to take it"
-        return f"event {at} came at {events['recv_ns'][at]}, after {bar_rows.seen_ns(self._market)}"
+        return f"event {at} came at {events['recv_ns'][at]}, after {bar_state.seen_ns(self._market)}"
 
 
 class Bars:
