@@ -27,6 +27,7 @@ _BINANCE_CANDLES_NS: Final = 250 * NS_PER_MS  # exchange_protocols.md A.4
 _BYBIT_CANDLES_NS: Final = NS_PER_S  # C.3 says 1 to 60 s
 _REPEAT_NS: Final = 3 * NS_PER_S  # Bybit's best prices that do not change are sent again (C.3)
 _FOREVER_NS: Final = 2**63 - 1
+_BOOKS: Final = ("quotes", "depth")  # what a venue that is down does not publish, to new subscribers neither
 _CANDLE_LAG_NS: Final = 5 * NS_PER_MS  # of a candle behind the slowest trade: it must hold all of them
 
 
@@ -98,6 +99,8 @@ class Exchange:
         record = self.record(session.venue, topic.symbol)
         if record is None or session.venue != BYBIT:
             return None
+        if topic.kind in _BOOKS and now_ns < self._down_until_ns.get(session.venue, 0):
+            return None
         tape = record.tape
         if topic.kind == "depth":
             book = _book_before_next(tape, now_ns)
@@ -132,7 +135,7 @@ class Exchange:
         if key not in self._formatted:
             self._formatted[key] = self._format(session, topic)
         stamps, texts = self._formatted[key]
-        if topic.kind in ("quotes", "depth"):
+        if topic.kind in _BOOKS:
             from_ns = max(from_ns, min(until_ns, self._down_until_ns.get(session.venue, 0)))
         first, last = np.searchsorted(stamps, (from_ns, until_ns)).tolist()
         return stamps[first:last], texts[first:last]

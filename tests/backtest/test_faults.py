@@ -190,7 +190,12 @@ def test_a_restart_numbers_bybits_books_from_one() -> None:
             await client.send(json.dumps(BYBIT))
             await heard(client, 0.6)
             server.injector.restart()
-            frames = [json.loads(text) for text in await heard(client, 1.7)]
+            async with connected(server.address, "/v5/public/linear") as late:
+                await late.send(json.dumps(BYBIT))
+                found = [json.loads(text) for text in await heard(late, 1.7)]
+            books = [frame["data"]["u"] for frame in found if str(frame.get("topic")).startswith("orderbook.1.")]
+            assert books[0] == 1  # a subscription of meanwhile begins with no state of before
+            frames = [json.loads(text) for text in await heard(client, 0.1)]
             for topic in ("orderbook.50.BTCUSDT", "orderbook.1.BTCUSDT"):
                 books = [frame for frame in frames if frame.get("topic") == topic]
                 numbers = [frame["data"]["u"] for frame in books]
