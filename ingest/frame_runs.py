@@ -6,8 +6,8 @@ shares. Both give the same rows, where each table of a symbol has one stream, as
 time alone is that of the run's begin, for which spot is not read so.
 
 A live capture does not: a read of its socket brings few frames of each stream, and a run of ten frames takes longer
-than ten frames do one by one. At 10,000 frames a second decoding and packing are 3 % of a core there; only where frames come
-as fast as they can be read, which no venue sends, are they half of all (2026-11-21, benchmarks/bench_capture.py).
+than ten frames do one by one. At 10,000 frames a second decoding and packing are 3 % of a core there; only where frames
+come as fast as they can be read, which no venue sends, are they half of all (2026-11-21, benchmarks/bench_capture.py).
 """
 
 from collections.abc import Callable, Iterator, Sequence
