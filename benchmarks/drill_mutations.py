@@ -2,10 +2,10 @@
 
     python benchmarks/drill_mutations.py [--only NAME ...]
 
-Each mutation is a change of one place in the real code, made in a copy of the repository, where the operator's own
-cases of tests/research/test_operator_laws.py (laws that know nothing of what it computes) and of test_operators.py
-(slow twins) then run. The laws alone must catch every leak; a wrong value that is always the same only a twin can see.
-Some half a minute each: the machine is compiled anew.
+Each mutation is a change of one place in the real code, made in a copy of the repository, where the operator's cases of
+tests/research/test_operator_laws.py (laws that know nothing of what it computes) and of test_operators.py (slow twins)
+then run. The laws alone must catch every leak; a wrong value that is always the same only a twin can see. Mutations of
+a round have no code in common, so they share a copy, which is compiled anew: some minute a round.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -27,7 +27,7 @@ TWINS: Final = "tests/research/test_operators.py"
 
 @dataclass(frozen=True)
 class Mutation:
-    """`old`, which stands once in the file, becomes `new`; the tests of `operator` run."""
+    """`old`, which stands once in the file, becomes `new`; the laws' `cases` and `operator`'s twin run."""
 
     name: str
     what: str
@@ -35,29 +35,36 @@ class Mutation:
     old: str
     new: str
     operator: str
+    cases: tuple[str, ...]
+    round: int = 1
 
 
 MUTATIONS: Final = (
     Mutation(
         "if_gt", "leak: then of the next bar", "research/elementwise.py",
         "chosen = c[i] if a[i] > b[i] else d[i]", "chosen = c[min(i + 1, n - 1)] if a[i] > b[i] else d[i]", "if_gt",
+        ("if_gt_0",),
     ),
     Mutation(
         "lag", "leak: k - 1 bars ago, but in the last row of a tile", "research/rolling.py",
         "to[i] = x[i] - before if op == DELTA else before",
         "to[i] = x[i] - before if op == DELTA else ring[min(i + 1, x.size - 1)]", "lag",
+        ("lag_7", "lag_70"),
     ),
     Mutation(
         "mean, short", "leak: the next bar's value enters", "research/rolling_short.py",
         "now[i] = shift[i] = x[i]", "now[i] = shift[i] = x[min(i + 1, n - 1)]", "mean",
+        ("mean_7",),
     ),
     Mutation(
         "zscore", "leak: of the next bar's value", "research/rolling.py",
         "away = x[i] - shift[i] - mean", "away = x[min(i + 1, n - 1)] - shift[i] - mean", "zscore",
+        ("zscore_70",),
     ),
     Mutation(
         "max", "leak: over w + 1 bars, the next one included", "research/rolling_extremes.py",
         "best = max(best, max(third, keys[i + 3]))", "best = max(best, max(third, keys[min(i + 4, n - 1)]))", "max",
+        ("max_70",),
     ),
     Mutation(
         "corr", "leak: the other series is one bar ahead", "research/rolling_moments.py",
@@ -65,62 +72,76 @@ MUTATIONS: Final = (
         "syy + dy * dy, sxy + dx * dy\n        x_",
         "dx, dy = x[i] - shift, y[min(i + 1, n - 1)] - shift_y\n        sx, sy, sxx, syy, sxy = sx + dx, sy + dy, "
         "sxx + dx * dx, syy + dy * dy, sxy + dx * dy\n        x_", "corr",
+        ("corr_7", "corr_70"),
     ),
     Mutation(
         "rank", "leak: the next bar is ranked", "research/rolling_order.py",
         "old, new = ring[place], x[i] + 0.0", "old, new = ring[place], x[min(i + 1, n - 1)] + 0.0", "rank",
+        ("rank_7", "rank_70"),
     ),
     Mutation(
         "ewm_mean", "leak: away from the next bar's value", "research/recursive.py",
         "away = x[i] - mean", "away = x[min(i + 1, n - 1)] - mean", "ewm_mean",
+        ("ewm_mean_7", "ewm_mean_70"),
     ),
     Mutation(
         "hmm", "leak: the next bar's odds", "research/hmm.py",
         "p = to[i] = _updated(p, odds[i])", "p = to[i] = _updated(p, odds[min(i + 1, n - 1)])", "hmm",
+        ("hmm_0",),
     ),
     Mutation(
         "vpin", "leak: the next bar's sells", "research/volume_buckets.py",
         "volume = buy[i] + sell[i]", "volume = buy[i] + sell[min(i + 1, n - 1)]", "vpin",
+        ("vpin_7", "vpin_70"),
     ),
     Mutation(
         "fracdiff", "leak: the ring is one bar ahead", "research/fractal.py",
         "ring[place] = ring[place + window] = x[i]", "ring[place] = ring[place + window] = x[min(i + 1, n - 1)]",
         "fracdiff",
+        ("fracdiff_7", "fracdiff_70"),
     ),
     Mutation(
         "argmax", "leak: places of the next bar", "research/rolling_moments.py",
         "value = sign * x[i]\n", "value = sign * x[min(i + 1, x.size - 1)]\n", "argmax",
+        ("argmax_7", "argmax_70"),
     ),
     Mutation(
         "sum, blocks", "off by one: the suffix of w + 1 bars", "research/rolling.py",
         "total[i] += suffix[i + 1] + (left - i) * between", "total[i] += suffix[i] + (left - i) * between", "sum",
+        ("sum_70",),
     ),
     Mutation(
         "run", "off by one: known one bar too soon", "research/rolling_order.py",
         "seen = min(seen + 1, window) if now == now else 0", "seen = min(seen + 1, window) if now == now else 1", "run",
+        ("run_7", "run_70"),
     ),
     Mutation(
         "std, blocks", "state: half of a group of four is dropped at the end of a tile", "research/rolling.py",
         "memory[_BASE], memory[_PART], memory[_BASE2], memory[_PART2] = base, part, base2, part2",
         "memory[_BASE], memory[_PART], memory[_BASE2], memory[_PART2] = base, part, base2, 0.0", "std",
+        ("std_70",), 2,
     ),
     Mutation(
         "ewm_std", "state: the spread is not kept from tile to tile", "research/recursive.py",
         "memory[_WEIGHT], memory[_MEAN], memory[_M2], memory[_SEEN] = weight, mean, m2, seen",
         "memory[_WEIGHT], memory[_MEAN], memory[_M2], memory[_SEEN] = weight, mean, 0.0, seen", "ewm_std",
+        ("ewm_std_7", "ewm_std_70"), 2,
     ),
     Mutation(
         "hurst", "state: computed by the tile's rows, not by bar_index", "research/fractal.py",
-        "if (first_index + i) % hop == 0:", "if i % hop == 0:", "hurst",
+        "if (first_index + i) % hop == turn:", "if i % hop == turn:", "hurst",
+        ("hurst_64", "hurst_70"),
     ),
     Mutation(
         "latest", "state: saved and not restored", "research/program.py",
         '            self._state[begin:end] = saved["state"][first:last]',
         '            self._state[begin:end] = saved["state"][first:last] if last - first != 3 else np.nan', "latest",
+        ("latest_7", "latest_70"), 3,
     ),
     Mutation(
         "decay", "gap: windows go on over it", "research/interpreter.py",
         "            state[:] = np.nan\n", "            state[:] = state\n", "decay",
+        ("decay_7", "decay_70"), 4,
     ),
 )  # fmt: skip
 
@@ -133,24 +154,28 @@ def mutated(mutation: Mutation, root: Path = ROOT) -> str:
     return text.replace(mutation.old, mutation.new)
 
 
-def caught_by(mutation: Mutation, copy: Path, cache: Path) -> dict[str, int]:
-    """Names of the tests that fail with a mutation in the copy of the repository, and in how many cases."""
-    original = (copy / mutation.file).read_bytes()
-    (copy / mutation.file).write_text(mutated(mutation, copy))
-    try:
-        said = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", LAWS, TWINS, "-k", mutation.operator],
-            cwd=copy, env=os.environ | {"NUMBA_CACHE_DIR": str(cache)}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-    finally:
-        (copy / mutation.file).write_bytes(original)
+def caught_by(mutations: Sequence[Mutation], copy: Path, cache: Path) -> dict[str, list[str]]:
+    """By mutation, the tests that fail with all of these in the copy of the repository."""
+    for mutation in mutations:
+        (copy / mutation.file).write_text(mutated(mutation, copy))
+    chosen = " or ".join(sorted({case for each in mutations for case in (each.operator, *each.cases)}))
+    said = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", LAWS, TWINS, "-k", chosen],
+        cwd=copy, env=os.environ | {"NUMBA_CACHE_DIR": str(cache)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    for mutation in mutations:
+        shutil.copy2(ROOT / mutation.file, copy / mutation.file)
     if said.returncode not in (0, 1):
-        raise RuntimeError(f"{mutation.name}: the tests could not run\n{said.stdout[-2000:]}{said.stderr[-2000:]}")
-    caught: dict[str, int] = {}
-    for file, name in re.findall(r"^FAILED (\S+)::test_(\w+)", said.stdout, re.MULTILINE):
-        who = f"{'law ' if file == LAWS else 'twin'}  {name}"
-        caught[who] = caught.get(who, 0) + 1
-    return caught
+        raise RuntimeError(f"the tests could not run\n{said.stdout[-2000:]}{said.stderr[-2000:]}")
+    failed = re.findall(r"^FAILED (\S+)::test_(\w+)\[([^\]]+)\]", said.stdout, re.MULTILINE)
+    return {each.name: _by_test(each, failed) for each in mutations}
+
+
+def _by_test(mutation: Mutation, failed: list[tuple[str, str, str]]) -> list[str]:
+    """The tests whose cases are the mutation's, laws first."""
+    laws = [name for file, name, case in failed if file == LAWS and case in mutation.cases]
+    twins = [name for file, name, case in failed if file == TWINS and case == mutation.operator]
+    return [*(f"law   {name}" for name in dict.fromkeys(laws)), *(f"twin  {name}" for name in dict.fromkeys(twins))]
 
 
 def _copied(folder: Path) -> Path:
@@ -165,16 +190,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[mutation.name for mutation in MUTATIONS])
     chosen = [mutation for mutation in MUTATIONS if mutation.name in parser.parse_args().only]
-    survived = []
+    caught: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as folder:
         copy, cache = _copied(Path(folder)), Path(folder) / "kernels"
-        for mutation in chosen:
-            began = time.monotonic()
-            caught = caught_by(mutation, copy, cache)
-            survived += [] if caught else [mutation.name]
-            print(f"{mutation.name}: {mutation.what} ({time.monotonic() - began:.0f} s)")
-            for who, count in caught.items() or [("NOT CAUGHT", 0)]:
-                print(f"    {who} ({count})", flush=True)
+        for number in sorted({mutation.round for mutation in chosen}):
+            caught |= caught_by([each for each in chosen if each.round == number], copy, cache)
+    for mutation in chosen:
+        print(f"{mutation.name}: {mutation.what}")
+        for test in caught[mutation.name] or ["NOT CAUGHT"]:
+            print(f"    {test}")
+    survived = [name for name, tests in caught.items() if not tests]
     print(f"{len(chosen) - len(survived)} of {len(chosen)} mutations caught")
     sys.exit(bool(survived))
 

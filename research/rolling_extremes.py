@@ -23,9 +23,7 @@ def extremes(op, x, to, n, memory, window, offset, line):  # type: ignore[no-unt
     to_keys(op, x, keys, n)
     if n == 1:
         _one_row(keys[0], best, held, window, offset)
-        from_keys(op, best, to, n)
-        return
-    begin = np.int64(0)
+    begin = np.int64(n == 1)
     while begin < n:
         end = min(n, begin + window - offset)
         _extreme(keys[begin:end], best[begin:end], held, window, offset)
@@ -35,7 +33,7 @@ def extremes(op, x, to, n, memory, window, offset, line):  # type: ignore[no-unt
     from_keys(op, best, to, n)
 
 
-@njit(nogil=True, error_model="numpy", inline="always")
+@njit(cache=True, nogil=True, error_model="numpy")
 def to_keys(op, x, keys, n):  # type: ignore[no-untyped-def]
     """x, or -x for a minimum, as integers in the same order."""
     sign = 1.0 if op == MAX else -1.0
@@ -45,7 +43,7 @@ def to_keys(op, x, keys, n):  # type: ignore[no-untyped-def]
         keys[i] = _UNKNOWN if x[i] != x[i] else bits ^ ((bits >> 63) & _ALL_BUT_SIGN)
 
 
-@njit(nogil=True, error_model="numpy", inline="always")
+@njit(cache=True, nogil=True, error_model="numpy")
 def from_keys(op, keys, to, n):  # type: ignore[no-untyped-def]
     for i in range(n):
         keys[i] ^= (keys[i] >> 63) & _ALL_BUT_SIGN

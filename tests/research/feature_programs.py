@@ -11,7 +11,7 @@ from research.operators import OPERATORS
 
 Floats = NDArray[np.float64]
 COLUMNS = ("a", "b")
-WINDOWS = st.one_of(st.integers(1, 4), st.integers(SHORT - 1, SHORT + 8))
+WINDOWS = st.one_of(st.integers(1, 20), st.integers(SHORT - 1, SHORT + 3))
 """Some on either side of where the scheme changes."""
 
 

@@ -27,79 +27,79 @@ def bars(n: int, first: int = FIRST_BAR) -> np.ndarray:
 
 
 @often
-@given(programs, SEEDS, st.integers(1, 90))
+@given(programs, SEEDS, st.integers(1, 170))
 def test_no_feature_reads_the_future_that_is_cut_off(trees: list[Node], seed: int, cut: int) -> None:
-    program, x = program_of(trees), random_rows(seed, 90)
-    assert_same_bits(program.evaluate(x[:cut], bars(cut)), program.evaluate(x, bars(90))[:cut])
+    program, x = program_of(trees), random_rows(seed, 170)
+    assert_same_bits(program.evaluate(x[:cut], bars(cut)), program.evaluate(x, bars(170))[:cut])
 
 
 @often
-@given(programs, SEEDS, st.integers(1, 90))
+@given(programs, SEEDS, st.integers(1, 170))
 def test_no_feature_moves_when_the_future_changes(trees: list[Node], seed: int, cut: int) -> None:
-    program, x = program_of(trees), random_rows(seed, 90)
-    other = np.concatenate([x[:cut], random_rows(seed + 1, 90 - cut) * 7.0 - 1.0])
-    assert_same_bits(program.evaluate(other, bars(90))[:cut], program.evaluate(x, bars(90))[:cut])
+    program, x = program_of(trees), random_rows(seed, 170)
+    other = np.concatenate([x[:cut], random_rows(seed + 1, 170 - cut) * 7.0 - 1.0])
+    assert_same_bits(program.evaluate(other, bars(170))[:cut], program.evaluate(x, bars(170))[:cut])
 
 
 @often
 @given(programs, SEEDS, st.integers(1, 100))
 def test_tiles_of_any_size_give_the_same_bits(trees: list[Node], seed: int, tile: int) -> None:
-    program, x = program_of(trees), random_rows(seed, 90)
-    assert_same_bits(program.evaluate(x, bars(90), tile=tile), program.evaluate(x, bars(90)))
+    program, x = program_of(trees), random_rows(seed, 170)
+    assert_same_bits(program.evaluate(x, bars(170), tile=tile), program.evaluate(x, bars(170)))
 
 
 @often
 @given(programs, SEEDS)
 def test_a_row_at_a_time_gives_the_bits_of_the_batch(trees: list[Node], seed: int) -> None:
-    program, x = program_of(trees), random_rows(seed, 60)
+    program, x = program_of(trees), random_rows(seed, 120)
     live = program.start()
     rows = np.array([live.step(row, FIRST_BAR + k) for k, row in enumerate(x)])
-    assert_same_bits(rows, program.evaluate(x, bars(60)))
+    assert_same_bits(rows, program.evaluate(x, bars(120)))
 
 
 @often
 @given(programs, SEEDS, st.integers(0, 40))
 def test_after_the_warm_up_the_start_leaves_no_trace(trees: list[Node], seed: int, start: int) -> None:
-    program, x = program_of(trees), random_rows(seed, 150)
+    program, x = program_of(trees), random_rows(seed, 300)
     assume(not program.is_infinite)
-    late = program.evaluate(x[start:], bars(150)[start:])
-    whole = program.evaluate(x, bars(150))[start:]
+    late = program.evaluate(x[start:], bars(300)[start:])
+    whole = program.evaluate(x, bars(300))[start:]
     assert_same_bits(late[program.warmup_bars :], whole[program.warmup_bars :])
 
 
 @often
-@given(programs, SEEDS, st.integers(0, 60))
+@given(programs, SEEDS, st.integers(0, 120))
 def test_a_run_goes_on_from_saved_state_as_if_it_had_not_stopped(trees: list[Node], seed: int, cut: int) -> None:
-    program, x = program_of(trees), random_rows(seed, 60)
+    program, x = program_of(trees), random_rows(seed, 120)
     stream = program.start()
-    before = stream.run(x[:cut], bars(60)[:cut])
+    before = stream.run(x[:cut], bars(120)[:cut])
     saved, other = stream.save(), program.start()
     stream.run(x[:cut])  # what the first stream does next must not reach what was saved
     other.restore(saved)
-    after = other.run(x[cut:], bars(60)[cut:])
-    assert_same_bits(np.concatenate([before, after]), program.evaluate(x, bars(60)))
+    after = other.run(x[cut:], bars(120)[cut:])
+    assert_same_bits(np.concatenate([before, after]), program.evaluate(x, bars(120)))
 
 
 @often
-@given(programs, SEEDS, st.integers(1, 59))
+@given(programs, SEEDS, st.integers(1, 119))
 def test_a_jump_of_the_bar_index_is_a_fresh_start(trees: list[Node], seed: int, cut: int) -> None:
-    program, x = program_of(trees), random_rows(seed, 60)
-    index = bars(60) + np.where(np.arange(60) >= cut, 5, 0)
+    program, x = program_of(trees), random_rows(seed, 120)
+    index = bars(120) + np.where(np.arange(120) >= cut, 5, 0)
     both = program.evaluate(x, index)
     assert_same_bits(both[:cut], program.evaluate(x[:cut], index[:cut]))
     assert_same_bits(both[cut:], program.evaluate(x[cut:], index[cut:]))
 
 
 @often
-@given(programs, SEEDS, st.sets(st.integers(0, 59)))
+@given(programs, SEEDS, st.sets(st.integers(0, 119)))
 def test_a_bar_with_a_gap_is_nan_and_a_fresh_start(trees: list[Node], seed: int, gaps: set[int]) -> None:
     features = {f"f{k}": tree for k, tree in enumerate(trees)}
-    program, x = compile_features(features, (*COLUMNS, "has_gap")), random_rows(seed, 60)
-    has_gap = np.isin(np.arange(60), list(gaps))
-    got = program.evaluate(np.column_stack([x, has_gap]), bars(60))
+    program, x = compile_features(features, (*COLUMNS, "has_gap")), random_rows(seed, 120)
+    has_gap = np.isin(np.arange(120), list(gaps))
+    got = program.evaluate(np.column_stack([x, has_gap]), bars(120))
     assert np.isnan(got[has_gap]).all()
     for begin, end in _stretches(has_gap):
-        assert_same_bits(got[begin:end], program_of(trees).evaluate(x[begin:end], bars(60)[begin:end]))
+        assert_same_bits(got[begin:end], program_of(trees).evaluate(x[begin:end], bars(120)[begin:end]))
 
 
 def _stretches(has_gap: np.ndarray) -> list[tuple[int, int]]:
@@ -108,35 +108,35 @@ def _stretches(has_gap: np.ndarray) -> list[tuple[int, int]]:
 
 
 @often
-@given(programs, SEEDS, st.sets(st.integers(0, 59)), st.integers(1, 70))
+@given(programs, SEEDS, st.sets(st.integers(0, 119)), st.integers(1, 70))
 def test_taking_some_rows_gives_the_bits_of_all(trees: list[Node], seed: int, rows: set[int], tile: int) -> None:
-    program, x = program_of(trees), random_rows(seed, 60)
+    program, x = program_of(trees), random_rows(seed, 120)
     take = np.array(sorted(rows), np.int64)
-    assert_same_bits(program.evaluate(x, bars(60), take, tile), program.evaluate(x, bars(60))[take])
+    assert_same_bits(program.evaluate(x, bars(120), take, tile), program.evaluate(x, bars(120))[take])
 
 
 @often
 @given(programs, SEEDS)
 def test_features_compiled_together_are_those_compiled_alone(trees: list[Node], seed: int) -> None:
-    x = random_rows(seed, 60)
-    together = program_of(trees).evaluate(x, bars(60))
+    x = random_rows(seed, 120)
+    together = program_of(trees).evaluate(x, bars(120))
     for k, tree in enumerate(trees):
-        assert_same_bits(together[:, k : k + 1], program_of([tree]).evaluate(x, bars(60)))
+        assert_same_bits(together[:, k : k + 1], program_of([tree]).evaluate(x, bars(120)))
 
 
 @pytest.mark.parametrize("operator", ["sum", "mean", "std", "zscore", "min", "max"])
 def test_nan_leaves_a_window_when_its_bar_does(operator: str) -> None:
-    x = np.random.default_rng(3).normal(size=(60, 1))
+    x = np.random.default_rng(3).normal(size=(120, 1))
     x[20] = np.nan
-    y = compile_features({"f": f"({operator}_7 a)"}, ["a"]).evaluate(x, bars(60))[:, 0]
+    y = compile_features({"f": f"({operator}_7 a)"}, ["a"]).evaluate(x, bars(120))[:, 0]
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(y)), [*range(6), *range(20, 27)])
 
 
 @pytest.mark.parametrize("operator", ["sum", "mean", "std", "zscore"])
 def test_an_infinite_value_leaves_a_window_when_its_bar_does(operator: str) -> None:
-    x = np.random.default_rng(3).normal(size=(60, 1))
+    x = np.random.default_rng(3).normal(size=(120, 1))
     x[20] = np.inf
-    y = compile_features({"f": f"({operator}_7 a)"}, ["a"]).evaluate(x, bars(60))[:, 0]
+    y = compile_features({"f": f"({operator}_7 a)"}, ["a"]).evaluate(x, bars(120))[:, 0]
     np.testing.assert_array_equal(np.flatnonzero(~np.isfinite(y)), [*range(6), *range(20, 27)])
 
 
@@ -230,16 +230,16 @@ def test_state_of_other_features_is_refused() -> None:
 
 
 @often
-@given(programs, SEEDS, st.integers(0, 60), st.integers(0, 2))
+@given(programs, SEEDS, st.integers(0, 120), st.integers(0, 2))
 def test_a_program_goes_on_from_the_state_of_one_that_holds_its_features(
     trees: list[Node], seed: int, cut: int, chosen: int
 ) -> None:
-    whole, part, x = program_of(trees), program_of([trees[chosen % len(trees)]]), random_rows(seed, 60)
+    whole, part, x = program_of(trees), program_of([trees[chosen % len(trees)]]), random_rows(seed, 120)
     stream, other = whole.start(), part.start()
-    stream.run(x[:cut], bars(60)[:cut])
+    stream.run(x[:cut], bars(120)[:cut])
     other.restore(stream.save())
-    wanted = stream.run(x[cut:], bars(60)[cut:])[:, chosen % len(trees)]
-    assert_same_bits(other.run(x[cut:], bars(60)[cut:])[:, 0], wanted)
+    wanted = stream.run(x[cut:], bars(120)[cut:])[:, chosen % len(trees)]
+    assert_same_bits(other.run(x[cut:], bars(120)[cut:])[:, 0], wanted)
 
 
 def test_what_remembers_everything_depends_on_the_start_and_says_so() -> None:

@@ -64,8 +64,8 @@ def test_it_is_known_for_most_of_the_clean_rows_and_not_before_its_warm_up(opera
 def test_cutting_the_future_off_changes_nothing(operator: Operator, window: int) -> None:
     program, x = program_of(operator, window), rows(2)
     whole = program.evaluate(x, bars())
-    for cut in CUTS:
-        assert_same_bits(program.evaluate(x[:cut], bars(cut)), whole[:cut])
+    for cut in range(1, ROWS):
+        assert_same_bits(program.evaluate(x[:cut], bars(cut))[-20:], whole[max(cut - 20, 0) : cut])
 
 
 @every_operator
