@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core.units import NS_PER_S
@@ -139,6 +139,7 @@ def test_joins_are_what_a_look_at_every_closed_bar_finds(bars: Bars) -> None:
             assert np.isfinite(expected).sum() > SECONDS / 3, feature
 
 
+@example(cuts=[BEGIN_NS + k * NS_PER_S for k in range(SECONDS)], saved=90, tile=1)  # as the runner steps
 @settings(max_examples=20, deadline=None)
 @given(
     cuts=st.lists(st.integers(BEGIN_NS, BEGIN_NS + SECONDS * NS_PER_S), max_size=12),
