@@ -118,7 +118,12 @@ class Stream:
         return features.T
 
     def step(self, row: Floats, bar_index: int | None = None) -> Floats:
-        """Features (len(names),) of one more row (len(columns),): the bits of `run` on the same rows."""
+        """Features (len(names),) of one more row (len(columns),): the bits of `run` on the same rows.
+
+        Raises ValueError for a row of another shape.
+        """
+        if np.shape(row) != (len(self._row),):
+            raise ValueError(f"a row must have shape ({len(self._row)},), one per column, was {np.shape(row)}")
         self._row[:, 0] = row
         self._index[0] = self._next_index() if bar_index is None else bar_index
         out = np.empty((len(self.program.names), 1))
@@ -195,8 +200,8 @@ def _by_feature(out: Floats | None, shape: tuple[int, int]) -> Floats:
 
 
 def _int_rows(name: str, values: Ints, n: int) -> Ints:
-    if values.shape != (n,):
-        raise ValueError(f"{name} must have shape ({n},), one per row, was {values.shape}")
+    if np.shape(values) != (n,):
+        raise ValueError(f"{name} must have shape ({n},), one per row, was {np.shape(values)}")
     return np.require(values, np.int64, ["C", "W"])  # a read-only array would compile the kernel a second time
 
 

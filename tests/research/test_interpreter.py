@@ -221,6 +221,27 @@ def test_shapes_that_do_not_fit_are_refused(x: np.ndarray, index: object, take: 
         compile_features({"f": "a"}, ["a"]).evaluate(x, index, take)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("row", [np.zeros(1), np.zeros(3), np.zeros((2, 1)), 1.0])
+def test_a_live_row_of_another_shape_is_refused(row: np.ndarray) -> None:
+    live = compile_features({"f": "(sub a b)"}, COLUMNS).start()
+    with pytest.raises(ValueError, match=r"a row must have shape \(2,\)"):
+        live.step(row)
+
+
+def test_the_example_of_the_notebook_runs_on_arrays_and_frames_and_live() -> None:
+    program = compile_features(
+        {"ofi_z": "(zscore_300 ofi)", "wide": "(if_gt spread_bps (mean_5s spread_bps) 1.0 0.0)"},
+        columns=["ofi", "spread_bps"],
+        bar="200ms",
+    )
+    x = np.random.default_rng(4).normal(size=(700, 2))
+    y, live = program.evaluate(x), program.start()
+    assert y.shape == (700, 2)
+    assert np.isfinite(y[299:]).all()
+    assert_same_bits(program.evaluate(pl.DataFrame(x, schema=["ofi", "spread_bps"])), y)
+    assert_same_bits(np.array([live.step(row) for row in x]), y)
+
+
 def test_state_of_other_features_is_refused() -> None:
     saved = compile_features({"f": "(sum_3 a)"}, ["a"]).start().save()
     with pytest.raises(ValueError, match=r"saved by other features, which lack \(mean_4 a\)"):
