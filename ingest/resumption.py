@@ -10,21 +10,24 @@ a hole like any other, and is fetched by REST.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
+from core.errors import StageError
 from core.schema import GAPS, KLINES, LIQUIDATIONS, TRADES
 from core.shard_files import set_torn_aside, torn_text
-from core.store import Partition, files, partitions, read, read_between
-from core.units import NS_PER_DAY, NS_PER_S
+from core.store import Partition, date_of_ns, files, read, read_between
+from core.units import NS_PER_S
 from ingest.events import NOT_RUNNING, Event, Gap, Trade
 from ingest.feed import Feed
 from ingest.reception import TABLE_OF
 
 _SPARSE: Final = (LIQUIDATIONS.name, KLINES.name)
 _RECEIVED: Final = "recv_ns"
+_DAMAGED: Final = (StageError, pl.exceptions.PolarsError)  # a file is, which must not keep a capture from starting
 _LATE_NS: Final = 10 * NS_PER_S  # what comes out of order comes within this time of its successor (sequence.py)
 
 Stream = tuple[str, str]
@@ -80,14 +83,16 @@ def _resume_trades(root: Path, feed: Feed, since_ns: dict[Stream, int]) -> None:
 
 
 def last_trade(root: Path, venue: str, symbol: str, last_ns: int) -> Trade | None:
-    """The trade with the highest id of those received last, until `last_ns`; None where ids are no numbers."""
+    """The trade with the highest id of those received last, until `last_ns`; None where ids are no numbers, or a shard
+    is damaged, so that what it holds is not known.
+    """
     columns = ("exch_ns", "recv_ns", "trade_id", "price", "qty", "taker_side", "recv_assumed")
-    frames = [
-        read_between(root, part, columns, last_ns - _LATE_NS, last_ns + 1)
-        for part in partitions(root, TRADES, [f"{venue}:{symbol}"])
-        if part.starts_ns <= last_ns < part.starts_ns + NS_PER_DAY + _LATE_NS
-    ]
-    rows = pl.concat(frames).filter(~pl.col("recv_assumed")) if frames else pl.DataFrame()
+    days = [Partition(TRADES.name, venue, symbol, date_of_ns(ns)) for ns in (last_ns - _LATE_NS, last_ns)]
+    try:
+        frames = [read_between(root, day, columns, last_ns - _LATE_NS, last_ns + 1) for day in dict.fromkeys(days)]
+    except _DAMAGED:
+        return None
+    rows = pl.concat(frames).filter(~pl.col("recv_assumed"))
     if rows.is_empty() or not rows["trade_id"].str.contains(r"^\d{1,18}$").all():
         return None
     return Trade(symbol, **rows.sort(pl.col("trade_id").cast(pl.Int64)).row(-1, named=True))
@@ -111,9 +116,7 @@ def last_row_ns(root: Path, venue: str, symbol: str, table: str, say: Callable[[
 
     Every shard of the day is asked: the last may begin, and end, with trades that were refilled from before.
     """
-    folder = root / table / f"exchange={venue}" / f"symbol={symbol}"
-    for date in sorted((path.name.removeprefix("date=") for path in folder.glob("date=*")), reverse=True):
-        part = Partition(table, venue, symbol, date)
+    for part in _newest_first(root, table, venue, symbol):
         for path in set_torn_aside(root, part):
             say(torn_text(path))
         if last_ns := max((_end_ns(path, say) for path in files(root, part)), default=0):
@@ -121,12 +124,19 @@ def last_row_ns(root: Path, venue: str, symbol: str, table: str, say: Callable[[
     return 0
 
 
+def _newest_first(root: Path, table: str, venue: str, symbol: str) -> list[Partition]:
+    """The days of a stream that have a folder."""
+    folder = root / table / f"exchange={venue}" / f"symbol={symbol}"
+    dates = sorted((path.name.removeprefix("date=") for path in folder.glob("date=*")), reverse=True)
+    return [Partition(table, venue, symbol, date) for date in dates]
+
+
 def _last_gap_ns(root: Path, venue: str, symbol: str, table: str) -> int:
     """Until when a stream that has no row was told as missing; 0 where it was not."""
-    for part in reversed(partitions(root, GAPS, [f"{venue}:{symbol}"])):
-        ends_ns = read(root, part).filter(pl.col("stream") == table)["to_ns"].to_list()
-        if ends_ns:
-            return int(max(ends_ns))
+    for part in _newest_first(root, GAPS.name, venue, symbol):
+        with suppress(*_DAMAGED):
+            if ends_ns := read(root, part).filter(pl.col("stream") == table)["to_ns"].to_list():
+                return int(max(ends_ns))
     return 0
 
 

@@ -80,6 +80,7 @@ def test_a_damaged_shard_is_told_of_and_the_others_count(tmp_path: Path) -> None
     said: list[str] = []
     assert last_row_ns(tmp_path, "binance_um", "BTCUSDT", "trades", said.append) == 100
     assert len(said) == 1
+    assert last_trade(tmp_path, "binance_um", "BTCUSDT", 100) is None  # what the other holds may have come later
 
 
 def test_a_gap_ends_with_the_first_row_or_with_the_subscription(tmp_path: Path) -> None:
