@@ -47,7 +47,7 @@ READS, WRITES = (BARS,), (FEATURES,)
 VERSION: Final = 4
 """Of what an operator means: a change of the kernels raises it, and every partition is built again."""
 _WORKERS: Final = 2  # partitions at a time: the kernel releases the GIL
-_FILLING: Final = "filling"
+_FILLING, _MEANING = "filling", "meaning"
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _chains(program: PanelProgram, days: list[Partition]) -> list[list[list[Part
 def _build_days(plan: _Plan, days: list[Partition], each: Each = map) -> list[DayCount]:
     """Write the features of one day of some symbols, unless all of them are fresh."""
     is_chained = plan.program.is_chained
-    begins = {day: _state_after(plan.root, _yesterday(day)) if is_chained else None for day in days}
+    begins = {day: _state_after(plan, _yesterday(day)) if is_chained else None for day in days}
     sources = store.fingerprint(plan.root, [part for day in days for part in plan.sources(day)])
     panel = plan.panel(days)
     inputs = hash_of(plan.meaning, panel.instruments, sources, [state_hash(state) for state in begins.values()])
@@ -149,8 +149,10 @@ def _write_day(
     is_kept = np.isfinite(values).all(axis=1)
     columns = {name: np.ascontiguousarray(values[is_kept, k]) for k, name in enumerate(program.names)}
     store.write(plan.root, day, pl.DataFrame({"decision_ns": bars.close_ns[take][is_kept]} | columns), inputs)
-    state = panel.save(day.instrument) | {_FILLING: np.array(filling)} if program.is_chained else {}
-    save_state(plan.root, day, {COUNT: count} | state, inputs)
+    state = {COUNT: count, _MEANING: np.array(plan.meaning)}
+    if program.is_chained:
+        state |= panel.save(day.instrument) | {_FILLING: np.array(filling)}
+    save_state(plan.root, day, state, inputs)
     return count_of(day, count)
 
 
@@ -181,10 +183,12 @@ def day_count(root: Path, day: Partition) -> DayCount | None:
     return count_of(day, state[COUNT]) if state is not None else None
 
 
-def _state_after(root: Path, day: Partition) -> Arrays | None:
-    """The state that a day ended with, if that day is still there and was built so."""
-    state = load_state(root, day)
-    return state if state_inputs(state) and state_inputs(state) == store.built_from(root, day) else None
+def _state_after(plan: _Plan, day: Partition) -> Arrays | None:
+    """The state that a day ended with, if that day is still there and was built so, by these features."""
+    state = load_state(plan.root, day)
+    if state is None or state_inputs(state) != store.built_from(plan.root, day):
+        return None
+    return state if str(state.get(_MEANING)) == plan.meaning else None
 
 
 def _count_of_fresh(root: Path, day: Partition, inputs: str) -> DayCount | None:

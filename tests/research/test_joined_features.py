@@ -130,6 +130,17 @@ def test_the_bars_stage_is_asked_for_every_clock_and_says_so_where_they_are_miss
             built(wrong)
 
 
+def test_a_state_of_other_features_is_not_gone_on_from(cfg: Config) -> None:
+    built(cfg)
+    for name in NAMES:
+        for clock in CLOCKS:
+            for path in store.files(cfg.root, Partition("bars", *name.split(":"), DAYS[0], clock)):
+                path.unlink()
+    other = msgspec.structs.replace(cfg, features=Features(sets=(), mine={"other": "(cs_rank (sum_9s signed_usd))"}))
+    built(other)
+    assert features_of(other, NAMES[0], DAYS[1]).height == SPAN_S - 8
+
+
 def test_a_symbol_without_bars_on_a_day_is_not_known_there(cfg: Config) -> None:
     for clock in CLOCKS:
         for path in store.files(cfg.root, Partition("bars", "binance_um", "ETHUSDT", DAYS[0], clock)):
