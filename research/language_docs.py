@@ -67,7 +67,19 @@ from research.language import compile_features
 program = compile_features({"ofi_z": "(zscore_300 ofi)"}, columns=["ofi"], bar="200ms")
 y = program.evaluate(x)  # x (n, 1) float64, or a Polars frame with that column: y (n, 1)
 live = program.start()   # live.step(row) gives the rows of y, to the bit
+
+saved = live.save()      # arrays for np.savez; another stream that restores them goes on as if nothing had been
+program.evaluate(x, out=y)                                # over an earlier result: spares the machine fresh memory
+several = program.evaluate_many([x, x], threads=2)        # symbols on threads, each from a fresh start
+
+from research.merged import evaluate_programs
+
+other = compile_features({"late": "(lag_5 (zscore_300 ofi))"}, columns=["ofi"], bar="200ms")
+y, late = evaluate_programs([program, other], x)          # one pass; what they share is computed once
 ```
+
+Results do not depend on how rows are cut into batches or tiles, and after the warm-up (but for ∞) not on where a run
+began: to the bit. `python benchmarks/drill_mutations.py` shows which test sees a bar of the future in which operator.
 
 A text that is not in the language is a ValueError that shows the place:
 
