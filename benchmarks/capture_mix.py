@@ -22,7 +22,7 @@ from core.servers import local_hosts
 from core.units import NS_PER_MS, NS_PER_S
 from ingest.events import Event
 from ingest.feed import Feed
-from ingest.feeds import make_feeds, opened, rare_collections
+from ingest.feeds import make_feeds, opened, tuned_interpreter
 from ingest.rows import TableWriter
 from ingest.transport import VIRTUAL_CLOCK
 
@@ -179,7 +179,7 @@ async def capture(port: int, folder: Path) -> tuple[int, int, float, float]:
             writer.add(feed.venue, events)
 
     began_s, began_cpu_s = time.perf_counter(), time.process_time()
-    with rare_collections():
+    with tuned_interpreter():
         async with opened(feeds):
             await asyncio.gather(*(feed.run(sink) for feed in feeds))
         writer.close(merge=False)

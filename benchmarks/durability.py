@@ -83,7 +83,9 @@ def _lags(data: Path, looks: list[Look]) -> dict[str, Lags]:
         for _, looked_ns, newest_ns in (look for look in looks if look[0] == folder):
             following = received.search_sorted(newest_ns, side="right")
             if following < received.len():
-                lags_s.setdefault(folder.split("/")[0], []).append((looked_ns - int(received[int(following)])) / 1e9)
+                lags_s.setdefault(folder.split("/")[0], []).append(
+                    max(0, looked_ns - int(received[int(following)])) / 1e9
+                )
     return {
         table: Lags(float(np.median(each)), float(np.quantile(each, 0.99)), max(each)) for table, each in lags_s.items()
     }

@@ -36,7 +36,7 @@ from ingest.capture_log import CaptureLog, Source
 from ingest.capture_report import data_of, data_on_disk, report, tell_counts
 from ingest.clock_skew import skew_lines, skews_ms
 from ingest.feed import Feed
-from ingest.feeds import rare_collections
+from ingest.feeds import tuned_interpreter
 from ingest.finite_capture import capture_to_the_end
 from ingest.live_capture import capture_live
 from ingest.monitor import Monitor
@@ -131,7 +131,7 @@ def _told(stage: Stage, monitor: Monitor | None = None) -> Iterator[list[Source]
     feeds: list[Source] = []
     began_s = time.perf_counter()
     try:
-        with rare_collections():
+        with tuned_interpreter():
             yield feeds
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
