@@ -100,7 +100,7 @@ async def opened(feeds: Sequence[Feed]) -> AsyncIterator[None]:
 
 @contextmanager
 def tuned_interpreter() -> Iterator[None]:
-    """While frames flow: fewer runs of the garbage collector, since they make no cycles and looking for some costs 10 %.
+    """While frames flow: fewer runs of the garbage collector, as they make no cycles, and looking for some costs 10 %.
     And threads get the interpreter sooner: a write of eight system calls beside a busy loop would wait 5 ms for each.
     """
     thresholds, interval_s = gc.get_threshold(), sys.getswitchinterval()
