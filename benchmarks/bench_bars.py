@@ -1,11 +1,14 @@
-"""Bars: events per second of the merge and of the kernel, on one core, with Polars' group_by_dynamic in the same run.
+"""Bars: events per second of the merge and of the pass, on one core, with Polars and mlfinpy in the same run.
 
+    python -m venv .venv-references && .venv-references/bin/pip install -r benchmarks/requirements-references.txt
     python benchmarks/bench_bars.py [EVENTS]
 
-A day of one symbol: three best prices to a trade, at random times. Polars makes the aggregates that it can make in one
-pass (last book, OHLC of the mid, flow by taker, OFI by shifts); it carries nothing over empty bars and marks no gaps.
-It runs on one thread, as the kernel does. Each figure is the best of five, warm. The last line is the whole stage, read
-and write included, in a process of its own.
+A day of one symbol: three best prices to a trade, at random times; its L2 messages, of eight deltas each, most of them
+near the touch. Polars makes the aggregates that it can make in one pass (last book, OHLC of the mid, flow by taker, OFI
+by shifts); it carries nothing over empty bars and marks no gaps. It runs on one thread, as the kernel does. mlfinpy
+makes volume bars of a tenth of the trades, in an environment of its own. Figures are CPU seconds, the best of five,
+warm. The last lines are the whole stage, read and write included, in processes of their own, over one day and over four
+of a quarter of the events each, with as many deltas, on three clocks with ten levels.
 """
 
 import os
@@ -21,7 +24,10 @@ from typing import Any
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import json
 import multiprocessing
+import subprocess
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -31,21 +37,38 @@ from core import schema, store
 from core.cli import run_stages
 from core.config import Config
 from core.units import NS_PER_DAY
-from research.bar_events import Events, merge_events
-from research.bars import Bars
+from research.bar_events import TRADE, Events, merge_events
+from research.bars import BarPass, Bars
 from research.build_bars import run
 from research.clocks import parse_clock
 
 DATE = "2026-01-05"
 EVENTS = 10_000_000
 CLOCK = "time_200ms"
+FIVE = ("time_100ms", "time_1s", "time_1m", "volume_10", "tick_imbalance_200")
+ROOT = Path(__file__).resolve().parents[1]
+MLFINPY = ROOT / ".venv-references" / "bin" / "python"
 
 
-def made_up_day(n_events: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Rows of top_of_book and trades: a random walk of the mid on a tick of 0.1."""
+@dataclass(frozen=True)
+class Day:
+    """Rows of top_of_book, trades and book_deltas of one day."""
+
+    date: str
+    top: pl.DataFrame
+    trades: pl.DataFrame
+    deltas: pl.DataFrame
+
+    def merged(self, with_depth: bool = False) -> Events:
+        none = [pl.DataFrame(schema=table.columns) for table in (schema.LIQUIDATIONS, schema.MARK_PRICES, schema.GAPS)]
+        return merge_events(self.top, self.trades, *none, self.deltas if with_depth else None)
+
+
+def made_up_day(n_events: int, n_deltas: int, date: str = DATE) -> Day:
+    """A random walk of the mid on a tick of 0.1."""
     rng = np.random.default_rng(7)
     n_trades = n_events // 4
-    times_ns = store.day_start_ns(DATE) + np.sort(rng.integers(0, NS_PER_DAY, n_events))
+    times_ns = store.day_start_ns(date) + 1 + np.sort(rng.integers(0, NS_PER_DAY - 1, n_events))
     is_trade = rng.permutation(n_events) < n_trades
     bid = np.round(50_000.0 + np.cumsum(rng.normal(0.0, 0.02, n_events)), 1)
     times = dict.fromkeys(("exch_ns", "recv_ns", "update_id"), times_ns[~is_trade])
@@ -64,7 +87,32 @@ def made_up_day(n_events: int) -> tuple[pl.DataFrame, pl.DataFrame]:
         },
         schema_overrides={"taker_side": schema.TAKER_SIDE},
     )
-    return top, traded
+    return Day(date, top, traded, made_up_depth(rng, n_deltas, date))
+
+
+def made_up_depth(rng: np.random.Generator, n_deltas: int, date: str) -> pl.DataFrame:
+    """A snapshot of 500 levels a side at midnight, then messages of eight changes, a third of them removals."""
+    message = np.concatenate([np.zeros(1_000, np.int64), 1 + np.arange(n_deltas) // 8])
+    is_bid = rng.random(message.size) < 0.5
+    mid_ticks = np.round(500_000.0 + np.cumsum(rng.normal(0.0, 0.3, message[-1] + 1)))[message]
+    away = np.concatenate([np.arange(1_000) // 2, np.floor(rng.exponential(8.0, n_deltas))])
+    is_bid[:1_000] = np.arange(1_000) % 2 == 0
+    gone = np.where(message == 0, False, rng.random(message.size) < 1 / 3)
+    times_ns = np.sort(rng.integers(1, NS_PER_DAY, message[-1] + 1))
+    times_ns[0] = 0
+    recv_ns = store.day_start_ns(date) + times_ns[message]
+    return pl.DataFrame(
+        {
+            "exch_ns": recv_ns,
+            "recv_ns": recv_ns,
+            "update_id": message,
+            "side": pl.Series(np.where(is_bid, "bid", "ask"), dtype=schema.BOOK_SIDE),
+            "price": (mid_ticks + np.where(is_bid, -away, 1 + away)) / 10.0,
+            "qty": np.where(gone, 0.0, rng.exponential(1.0, message.size)),
+            "is_snapshot": message == 0,
+            "recv_assumed": np.zeros(message.size, bool),
+        }
+    )
 
 
 def with_polars(top: pl.DataFrame, traded: pl.DataFrame, every: str) -> pl.DataFrame:
@@ -107,13 +155,13 @@ def with_polars(top: pl.DataFrame, traded: pl.DataFrame, every: str) -> pl.DataF
 
 
 def best_of(work: Callable[[], Any], times: int = 5) -> tuple[float, Any]:
-    """(least seconds, result) of some runs after one that warms up."""
+    """(least CPU seconds, result) of some runs after one that warms up."""
     result = work()
     seconds = []
     for _ in range(times):
-        began = time.perf_counter()
+        began = time.process_time()
         result = work()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.process_time() - began)
     return min(seconds), result
 
 
@@ -128,9 +176,38 @@ def one_by_one(events: Events) -> int:
     return sum(len(bars.push(events[k : k + 1])) for k in range(events.size))
 
 
+def with_mlfinpy(day: Day, size: float) -> dict[str, Any]:
+    """Its CPU seconds and number of volume bars of a tenth of the day's trades."""
+    trades = day.trades.head(day.trades.height // 10)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trades.csv"
+        rows = trades.select(date_time=pl.from_epoch("recv_ns", "ns"), price="price", volume="qty")
+        rows.write_csv(path, datetime_format="%Y-%m-%d %H:%M:%S%.9f")
+        command = [str(MLFINPY), str(ROOT / "benchmarks" / "run_mlfinpy.py"), str(path), str(size)]
+        answer: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return answer
+
+
+def compare_volume_bars(day: Day) -> None:
+    if not MLFINPY.exists():
+        print("mlfinpy is not installed: see the head of this file")
+        return
+    theirs = with_mlfinpy(day, 10.0)
+    n_trades = day.trades.height // 10
+    events = day.merged()
+    mine = events[: int(np.flatnonzero(events["kind"] == TRADE)[n_trades - 1]) + 1]
+    mine = np.concatenate([mine[:1], mine[mine["kind"] == TRADE]])  # a first best price, or there are no bars
+    seconds, closed = best_of(lambda: Bars(parse_clock("volume_10")).push(mine))
+    ratio = theirs["seconds"] / seconds
+    print(
+        f"mlfinpy {theirs['version']}, volume bars   {n_trades / theirs['seconds'] / 1e6:7.3f} M trades/s, "
+        f"{theirs['bars']:,} bars; ours {n_trades / seconds / 1e6:.1f}, {len(closed):,}: {ratio:,.0f}x"
+    )
+
+
 def stage_alone(folder: str, send: Any) -> None:
     """The stage in this process: sends (seconds, peak memory in MiB before, after)."""
-    config = Config(data_dir=folder, bars=CLOCK, source="replay")
+    config = Config(data_dir=folder, bars=CLOCK, bars_also=("time_1m", "volume_10"), bars_levels=10, source="replay")
     idle_mib = peak_mib()
     began = time.perf_counter()
     run_stages(config, {"bars": run}, Console(quiet=True))
@@ -144,11 +221,14 @@ def peak_mib() -> float:
     return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
 
 
-def stage_figures(top: pl.DataFrame, traded: pl.DataFrame) -> tuple[float, float, float]:
-    """Write the day, build it in a fresh process, and return what it reports."""
+def stage_figures(n_events: int, dates: list[str]) -> tuple[float, float, float]:
+    """Write some days, build them in a fresh process, and return what it reports."""
     with tempfile.TemporaryDirectory() as folder:
-        for table, frame in ((schema.TOP_OF_BOOK, top), (schema.TRADES, traded)):
-            store.write(Path(folder), store.Partition(table.name, "binance_um", "BTCUSDT", DATE), frame)
+        for date in dates:
+            day = made_up_day(n_events, n_events, date)
+            rows = ((schema.TOP_OF_BOOK, day.top), (schema.TRADES, day.trades), (schema.BOOK_DELTAS, day.deltas))
+            for table, frame in rows:
+                store.write(Path(folder), store.Partition(table.name, "binance_um", "BTCUSDT", date), frame)
         spawn = multiprocessing.get_context("spawn")
         receive, send = spawn.Pipe(duplex=False)
         process = spawn.Process(target=stage_alone, args=(folder, send))
@@ -158,31 +238,41 @@ def stage_figures(top: pl.DataFrame, traded: pl.DataFrame) -> tuple[float, float
     return figures
 
 
+def rate_of(name: str, clocks: tuple[str, ...], events: Events, levels: int = 0) -> None:
+    def work() -> list[int]:
+        return [len(closed) for closed in BarPass(list(map(parse_clock, clocks)), levels, True).push(events)]
+
+    seconds, made = best_of(work)
+    bars = " + ".join(f"{count:,}" for count in made)
+    print(f"{name:<28}{events.size / seconds / 1e6:7.1f} M events/s, {bars} bars")
+
+
 def main() -> None:
     n_events = int(sys.argv[1]) if len(sys.argv) > 1 else EVENTS
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine()}")
-    top, traded = made_up_day(n_events)
-    none = [pl.DataFrame(schema=table.columns) for table in (schema.LIQUIDATIONS, schema.MARK_PRICES, schema.GAPS)]
-
-    seconds, events = best_of(lambda: merge_events(top, traded, *none))
+    day = made_up_day(n_events, n_events)
+    seconds, events = best_of(day.merged)
     print(f"merge, a day at once        {n_events / seconds / 1e6:7.1f} M events/s")
-    piece = [top.head(375_000), traded.head(125_000), *none]
-    seconds, merged = best_of(lambda: merge_events(*piece), 20)
-    print(f"merge, 500 k at a time      {merged.size / seconds / 1e6:7.1f} M events/s")
     for clock in (CLOCK, "time_1s", "time_1d", "volume_10"):
-        seconds, closed = best_of(lambda clock=clock: Bars(parse_clock(clock)).push(events))
-        print(f"bars, {clock:<22}{n_events / seconds / 1e6:7.1f} M events/s, {len(closed):,} bars")
+        rate_of(f"bars, {clock}", (clock,), events)
+    rate_of("bars, five clocks", FIVE, events)
+    for levels in (10, 20):
+        deltas = made_up_day(n_events // 100, n_events).merged(with_depth=True)
+        rate_of(f"L2, {levels} levels, {CLOCK}", (CLOCK,), deltas, levels)
+        rate_of(f"L2, {levels} levels, five", FIVE, deltas, levels)
     seconds, _ = best_of(lambda: in_slices(events, 500_000))
     print(f"bars, {CLOCK} in slices  {n_events / seconds / 1e6:7.1f} M events/s")
-    seconds, _ = best_of(lambda: one_by_one(events[:100_000]))
-    print(f"live, one event a call      {seconds / 100_000 * 1e6:7.2f} us an event")
-    seconds, rows = best_of(lambda: with_polars(top, traded, "200000000i"))
+    seconds, _ = best_of(lambda: one_by_one(events[:50_000]))
+    print(f"live, one event a call      {seconds / 50_000 * 1e6:7.2f} us an event")
+    seconds, rows = best_of(lambda: with_polars(day.top, day.trades, "200000000i"), 2)
     peer = f"Polars {pl.__version__}, {pl.thread_pool_size()} thread"
     print(f"{peer:<28}{n_events / seconds / 1e6:7.1f} M events/s, {rows.height:,} bars that are not empty")
-    seconds, idle_mib, most_mib = stage_figures(top, traded)
-    print(
-        f"stage, a fresh process      {seconds:7.2f} s, peak {most_mib:,.0f} MiB of which {idle_mib:,.0f} are imports"
-    )
+    compare_volume_bars(day)
+    for count in (1, 4):
+        dates = [f"2026-01-0{5 + k}" for k in range(count)]
+        seconds, idle_mib, most_mib = stage_figures(n_events // 4, dates)
+        what = f"stage, {count} d in a fresh process"
+        print(f"{what:<28} {seconds:6.2f} s, peak {most_mib:,.0f} MiB of which {idle_mib:,.0f} are imports")
 
 
 def machine() -> str:

@@ -14,7 +14,7 @@ import research.bar_state as at
 from core.kernels import njit
 from research.bar_close import close_bars_due, counted, reopen_bars
 from research.bar_events import DELTA, GAP, LIQUIDATION, MARK, NEVER_NS, QUOTE, TRADE, Events
-from research.event_clocks import TIME, asks_trades, is_full
+from research.event_clocks import TIME, flow_of, is_filled_by_trades, is_full_of_mids, is_full_of_trades
 from research.order_book import lose_book, take_delta
 
 Ints: TypeAlias = NDArray[np.int64]
@@ -92,7 +92,7 @@ def take_events(
 def _is_any_filled(by_trade: bool, spans: Ints) -> bool:
     """Whether trades, or else best prices, fill bars of some clock."""
     for clock in range(spans.shape[1]):
-        if spans[at.KIND, clock] != TIME and asks_trades(spans[at.KIND, clock]) == by_trade:
+        if spans[at.KIND, clock] != TIME and is_filled_by_trades(spans[at.KIND, clock]) == by_trade:
             return True
     return False
 
@@ -235,13 +235,19 @@ def _note_full(
     found = False
     for clock in range(spans.shape[1]):
         kind = spans[at.KIND, clock]
-        if kind == TIME or asks_trades(kind) != is_trade or spans[at.DUE_NS, clock] == recv_ns + 1:
+        if kind == TIME or is_filled_by_trades(kind) != is_trade or spans[at.DUE_NS, clock] == recv_ns + 1:
             continue
-        buy = rows[at.BUY_QTY, clock], rows[at.BUY_USD, clock], counted(at.BUYS, clock, numbers, spans)
-        sell = rows[at.SELL_QTY, clock], rows[at.SELL_USD, clock], counted(at.SELLS, clock, numbers, spans)
-        mid = values[at.MID] if spans[at.HAS_BOOK, clock] == 1 else 0.0
-        mids = rows[at.OPEN, clock], rows[at.HIGH, clock], rows[at.LOW, clock], mid
-        if is_full(kind, buy, sell, mids, memory, clock):
+        if is_trade:
+            buys, sells = counted(at.BUYS, clock, numbers, spans), counted(at.SELLS, clock, numbers, spans)
+            flow, bought, sold = flow_of(kind), buys, sells
+            if flow < 2:  # quantities of both sides stand before notionals
+                bought, sold = rows[at.BUY_QTY + 2 * flow, clock], rows[at.SELL_QTY + 2 * flow, clock]
+            is_full = is_full_of_trades(kind, bought, sold, buys + sells, memory, clock)
+        else:
+            last = values[at.MID] if spans[at.HAS_BOOK, clock] == 1 else 0.0
+            mids = rows[at.OPEN, clock], rows[at.HIGH, clock], rows[at.LOW, clock]
+            is_full = is_full_of_mids(kind, mids[0], mids[1], mids[2], last, memory, clock)
+        if is_full:
             spans[at.DUE_NS, clock] = recv_ns + 1
             found = True
     return found

@@ -65,8 +65,8 @@ Floats: TypeAlias = NDArray[np.float64]
 State: TypeAlias = dict[str, NDArray[Any]]
 
 SILENCE_NS: Final = 10 * NS_PER_MINUTE  # the longest true silence recorded of an illiquid spot pair is 43 s
-_ROOM: Final = 4096  # bars of a clock that is not of time for which there is room at a time
-_MOST_ROOM: Final = 1_000_000  # and of one of time: what is not filled takes no memory
+_ROOM: Final = 100_000  # bars of a clock that is not of time for which there is room at a time
+_MOST_ROOM: Final = 1_000_000  # and of one of time. What is not filled takes no memory; what is too little, a copy
 
 
 @dataclass(frozen=True)

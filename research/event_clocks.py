@@ -40,35 +40,35 @@ Floats = NDArray[np.float64]
 
 
 @njit(cache=True, nogil=True)
-def asks_trades(kind: int) -> bool:
+def is_filled_by_trades(kind: int) -> bool:
     """Whether trades fill a bar of this kind; the others are filled by best prices."""
     return kind != RENKO and kind != RANGE
 
 
 @njit(cache=True, nogil=True)
-def is_full(
-    kind: int, buy: tuple[float, float, float], sell: tuple[float, float, float],
-    mids: tuple[float, float, float, float], memory: Floats, clock: int,
-) -> bool:  # fmt: skip
-    """Whether the open bar of a clock is full now.
+def flow_of(kind: int) -> int:
+    """What a kind that trades fill counts of them: 0 quantity, 1 notional, 2 their number."""
+    return kind - VOLUME if kind <= TICK else (kind - TICK_IMBALANCE + 2) % 3
 
-    `buy` and `sell`: what takers did in it, as quantity, notional and count; `mids`: open, high, low, last, 0 while
-    there is no book. `memory` (clocks, 6) is the size of a clock's bars and what outlives a bar; it changes when this
-    says yes.
+
+@njit(cache=True, nogil=True)
+def is_full_of_trades(kind: int, bought: float, sold: float, trades: float, memory: Floats, clock: int) -> bool:
+    """Whether the open bar of a clock is full of what takers `bought` and `sold` in it (`flow_of`) in so many trades.
+
+    `memory` (clocks, 6) is the size of a clock's bars and what outlives a bar; it changes when this says yes.
     """
-    size = memory[clock, SIZE]
     if kind <= TICK:
-        flow = kind - VOLUME
-        return bool(buy[flow] + sell[flow] >= size * _NEARLY)
+        return bool(bought + sold >= memory[clock, SIZE] * _NEARLY)
+    return bool(_gathers(kind <= DOLLAR_IMBALANCE, bought, sold, trades, memory, clock))
+
+
+@njit(cache=True, nogil=True)
+def is_full_of_mids(kind: int, first: float, high: float, low: float, last: float, memory: Floats, clock: int) -> bool:
+    """The same of bars that best prices fill, from the mids in the bar, which are 0 while there is no book."""
+    size = memory[clock, SIZE] * _BPS
     if kind == RANGE:
-        return mids[0] > 0.0 and mids[1] - mids[2] >= size * _BPS * mids[0] * _NEARLY
-    if kind == RENKO:
-        return bool(_leaves_brick(size * _BPS, mids[3], memory, clock))
-    if kind <= DOLLAR_IMBALANCE:
-        flow = (kind - TICK_IMBALANCE + 2) % 3
-        return bool(_gathers(True, buy[flow], sell[flow], buy[2] + sell[2], memory, clock))
-    flow = (kind - TICK_RUN + 2) % 3
-    return bool(_gathers(False, buy[flow], sell[flow], buy[2] + sell[2], memory, clock))
+        return bool(first > 0.0 and high - low >= size * first * _NEARLY)
+    return bool(_leaves_brick(size, last, memory, clock))
 
 
 @njit(cache=True, nogil=True)
