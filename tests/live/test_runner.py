@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from core.config import Config, Labels
 from core.errors import StageError
 from core.units import NS_PER_S
-from ingest.events import Event
+from ingest.events import BookUpdate, Event, Gap
 from ingest.feeds import Step
 from ingest.merge import Merger, Tagged
 from live import journal
@@ -21,10 +21,10 @@ from live.journal import Journal, Recording
 from live.manifest import Bundle, load_bundle
 from live.paper import PaperAccount
 from live.parity import against_capture, compare
-from live.runner import Outcome, Runner, header, received_ns, started_panel
+from live.runner import Outcome, Runner, exchange_times, header, received_ns, started_panel
 from live.session import Witness, by_instrument, slices
 from live.start import cold_start, require_compared
-from research.bar_events import TRADE
+from research.bar_events import TRADE, as_events
 from tests.live.synthetic import BARS, BEGIN_NS, FEATURES, JOINED, MAKER, NAMES, TAKER, market, write
 
 Run = Callable[..., Recording]
@@ -276,3 +276,12 @@ def test_slices_end_where_bars_may_close_and_lose_nothing() -> None:
     per_receipt = list(slices(Step(1_100, events), 0))
     assert [step.now_ns for step in per_receipt] == [11, 191, 201, 400, 1_001, 1_100]
     assert [len(step.events) for step in per_receipt] == [1, 1, 2, 1, 1, 0]
+
+
+def test_each_row_of_an_event_has_its_venues_time() -> None:
+    seen: list[Event] = [
+        BookUpdate("X", 5, 8, 1, [(99.0, 1.0), (98.0, 1.0)], [(101.0, 1.0)]),
+        Gap("X", "book_deltas", 6, 9, "update 5 does not follow 3", False),
+    ]
+    assert exchange_times(seen) == [5, 5, 5, 9]
+    assert as_events(seen, with_depth=True)["recv_ns"].tolist() == [8, 8, 8, 9]
