@@ -100,8 +100,8 @@ class Capture(Section, frozen=True):
 class Replay(Section, frozen=True):
     path: str = ""  # a folder of *.jsonl[.zst] raw captures
     speed: NonNegative = 0.0  # times real time; 0: as fast as it goes
-    # How `capture` reads them: from the files, or at a pace, or to rehearse, through the replay server.
-    transport: Literal["direct", "socket"] = "direct"
+    # Through the replay server and sockets, as live; or from the files, in half the time: the tables are the same.
+    transport: Literal["socket", "direct"] = "socket"
 
 
 class Sim(Section, frozen=True):
