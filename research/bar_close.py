@@ -26,6 +26,8 @@ def close_bars_due(
     """Write the bars of every clock that are due up to `until_ns`; False where there is no room for more."""
     has_room = True
     for clock in range(spans.shape[1]):
+        if until_ns < spans[at.DUE_NS, clock] and until_ns < numbers[at.LAST_NS] + spans[at.SILENCE_NS, clock]:
+            continue
         did = _close_bars(until_ns, clock, numbers, values, spans, rows, tops, depth, slots, times_out, rows_out)
         has_room = has_room and did
     return has_room

@@ -63,9 +63,10 @@ def take_events(
         if recv_ns >= due_ns or recv_ns >= numbers[at.LAST_NS] + silence_ns:
             if not close_bars_due(recv_ns, numbers, values, spans, rows, tops, depth, slots, times_out, rows_out):
                 return i, FULL
-            if kind != _NOTHING:
-                reopen_bars(recv_ns, is_of_depth, numbers, values, spans, rows)
             due_ns = _first_due(spans)
+            if kind != _NOTHING and (recv_ns >= due_ns or recv_ns >= numbers[at.LAST_NS] + silence_ns):
+                reopen_bars(recv_ns, is_of_depth, numbers, values, spans, rows)
+                due_ns = _first_due(spans)
         numbers[at.SEEN_NS] = max(numbers[at.SEEN_NS], recv_ns)
         if kind == _NOTHING:
             break
