@@ -24,6 +24,7 @@ DEFINITIONS: Final = {
     "trade_log": "(log (div traded_usd (add buy_qty sell_qty)))",  # of the bar's mean price; unknown without a trade
     "trade_step": "(sub trade_log (lag_1 (latest_60s trade_log (known trade_log))))",
     "bounce": "(mul trade_step (lag_1 (latest_60s trade_step (known trade_step))))",
+    "none_yet": "(sub (lag_120s 1) 1)",  # 0 once the windows of bounce are full, before that not known as it is not
     "maker_qty": "(sub ofi_qty (sub buy_qty sell_qty))",
     "large_usd": "(add large_buy_usd large_sell_usd)",
     "buy_share": "(ratio (sum_10s buy_count) (sum_10s trade_count))",
@@ -66,16 +67,19 @@ _MICRO: Final = {
         _answer("return_1s", "signed_1s"), "bps per deviation", "answer of the price to takers' flow", "Kyle 1985"
     ),
     "hasbrouck_lambda_bps_300s": Feature(
-        _answer("return_1s", "signed_root_1s"), "bps per deviation", "the same to the signed root of the flow",
+        _answer("return_1s", "signed_root_1s"), "bps per deviation",
+        "the same to the signed root of the flow: the second's net, where the paper sums the roots of its trades",
         "Hasbrouck 2009",
     ),
     "amihud_bps_300s": Feature(
-        "(mul 1e4 (mul (mean_300s (ratio away_1s traded_1s)) (mean_300s traded_1s)))", "bps per mean second",
-        "move per dollar traded, times the dollars of a mean second", "Amihud 2002",
+        "(mul 1e4 (mul (mean_300s traded_1s)"
+        " (ratio (sum_300s (ratio away_1s traded_1s)) (sum_300s (gt traded_1s 0)))))",
+        "bps per mean second", "move per dollar in the seconds that traded, times the dollars of a mean second",
+        "Amihud 2002",
     ),
     "roll_spread_bps_300s": Feature(
-        "(mul 2e4 (sqrt (max2 0 (neg (ratio (sum_300s (coalesce bounce 0)) (sum_300s (known bounce)))))))", "bps",
-        "spread by the bounce of prices from one bar with trades to the next", "Roll 1984",
+        "(mul 2e4 (sqrt (max2 0 (neg (ratio (sum_300s (coalesce bounce none_yet)) (sum_300s (known bounce)))))))",
+        "bps", "spread by the bounce of prices from one bar with trades to the next", "Roll 1984",
     ),
     "ofi_impact_bps_300s": Feature(
         _answer("return_1s", "ofi_1s_qty"), "bps per deviation", "answer of the price to order flow imbalance",

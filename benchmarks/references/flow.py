@@ -64,8 +64,9 @@ def roll(b: Bars) -> float:
 
 
 def amihud(b: Bars) -> float:
-    ratios = np.divide(np.abs(b.r1), b.usd_1s, out=np.zeros_like(b.r1), where=b.usd_1s > 0)
-    return 1e4 * np.mean(last(ratios, 300)) * np.mean(last(b.usd_1s, 300))
+    """Over the seconds that have volume: the paper's mean is of days with trades."""
+    moved, usd = last(np.abs(b.r1), 300), last(b.usd_1s, 300)
+    return 1e4 * np.mean(moved[usd > 0] / usd[usd > 0]) * np.mean(usd)
 
 
 def _root(b: Bars) -> Floats:

@@ -36,6 +36,13 @@ def test_roll_finds_the_spread_that_trades_bounce_over() -> None:
     assert found(moving(steps, **bought, **money), "roll_spread_bps_300s")[-1] == pytest.approx(10.0, rel=0.05)
 
 
+def test_amihud_is_the_move_per_dollar_of_the_seconds_that_trade() -> None:
+    """A trade of 500 USD each 4 s that moves the mid by 2 bps: 125 USD trade in a mean second, which move it by 0.5."""
+    trades = np.arange(N) % 20 == 0
+    y = found(moving(2e-4 * trades, buy_usd=500.0 * trades), "amihud_bps_300s")
+    np.testing.assert_allclose(y[-1], 0.5, rtol=1e-6)
+
+
 def test_makers_keep_what_the_price_does_not_take() -> None:
     """Trades 5 bps from the mid, after which the mid goes 2 bps their way: 6 bps are kept of 10, 4 are impact."""
     side = np.where(np.arange(N) % 100 < 50, 1.0, -1.0) * (np.arange(N) % 25 == 0)

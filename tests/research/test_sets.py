@@ -64,6 +64,15 @@ def test_every_feature_is_finite_once_the_windows_are_full(values: Floats) -> No
     assert names_where(~np.isfinite(features_of(values)[PROGRAM.warmup_bars :])) == []
 
 
+def test_what_is_finite_after_a_restart_is_what_a_longer_run_gives(busy: Floats) -> None:
+    """No window that is not full yet passes for one that is; but for operators that remember everything."""
+    rows, index = rows_of(busy)
+    whole, fresh = PROGRAM.evaluate(rows, index)[2000:], PROGRAM.evaluate(rows[2000:], index[2000:])
+    apart = ~np.isclose(fresh, whole, rtol=1e-6, atol=1e-9) & np.isfinite(fresh)
+    infinite = {name for name in CATALOGUE if compile_chosen((), {"x": f"(add 0 {CATALOGUE[name]})"}, BAR).is_infinite}
+    assert set(names_where(apart)) <= infinite
+
+
 def test_no_feature_reads_the_future(busy: Floats) -> None:
     """Rows up to a cut stay put, to the bit, whether what follows is cut off, or another market."""
     whole = features_of(busy)
