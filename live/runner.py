@@ -53,8 +53,6 @@ class _Instrument:
     name: str
     bars: BarPass
     """On all clocks that features read."""
-    now_ns: int = 0
-    """No event is taken as received before this: a recorded clock may step back, a gap may be told late."""
     next_close_ns: int = 0
 
 
@@ -90,6 +88,8 @@ class Runner:
             name: _Instrument(number, name, started_bars(bundle, name, state))
             for number, (name, state) in enumerate(starts.items())
         }
+        self.now_ns = 0
+        """The time reached, to which all is taken up."""
         self.latencies_ns: list[int] = []
         self.cold_decisions = 0
 
@@ -108,14 +108,17 @@ class Runner:
                 self._close(instrument, now_ns, closed)
         if closed:
             self._on_bars({place: join_closed(pieces) for place, pieces in closed.items()}, in_hand_ns)
+        self.now_ns = max(self.now_ns, now_ns)
         if self._account is not None:
-            for fill in self._account.settle(now_ns):
+            for fill in self._account.settle(self.now_ns):
                 self._journal.fill(*fill)
 
     def _take(self, instrument: _Instrument, arrived: list[Event], closed: _Closed) -> None:
+        """Push what arrived. What is told late (a gap, or anything where a recorded clock stepped back) is taken as
+        received at the time that the bars have reached."""
         seen = sorted((event for event in arrived if _is_of_bars(event, self._with_depth)), key=received_ns)
         rows = as_events(seen, self._with_depth)
-        np.maximum(rows["recv_ns"], instrument.now_ns, out=rows["recv_ns"])
+        np.maximum(rows["recv_ns"], instrument.bars.seen_ns, out=rows["recv_ns"])
         if self._account is not None:
             self._account.observe(instrument.number, seen)
         _note(closed, instrument, instrument.bars.push(rows))
@@ -124,8 +127,8 @@ class Runner:
 
     def _close(self, instrument: _Instrument, now_ns: int, closed: _Closed) -> None:
         """Let the instrument's clock reach `now_ns`; written down only where it closed a bar."""
+        now_ns = max(now_ns, instrument.bars.seen_ns)
         is_any_closed = _note(closed, instrument, instrument.bars.advance(now_ns))
-        instrument.now_ns = now_ns
         instrument.next_close_ns = min(
             now_ns - now_ns % step_ns + step_ns if step_ns else 0 for step_ns in self._steps_ns
         )

@@ -43,11 +43,19 @@ class Witness:
         for name, pieces in self._pieces.items():
             bars = started_bars(self._bundle, name, starts[name])
             mine = [clock.name for clock in bars.clocks].index(self._bundle.manifest.bars)
-            pushed = (bars.push(np.concatenate(pieces)) if pieces else bars.advance(0))[mine]
+            pushed = (bars.push(_in_order(pieces, bars.seen_ns)) if pieces else bars.advance(0))[mine]
             tail = bars.advance(self.now_ns)[mine]
             index = np.concatenate([pushed.bar_index, tail.bar_index])
             found[name] = index, np.concatenate([pushed.values, tail.values])
         return found
+
+
+def _in_order(pieces: Sequence[Events], from_ns: int) -> Events:
+    """Events by receipt as tables hold them, whenever they were told; none before `from_ns`."""
+    events = np.concatenate(pieces)
+    events = events[np.argsort(events["recv_ns"], kind="stable")]
+    np.maximum(events["recv_ns"], from_ns, out=events["recv_ns"])
+    return events
 
 
 def by_instrument(events: Iterable[Tagged], names: Mapping[str, Any]) -> dict[str, list[Event]]:
@@ -79,14 +87,16 @@ async def follow(
             await asyncio.gather(watching, return_exceptions=True)
 
 
-def slices(step: Step, bar_ns: int) -> Iterator[Step]:
+def slices(step: Step, bar_ns: int, from_ns: int = 0) -> Iterator[Step]:
     """A step cut where bars may close: at multiples of `bar_ns`, or after each receipt on volume bars (`bar_ns` 0).
 
     A market that is played fast hands over seconds at once; the runner takes them up as it would have in their time.
+    Slices end in order and after `from_ns`, which is reached: an event older than that (a gap is told when it is
+    found, which may be long after its end) is in the slice in which it was told.
     """
     events, first = step.events, 0
     while first < len(events):
-        until_ns = close_after(events[first].event, bar_ns)
+        until_ns = from_ns = close_after(max(received_ns(events[first].event), from_ns), bar_ns)
         if until_ns > step.now_ns:
             break
         stop = first
@@ -97,9 +107,8 @@ def slices(step: Step, bar_ns: int) -> Iterator[Step]:
     yield Step(step.now_ns, events[first:])
 
 
-def close_after(event: Event, bar_ns: int) -> int:
-    """The first time after an event's receipt at which a bar may close."""
-    at_ns = received_ns(event)
+def close_after(at_ns: int, bar_ns: int) -> int:
+    """The first time after a receipt at which a bar may close."""
     return at_ns - at_ns % bar_ns + bar_ns if bar_ns else at_ns + 1
 
 
@@ -112,7 +121,7 @@ async def _steps(feeds: Sequence[Feed]) -> AsyncGenerator[Step, None]:
 async def _run(feeds: Sequence[Feed], runner: Runner, journal: Journal) -> None:
     async with aclosing(_steps(feeds)) as steps:
         async for step in steps:
-            for part in slices(step, runner.bar_ns):
+            for part in slices(step, runner.bar_ns, runner.now_ns):
                 in_hand_ns = time.perf_counter_ns()
                 runner.feed(by_instrument(part.events, runner.instruments), part.now_ns, in_hand_ns)
             journal.flush()

@@ -80,7 +80,11 @@ class DayEvents:
 
     def _gaps(self) -> pl.DataFrame:
         """The gaps that touch this day, whichever day they began and were written on. A hole that was mended is one
-        too: who acts at once has it, and does not wait for the refill."""
+        too: who acts at once has it, and does not wait for the refill.
+
+        A gap counts from its end. One that was found later than that (a stream that turned out to be silent) the live
+        runner takes when it is told: it decides in between, where here windows are filling already.
+        """
         parts = store.partitions(self.root, GAPS, [self.day.instrument])
         found = pl.concat([pl.DataFrame(schema=GAPS.columns), *(store.read(self.root, part) for part in parts)])
         end_ns = self.day.starts_ns + NS_PER_DAY

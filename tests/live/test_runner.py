@@ -1,6 +1,7 @@
 """The runner computes what the batch computes, to the bit, and acts only where it may."""
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from core.config import Config, Labels
 from core.errors import StageError
-from core.units import NS_PER_S
+from core.units import NS_PER_MS, NS_PER_S
 from ingest.events import BookUpdate, Event, Gap
 from ingest.feeds import Step
 from ingest.merge import Merger, Tagged
@@ -24,7 +25,7 @@ from live.parity import against_capture, compare
 from live.runner import Outcome, Runner, exchange_times, header, received_ns, started_panel
 from live.session import Witness, by_instrument, slices
 from live.start import cold_start, require_compared
-from research.bar_events import TRADE, as_events
+from research.bar_events import GAP, TRADE, as_events
 from tests.live.synthetic import BARS, BEGIN_NS, FEATURES, JOINED, MAKER, NAMES, TAKER, market, write
 
 Run = Callable[..., Recording]
@@ -58,7 +59,7 @@ def follow(tmp_path: Path, cfg: Config) -> Run:
         account = PaperAccount(cfg, bundle.manifest.candidate, names) if mode == "paper" else None
         runner = Runner(bundle, starts, log, account, lambda: 0, trade_from_ns)
         for step in steps:
-            for part in slices(step, runner.bar_ns):
+            for part in slices(step, runner.bar_ns, runner.now_ns):
                 runner.feed(by_instrument(part.events, runner.instruments), part.now_ns, 0)
         log.close()
         return journal.read(folder)
@@ -97,6 +98,45 @@ def test_the_runner_computes_what_the_batch_computes_to_the_bit(
     assert parity.holds
     assert (parity.max_abs_bar_diff, parity.max_abs_feature_diff) == (0.0, 0.0)
     assert parity.max_abs_score_diff <= 1e-6
+
+
+def with_late_gaps(steps: list[Step], name: str) -> list[Step]:
+    """The steps with gaps that are told 30 ms to 5 s after their end, within a bar that is open and long after it."""
+    venue, symbol = name.split(":")
+    told = list(steps)
+    for k, (stream, late_ms) in product(range(30, len(steps), 997), (("trades", 30), ("top_of_book", 5_000))):
+        at_ns = steps[k].now_ns - late_ms * NS_PER_MS
+        gap = Tagged(venue, Gap(symbol, stream, at_ns - NS_PER_S, at_ns, "told late", False))
+        told[k] = Step(steps[k].now_ns, [gap, *told[k].events])
+    return told
+
+
+@pytest.mark.parametrize(("features", "bars"), [(FEATURES, BARS), (JOINED, BARS), (ON_VOLUME, "volume_0.2")])
+def test_a_gap_that_is_told_late_is_taken_when_it_is_told(
+    features: tuple[tuple[str, str], ...], bars: str, follow: Run, tmp_path: Path
+) -> None:
+    bundle = load_bundle(write(tmp_path / "bundle", features=features, bars=bars))
+    ticks = [BEGIN_NS + k * NS_PER_S // 50 for k in range(50 * 90)]
+    steps = with_late_gaps(cut(stream_of(90), ticks, END_NS), NAMES[0])
+    session = follow(bundle, steps, NAMES)
+    gaps = session.events[session.events["kind"] == GAP]
+    assert len(gaps) == 12
+    assert (np.diff(session.events["recv_ns"][session.events["instrument"] == 0]) >= 0).all()
+    parity = compare(session, bundle)
+    assert parity.holds
+    assert parity.decisions_compared > 60
+    witness = Witness(bundle, NAMES)
+    for step in steps:
+        witness.take(step)
+    assert against_capture(session, witness.bars({name: cold_start(bundle, name) for name in NAMES})).missing == 0
+
+
+def test_slices_go_on_from_the_time_that_is_reached() -> None:
+    gap = Tagged("binance_um", Gap("BTCUSDT", "trades", 10, 150, "told late", False))
+    quote = market(1)[0]
+    events = [gap, *(Tagged("binance_um", msgspec.structs.replace(quote, recv_ns=ns)) for ns in (510, 950))]
+    assert [step.now_ns for step in slices(Step(1_000, events), 200, 500)] == [600, 1_000, 1_000]
+    assert [step.now_ns for step in slices(Step(1_000, events), 0, 500)] == [501, 511, 951, 1_000]
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
