@@ -7,12 +7,14 @@ not publish (mark, funding, open interest, depth) is coalesced away before it en
 They come in named sets, one module for a group of them (sets_*.py); `features.sets` chooses. The default study keeps to
 the eight of sets_default.py, whose windows are no longer than 300 s.
 
-Windows are time. A clock that cannot express them (volume bars, bars longer than 1 s) counts the bars that they hold on
-the default clock instead, and the names say so: `return_bps_5s` is there `return_bps_25`.
+Windows are time, whole seconds. A clock that cannot express them (volume bars, bars that no second is a whole number
+of) counts in all sets the bars that they hold on the default clock instead, and the names say so: `return_bps_5s` is
+there `return_bps_25`. A window with fewer bars than its operator needs has as many as that, and no other is touched by
+it: on bars of 1 s `hurst_60s` is `hurst_64`.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -48,6 +50,7 @@ EVERY_COLUMN: Final = feature_columns(MAX_LEVELS)
 """What they may read at all: those of book levels too, which the bars stage builds for a run whose features do."""
 
 REFERENCE_BAR: Final = "200ms"
+_SHORTEST: Final = "1s"  # of the catalogue's windows of time, all of which are multiples of it
 ALL: Final = "all"
 FITTED: Final = "fitted"
 """The set of what stage `fit` fitted (fitted.py); `all` does not hold it, since there may be nothing."""
@@ -143,24 +146,29 @@ def _own_feature(name: str, text: str, taken: Mapping[str, Node], bar: str) -> N
 
 
 def _on_clock(features: Mapping[str, Node], bar: str) -> dict[str, Node]:
-    """The features as they are where `bar` can express all their windows, else with windows of bars."""
-    if all(_fits(part, bar) for part in parts(*features.values()) if part.window):
-        return dict(features)
-    return {
-        re.sub(r"(?<=_)[1-9]\d*(ms|s)(?=_|$)", lambda window: _reference_bars(window.group()), name): rebuild(
-            tree, lambda part: node(part.head, part.args, _reference_bars(part.window)) if part.window else part
-        )
-        for name, tree in features.items()
-    }
+    """The features as they are on the clock `bar`: no other feature of the choice has a say in that."""
+    change = _at_least if _holds(_SHORTEST, bar) else _reference_bars
+    return dict(_with_windows(name, tree, lambda part: change(part, bar)) for name, tree in features.items())
 
 
-def _fits(call: Node, bar: str) -> bool:
-    """Whether the window of a call is a whole number of bars, and enough of them for its operator."""
+def _with_windows(name: str, tree: Node, window: Callable[[Node], str]) -> tuple[str, Node]:
+    """The feature with other windows of its calls, and its name with those that stand in it."""
+    windows = {part.window: window(part) for part in parts(tree) if part.window}
+    changed = rebuild(tree, lambda part: node(part.head, part.args, window(part)) if part.window else part)
+    return re.sub(r"(?<=_)[1-9]\d*(ms|s)(?=_|$)", lambda each: windows.get(each[0], each[0]), name), changed
+
+
+def _holds(window: str, bar: str) -> bool:
     try:
-        return window_bars(call.window, bar) >= call.operator.least
+        return window_bars(window, bar) > 0
     except ValueError:
         return False
 
 
-def _reference_bars(window: str) -> str:
-    return str(window_bars(window, REFERENCE_BAR))
+def _at_least(call: Node, bar: str) -> str:
+    """The window of a call, or the shortest that its operator takes where that is longer."""
+    return call.window if window_bars(call.window, bar) >= call.operator.least else str(call.operator.least)
+
+
+def _reference_bars(call: Node, bar: str) -> str:
+    return str(window_bars(call.window, REFERENCE_BAR))

@@ -1,6 +1,7 @@
 """The default sets on made-up markets: quiet, busy, scaled, bursting; the choice of sets and of one's own features."""
 
 import hashlib
+import re
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ from core.errors import ConfigError
 from core.store import day_start_ns
 from core.units import NS_PER_S
 from research.bar_columns import BAR_COLUMNS
-from research.catalogue import DEFINITIONS, FEATURE_COLUMNS, choose, compile_chosen, feature_rows
+from research.catalogue import ALL, DEFINITIONS, FEATURE_COLUMNS, choose, compile_chosen, feature_rows
 from research.catalogue import SETS as ALL_SETS
-from research.expression import parse, show
+from research.expression import parse, parts, show
 from research.language import compile_features
 from research.sets_default import DEFAULT_SETS
 from tests.research.feature_programs import assert_same_bits
@@ -188,6 +189,25 @@ def test_a_clock_without_the_windows_counts_their_bars_and_says_so(bar: str) -> 
     assert "volatility_ratio_50_1500" in chosen
     assert len(chosen) == len(CATALOGUE)
     assert_same_bits(features_of(busy_market(5), bar), features_of(busy_market(5)))
+
+
+@pytest.mark.parametrize("bar", [BAR, "time_1s", "time_2s", "time_5m", "volume_10"])
+def test_a_feature_is_the_same_whatever_else_is_chosen(bar: str) -> None:
+    everything = choose((ALL,), {}, bar)
+    apart = {name: text for each in ALL_SETS for name, text in choose((each,), {}, bar).items()}
+    assert apart == everything
+
+
+def test_a_window_too_short_for_its_operator_alone_is_as_long_as_that_needs() -> None:
+    on_seconds, reference = choose((ALL,), {}, "time_1s"), choose((ALL,), {}, BAR)
+    assert set(on_seconds) - set(reference) == {"hurst_64"}
+    assert "(hurst_64 " in on_seconds["hurst_64"]
+    assert set(reference) - set(on_seconds) == {"hurst_60s"}
+
+
+def test_all_windows_of_time_are_whole_seconds() -> None:
+    windows = [part.window for text in choose((ALL,), {}, BAR).values() for part in parts(parse(text)) if part.window]
+    assert [window for window in windows if not re.fullmatch("[0-9]+s?", window)] == []
 
 
 def test_sets_are_chosen_by_name_in_the_order_of_the_catalogue() -> None:
