@@ -22,7 +22,13 @@ from ingest.raw import raw_files
 CAPTURE_VERSION: Final = 2
 """Raised when decoders or rows change, so that tables made by earlier code are made again."""
 _CAPTURED: Final = tuple(table.name for table in (*EVENTS, GAPS))
-_DERIVED: Final = (*(table.name for table in TABLES if table.name not in _CAPTURED), "state", "fitted", "train", "stages")
+_DERIVED: Final = (
+    *(table.name for table in TABLES if table.name not in _CAPTURED),
+    "state",
+    "fitted",
+    "train",
+    "stages",
+)
 _OF_THE_MARKET: Final = ("truth",)
 _CURRENT: Final = "models/current.txt"
 _REPEATABLE: Final = ("sim", "replay")
