@@ -3,8 +3,9 @@
     python research/build_bars.py --set bars=time_200ms
 
 The run's clock and all others that its features or `bars_also` ask for are built in one pass over a day's events. A day
-begins from the state that the day before it left, so midnight leaves no seam. A day is closed up to midnight only
-where the next day was captured too: otherwise the bar that is open at the last event stays open, in the state.
+begins from the state that the day before it left, so midnight leaves no seam. All symbols of a day are closed up to one
+instant, as they are live: midnight where the next day was captured too, of whichever symbol, and else the last event of
+any of them. Bars that are open then stay open, in the state.
 """
 
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -43,7 +44,7 @@ from research.needs import Needs, needed_bars
 
 READS, WRITES = (TOP_OF_BOOK, TRADES, BOOK_DELTAS, LIQUIDATIONS, MARK_PRICES, GAPS), (BARS,)
 
-VERSION: Final = 5  # of what a bar means: a change of the kernel raises it, and every partition is built again
+VERSION: Final = 6  # of what a bar means: a change of the kernel raises it, and every partition is built again
 _WORKERS: Final = 2  # symbols at a time: the kernels release the GIL
 
 
@@ -69,9 +70,12 @@ def run(cfg: Config, stage: Stage) -> None:
     key = hash_of(VERSION, needs, [DayEvents(cfg.root, day, needs.levels > 0).hash() for day in days])
     if stage.reuse(key, whole=all(_is_whole(cfg.root, part) for day in days for part in _parts(day, needs.clocks))):
         return
-    symbols = [list(group) for _, group in groupby(days, key=lambda day: day.instrument)]
+    symbols, ends_ns = (
+        [list(group) for _, group in groupby(days, key=lambda day: day.instrument)],
+        _ends_ns(cfg.root, days),
+    )
     with ThreadPoolExecutor(_WORKERS) as pool:
-        built = pool.map(partial(_build_symbol, cfg.root, needs), symbols)
+        built = pool.map(partial(_build_symbol, cfg.root, needs, ends_ns), symbols)
         counts = list(stage.track(built, "bars", total=len(symbols)))
     _report(cfg, stage, needs, counts)
 
@@ -82,12 +86,25 @@ def _symbol_days(cfg: Config, needs: Needs) -> list[Partition]:
     return sorted({part.of(BARS, needs.clocks[0].name) for part in captured if part.exchange not in INVERSE})
 
 
+def _ends_ns(root: Path, days: list[Partition]) -> dict[int, int]:
+    """By the day's start the instant up to which the bars of every symbol are closed.
+
+    Were it up to each symbol's own last event, bars would tell which symbols have a future.
+    """
+    ends_ns, captured_ns = {}, {day.starts_ns for day in days}
+    for starts_ns in captured_ns:
+        midnight_ns = starts_ns + NS_PER_DAY
+        lasts_ns = (DayEvents(root, day).last_ns() for day in days if day.starts_ns == starts_ns)
+        ends_ns[starts_ns] = midnight_ns if midnight_ns in captured_ns else max(lasts_ns)
+    return ends_ns
+
+
 def _parts(day: Partition, clocks: Sequence[Clock]) -> list[Partition]:
     """The same symbol-day of each clock."""
     return [day.of(BARS, clock.name) for clock in clocks]
 
 
-def _build_symbol(root: Path, needs: Needs, days: list[Partition]) -> list[DayCount]:
+def _build_symbol(root: Path, needs: Needs, ends_ns: Mapping[int, int], days: list[Partition]) -> list[DayCount]:
     """Build the days of one symbol that are missing or stale, in order, each from the state of the day before.
 
     What is stale of a day's clocks is built in one pass.
@@ -96,13 +113,13 @@ def _build_symbol(root: Path, needs: Needs, days: list[Partition]) -> list[DayCo
     states: dict[Clock, Arrays] = {}
     for k, day in enumerate(days):
         before = states if k > 0 and _follows(days[k - 1], day) else {}
-        goes_on = k + 1 < len(days) and _follows(day, days[k + 1])
-        meaning = VERSION, needs.levels, DayEvents(root, day, needs.levels > 0).hash(), goes_on
+        end_ns = ends_ns[day.starts_ns]
+        meaning = VERSION, needs.levels, DayEvents(root, day, needs.levels > 0).hash(), end_ns
         inputs = {clock: hash_of(*meaning, state_hash(before.get(clock))) for clock in needs.clocks}
         states = {clock: found for clock in needs.clocks if (found := _fresh(root, day, clock, inputs[clock]))}
         stale = {clock: inputs[clock] for clock in needs.clocks if clock not in states}
         if stale:
-            states |= _build_day(root, day, stale, needs.levels, before, goes_on)
+            states |= _build_day(root, day, stale, needs.levels, before, end_ns)
         counts += [DayCount(day.of(BARS, clock.name), *states[clock]["count"].tolist()) for clock in needs.clocks]
     return counts
 
@@ -116,9 +133,9 @@ def _fresh(root: Path, day: Partition, clock: Clock, inputs: str) -> Arrays | No
 
 
 def _build_day(
-    root: Path, day: Partition, inputs: dict[Clock, str], levels: int, before: dict[Clock, Arrays], goes_on: bool
+    root: Path, day: Partition, inputs: dict[Clock, str], levels: int, before: dict[Clock, Arrays], end_ns: int
 ) -> dict[Clock, Arrays]:
-    """Write a day's bars of some clocks, then the states at its end (in that order: they say that the day is done)."""
+    """Write a day's bars of some clocks up to `end_ns`, then the states (in that order: they say that it is done)."""
     bars = BarPass(list(inputs), levels, holds_back(day.exchange))
     if before:
         bars.restore([before[clock] for clock in inputs])
@@ -126,8 +143,7 @@ def _build_day(
     for merged in DayEvents(root, day, levels > 0).slices():
         events += merged.size
         made.append(_push(bars, merged, day))
-    if goes_on:
-        made.append(bars.advance(day.starts_ns + NS_PER_DAY))
+    made.append(bars.advance(end_ns))
     states = {}
     for (clock, hashed), saved, pieces in zip(inputs.items(), bars.save(), zip(*made, strict=True), strict=True):
         part, closed = day.of(BARS, clock.name), join_closed([each for each in pieces if len(each)])

@@ -14,7 +14,7 @@ from core.errors import StageError
 from core.gaps import settled
 from core.schema import BOOK_DELTAS, GAPS, LIQUIDATIONS, MARK_PRICES, TOP_OF_BOOK, TRADES, Table
 from core.store import Partition, hash_of
-from core.units import NS_PER_DAY, NS_PER_MINUTE
+from core.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MINUTE
 from research.bar_events import Events, merge_events
 
 SLICE_ROWS: Final = 500_000  # events merged at a time: 24 MB, which the allocator keeps instead of faulting in anew
@@ -46,6 +46,20 @@ class DayEvents:
     def hash(self) -> str:
         """Equal for equal events."""
         return hash_of(store.fingerprint(self.root, [part for part, _ in self._parts]), self._gaps().rows())
+
+    def last_ns(self) -> int:
+        """The receipt of the day's last event that is no gap; the day's start where there is none."""
+        return max(self._last_of(part) for part, _ in self._parts)
+
+    def _last_of(self, part: Partition) -> int:
+        """Read from the end, by the hour where there is more than fits in the memory of a slice."""
+        starts_ns = self.day.starts_ns
+        step_ns = NS_PER_DAY if store.rows(self.root, part) <= SLICE_ROWS else NS_PER_HOUR
+        for from_ns in range(starts_ns + NS_PER_DAY - step_ns, starts_ns - 1, -step_ns):
+            found = store.read_between(self.root, part, ["recv_ns"], from_ns, from_ns + step_ns)
+            if found.height:
+                return int(found["recv_ns"][-1])
+        return starts_ns
 
     def slices(self) -> Iterator[Events]:
         """The events in order. Raises StageError if the tables hold rows of another day."""

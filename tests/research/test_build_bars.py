@@ -1,5 +1,6 @@
 """The stage on made-up event tables."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -351,6 +352,35 @@ def test_several_symbols_do_not_touch_each_other(tmp_path: Path) -> None:
     for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT"):
         alone = bars_of(tmp_path / symbol, DAY, symbol=symbol)
         assert bars_of(tmp_path / "all", DAY, symbol=symbol).equals(alone)
+
+
+def test_bars_do_not_tell_which_symbols_have_a_tomorrow(tmp_path: Path) -> None:
+    """One stops two hours before the others, on the last day or on one that others go on from."""
+    morning = store.day_start_ns(DAY) + np.arange(0, 4 * 3600, 20) * NS_PER_S
+    streams = {"BTCUSDT": morning, "ETHUSDT": morning[: morning.size // 2]}
+    for name, returns in (("dies", []), ("returns", ["ETHUSDT"]), ("goes on", ["BTCUSDT"])):
+        for symbol, recv_ns in streams.items():
+            put(tmp_path / name, schema.TOP_OF_BOOK, quotes(recv_ns, 1), symbol)
+            if symbol in returns:
+                put(tmp_path / name, schema.TOP_OF_BOOK, quotes(recv_ns + NS_PER_DAY, 2), symbol)
+        build(tmp_path / name)
+    dies, *others = (bars_of(tmp_path / name, DAY, symbol="ETHUSDT") for name in ("dies", "returns", "goes on"))
+    assert dies["close_ns"][-1] > streams["ETHUSDT"][-1] + 9 * NS_PER_MINUTE
+    assert all(other.equals(dies) for other in others)
+
+
+@pytest.mark.parametrize("slice_rows", [1, 100])
+def test_the_last_event_of_a_day_is_that_of_any_table(
+    slice_rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("research.day_events.SLICE_ROWS", slice_rows)
+    start = MIDNIGHT_NS - NS_PER_DAY
+    put(tmp_path, schema.TOP_OF_BOOK, quotes(start + np.array([0, 5]) * NS_PER_MINUTE))
+    put(tmp_path, schema.TRADES, trades(start + np.array([0, 7, 90]) * NS_PER_MINUTE))
+    put(tmp_path, schema.GAPS, gap(start, start + 3 * 3600 * NS_PER_S))
+    day = Partition("bars", "bybit", "BTCUSDT", DAY, "time_1s")
+    assert DayEvents(tmp_path, day).last_ns() == start + 90 * NS_PER_MINUTE
+    assert DayEvents(tmp_path, replace(day, date=NEXT_DAY)).last_ns() == MIDNIGHT_NS
 
 
 def test_pieces_of_nothing_are_nothing() -> None:
