@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from core.config import Config
-from core.errors import StageError
+from core.errors import ConfigError, StageError
 from core.store import write_atomic
 from core.units import NS_PER_S
 from research.catalogue import FITTED, choose
@@ -79,11 +79,19 @@ def chosen_features(cfg: Config) -> dict[str, str]:
     return _chosen(cfg, require_fitted(cfg).features)
 
 
-def unfitted_features(cfg: Config) -> dict[str, str]:
-    """The same without what is fitted: what is known before there are bars to fit on."""
-    return _chosen(cfg, {}) if set(cfg.features.sets) != {FITTED} or cfg.features.mine or cfg.features.events else {}
+def features_so_far(cfg: Config) -> dict[str, str]:
+    """The same with what is fitted by now, be it nothing: what bars are built for, before there are any to fit on."""
+    found = read_fitted(cfg.root, cfg.bars) if FITTED in cfg.features.sets else None
+    if not found and not cfg.features.mine and not cfg.features.events and set(cfg.features.sets) == {FITTED}:
+        return {}
+    return _chosen(cfg, found.features if found else {})
 
 
 def _chosen(cfg: Config, fitted: dict[str, str]) -> dict[str, str]:
     sets = [name for name in cfg.features.sets if name != FITTED]
-    return choose(sets, fitted | event_features(cfg.features.events) | cfg.features.mine, cfg.bars)
+    given = fitted | event_features(cfg.features.events)
+    for name in cfg.features.mine:
+        if name in given:
+            whose = "what `fit` found" if name in fitted else "features.events"
+            raise ConfigError(f"features.mine: {name!r} is a feature of {whose} - at `$.features.mine.{name}`")
+    return choose(sets, given | cfg.features.mine, cfg.bars)

@@ -1,4 +1,4 @@
-"""What a run needs of the bars stage, from its configuration alone: which clocks, and how many book levels."""
+"""What a run needs of the bars stage, from its configuration and what is fitted: which clocks, how many book levels."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from core.config import Config
 from research.bar_columns import deepest_level
 from research.catalogue import compile_texts
 from research.clocks import Clock, parse_clock
-from research.fitted import unfitted_features
+from research.fitted import features_so_far
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,11 @@ class Needs:
 
 
 def needed_bars(cfg: Config) -> Needs:
-    """Clocks and levels that the configuration names and that its features ask for. Raises ConfigError as `choose`."""
-    texts = unfitted_features(cfg)
+    """Clocks and levels that the configuration names and that its features ask for, those fitted by now among them.
+
+    Raises ConfigError as `choose`, StageError as `read_fitted`.
+    """
+    texts = features_so_far(cfg)
     clocks = compile_texts(texts, cfg.bars).clocks if texts else (cfg.bars,)
     names = dict.fromkeys((*clocks, *cfg.bars_also))
     return Needs(tuple(map(parse_clock, names)), max(cfg.bars_levels, deepest_level(texts.values())))

@@ -19,7 +19,7 @@ from core.store import Partition
 from core.units import NS_PER_DAY, NS_PER_MINUTE
 from research import build_features, fit_features
 from research.bar_columns import BAR_COLUMNS
-from research.fitted import Fitted, chosen_features, read_fitted, unfitted_features
+from research.fitted import Fitted, chosen_features, features_so_far, read_fitted, write_fitted
 from research.needs import needed_bars
 
 BAR = "time_1m"
@@ -149,7 +149,7 @@ def test_naming_what_was_not_fitted_says_what_to_run(cfg: Config) -> None:
     with pytest.raises(StageError, match=r"nothing was fitted on time_1m.*run `python run_pipeline\.py fit` first"):
         run_stage(cfg, "features", build_features.run)
     assert [clock.name for clock in needed_bars(cfg).clocks] == [BAR], "bars can be built before"
-    assert unfitted_features(with_features(cfg, mine={})) == {}
+    assert features_so_far(with_features(cfg, mine={})) == {}
     with pytest.raises(StageError, match="the first bar closes at 2026-01-05T00:01:00Z"):
         run_stage(with_features(cfg, fit_until="2025-01-01T00:00:00Z"), "fit", fit_features.run)
 
@@ -157,9 +157,24 @@ def test_naming_what_was_not_fitted_says_what_to_run(cfg: Config) -> None:
 def test_events_are_features_of_the_run(cfg: Config) -> None:
     own = with_features(cfg, sets=("time",), events=("2026-01-11T13:30:00Z",))
     assert {"minutes_to_event", "minutes_since_event", "gap", "is_us"} <= chosen_features(own).keys()
-    taken = with_features(own, mine={"minutes_to_event": "1"})
-    with pytest.raises(ConfigError, match="features"):
-        chosen_features(with_features(taken, mine={"is_us": "1"}))
+    with pytest.raises(ConfigError, match=r"features\.mine: 'is_us'.*at `\$\.features\.mine\.is_us`"):
+        chosen_features(with_features(own, mine={"is_us": "1"}))
+
+
+def test_ones_own_feature_takes_the_place_of_no_other(cfg: Config) -> None:
+    write_fitted(cfg.root, BAR, Fitted(BORDER_NS, {"ofi_component": "ofi_qty"}))
+    own = with_features(cfg, events=("2026-01-11T13:30:00Z",))
+    for name, whose in (("ofi_component", "what `fit` found"), ("minutes_to_event", "features.events")):
+        with pytest.raises(ConfigError, match=rf"'{name}' is a feature of {whose} - at `\$\.features\.mine\.{name}`"):
+            chosen_features(with_features(own, mine={name: "1"}))
+    assert chosen_features(with_features(cfg, sets=("time",), mine={"ofi_component": "1"}))["ofi_component"] == "1.0"
+
+
+def test_bars_hold_the_levels_that_fitted_features_read(cfg: Config) -> None:
+    assert needed_bars(cfg).levels == 0
+    write_fitted(cfg.root, BAR, Fitted(BORDER_NS, {"ofi_component": "(sum_30 ofi_qty_10)"}))
+    assert needed_bars(cfg).levels == 10
+    assert needed_bars(with_features(cfg, sets=("time",))).levels == 0
 
 
 def test_a_damaged_file_is_named(cfg: Config) -> None:
