@@ -20,6 +20,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from core import schema
 from core.errors import ConfigError
 from core.units import NS_PER_DAY, NS_PER_S
 from research import (
@@ -32,7 +33,7 @@ from research import (
     sets_price,
 )
 from research.bar_columns import MAX_LEVELS, bar_columns, deepest_level
-from research.expression import Node, node, parts, rebuild, show
+from research.expression import Node, nearest, node, parts, rebuild, show
 from research.feature import Feature
 from research.language import expand, window_bars
 from research.panel_program import PanelProgram, compile_panel
@@ -49,6 +50,8 @@ FEATURE_COLUMNS: Final = feature_columns(0)
 EVERY_COLUMN: Final = feature_columns(MAX_LEVELS)
 """What they may read at all: those of book levels too, which the bars stage builds for a run whose features do."""
 
+_OF_TABLES: Final = frozenset({*schema.FEATURES.columns, "exchange", "symbol", "date", "bars"})
+"""What a row of the table of features is told by, in its columns and its folders."""
 REFERENCE_BAR: Final = "200ms"
 _SHORTEST: Final = "1s"  # of the catalogue's windows of time, all of which are multiples of it
 ALL: Final = "all"
@@ -68,6 +71,7 @@ FEATURE_SETS: Final[dict[str, dict[str, Feature]]] = sets_default.DEFAULT_SETS |
 
 SETS: Final = {name: {each: feature.text for each, feature in made.items()} for name, made in FEATURE_SETS.items()}
 """The texts alone."""
+_NAMED: Final = ", ".join((ALL, FITTED, *SETS))
 
 CATALOGUE: Final = {name: text for features in SETS.values() for name, text in features.items()}
 
@@ -81,11 +85,9 @@ def choose(sets: Sequence[str], mine: Mapping[str, str], bar: str) -> dict[str, 
     Raises ConfigError for an unknown set, and for a feature of `mine` that is not in the language or whose name is
     taken, with its path in the configuration.
     """
-    unknown = [name for name in sets if name not in (ALL, *SETS)]
-    if unknown or not (sets or mine):
-        raise ConfigError(
-            f"features.sets: takes {', '.join((ALL, FITTED, *SETS))}, was {list(sets)} - at `$.features.sets`"
-        )
+    _require_known(sets)
+    if not sets and not mine:
+        raise ConfigError(f"features.sets: needs a set or features.mine; sets are {_NAMED} - at `$.features.sets`")
     wanted = SETS if ALL in sets else {name: SETS[name] for name in SETS if name in sets}
     trees = {name: _expanded(text) for features in wanted.values() for name, text in features.items()}
     chosen = _on_clock(trees, bar)
@@ -125,6 +127,13 @@ def feature_rows(
     return rows
 
 
+def _require_known(sets: Sequence[str]) -> None:
+    for name in sets:
+        if name not in (ALL, *SETS):
+            hint = nearest(name, (ALL, FITTED, *SETS))
+            raise ConfigError(f"features.sets: no set is {name!r}{hint}; they are {_NAMED} - at `$.features.sets`")
+
+
 def _expanded(text: str) -> Node:
     return expand(text, EVERY_COLUMN, _known_names())
 
@@ -136,6 +145,8 @@ def _known_names() -> dict[str, str]:
 
 def _own_feature(name: str, text: str, taken: Mapping[str, Node], bar: str) -> Node:
     place = f"at `$.features.mine.{name}`"
+    if name in _OF_TABLES:
+        raise ConfigError(f"features.mine: {name!r} is a column of the tables of features: name it otherwise - {place}")
     if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or name in taken or name in EVERY_COLUMN:
         raise ConfigError(f"features.mine: {name!r} must be letters, digits and _, and not a feature's yet - {place}")
     try:

@@ -212,8 +212,10 @@ def test_all_windows_of_time_are_whole_seconds() -> None:
 
 def test_sets_are_chosen_by_name_in_the_order_of_the_catalogue() -> None:
     assert list(choose(("time", "tob"), {}, BAR)) == [*SETS["tob"], *SETS["time"]]
-    with pytest.raises(ConfigError, match=r"at `\$\.features\.sets`"):
-        choose(("tobb",), {}, BAR)
+    with pytest.raises(ConfigError, match=r"no set is 'tobb', did you mean tob\?.* fitted, .*at `\$\.features\.sets`"):
+        choose(("time", "tobb"), {}, BAR)
+    with pytest.raises(ConfigError, match=r"needs a set or features\.mine.*at `\$\.features\.sets`"):
+        choose((), {}, BAR)
 
 
 def test_features_of_ones_own_may_use_names_of_the_catalogue() -> None:
@@ -233,6 +235,9 @@ def test_features_of_ones_own_may_use_names_of_the_catalogue() -> None:
         ("imbalance", "ofi_qty", "not a feature's yet"),
         ("bid_price", "ofi_qty", "not a feature's yet"),
         ("my-signal", "ofi_qty", "letters, digits and _"),
+        ("decision_ns", "ofi_qty", "is a column of the tables"),
+        ("symbol", "ofi_qty", "is a column of the tables"),
+        ("bars", "ofi_qty", "is a column of the tables"),
     ],
 )
 def test_errors_in_ones_own_features_hold_their_path(name: str, text: str, message: str) -> None:
