@@ -243,14 +243,13 @@ def _operator(text: str, head: Token) -> tuple[Operator, str]:
         fail(text, head.at, f"unknown operator {head.text}{nearest(head.text.split('_')[0], list(OPERATORS))}")
     if not operator.window:
         fail(text, head.at, f"{operator.form} takes no window, was given {window}")
-    if plain or not _WINDOW.fullmatch(window):
-        fail(
-            text,
-            head.at,
-            f"{operator.form} needs a window of bars or time, as in {operator.name}_20 or {operator.name}_5s",
-        )
-    if operator.window == "n" and not window.isdigit():
-        fail(text, head.at, f"{operator.form} takes a number, as in {operator.name}_50, was given a time")
+    is_count = operator.window == "n"
+    kind = "a number" if is_count else "a window of bars or time"
+    example = f"as in {operator.name}_50" if is_count else f"as in {operator.name}_20 or {operator.name}_5s"
+    if plain:
+        fail(text, head.at, f"{operator.form} needs {kind}, {example}")
+    if not _WINDOW.fullmatch(window) or (is_count and not window.isdigit()):
+        fail(text, head.at, f"{operator.form} takes {kind} above 0, {example}, was given {window}")
     return operator, window
 
 

@@ -63,8 +63,12 @@ def window_bars(window: str, bar: str) -> int:
     if rest:
         raise ValueError(f"a window of {window} is not a whole number of bars of {bar.removeprefix('time_')}")
     if not 1 <= bars <= MAX_WINDOW:
-        raise ValueError(f"a window holds 1 to {MAX_WINDOW} bars, {window} is {bars}: choose a shorter one")
+        raise ValueError(f"a window holds 1 to {MAX_WINDOW} bars, {_was(window, bars)}: choose a shorter one")
     return bars
+
+
+def _was(window: str, bars: int) -> str:
+    return f"was {bars}" if window.isdigit() else f"{window} is {bars}"
 
 
 def _step_ns(bar: str) -> int:
@@ -86,6 +90,8 @@ class _Scope:
 
 
 def _expand(source: Source, scope: _Scope) -> Node:
+    if not isinstance(source, str | Node):
+        raise ValueError(f"an expression is text or a Node, was {source!r}")
     tree = parse(source) if isinstance(source, str) else source
     meanings = {
         part: _meaning(str(part.head), source, scope) for part in parts(tree) if not part.is_call and not part.is_number
@@ -133,7 +139,7 @@ def in_bars_of(tree: Node, bar: str, source: Source, whole: Node | None = None) 
             bars = window_bars(part.window, bar)
             if bars < part.operator.least:
                 least = part.operator.least
-                raise ValueError(f"{part.operator.form} needs at least {least} bars, {part.window} is {bars}")
+                raise ValueError(f"{part.operator.form} needs at least {least} bars, {_was(part.window, bars)}")
             return node(part.head, part.args, str(bars))
         except ValueError as error:
             fail_in(source, whole or tree, part, str(error))

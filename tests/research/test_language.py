@@ -51,8 +51,9 @@ def test_windows_count_bars_or_time(window: str, bar: str, bars: int) -> None:
         ("(mean_5s a)", "", "needs bars of time, no clock was given: count bars instead"),
         ("(mean_300ms a)", "200ms", "300ms is not a whole number of bars of 200ms"),
         ("(mean_100ms a)", "time_200ms", "100ms is not a whole number of bars of 200ms"),
-        ("(mean_99999999 a)", "200ms", "a window holds 1 to 10000000 bars"),
-        ("(mean_99d a)", "200ms", "a window holds 1 to 10000000 bars"),
+        ("(mean_99999999 a)", "200ms", "a window holds 1 to 10000000 bars, was 99999999: choose a shorter one"),
+        ("(mean_99d a)", "200ms", "a window holds 1 to 10000000 bars, 99d is 42768000: choose a shorter one"),
+        ("(hurst_5s a)", "200ms", "needs at least 64 bars, 5s is 25"),
     ],
 )
 def test_windows_that_do_not_fit_the_clock_are_pointed_at(text: str, bar: str, message: str) -> None:
@@ -70,6 +71,12 @@ def test_unknown_names_are_pointed_at_with_a_hint() -> None:
         "  (sub imbalance (mean_5 imbalanc))\n"
         "                         ^"
     )
+
+
+@pytest.mark.parametrize(("text", "definition"), [(3, "a"), ("x", 3)])
+def test_what_is_no_text_is_refused(text: object, definition: object) -> None:
+    with pytest.raises(ValueError, match=r"feature f: .*an expression is text or a Node, was 3"):
+        compile_features({"f": text}, ["a"], "", {"x": definition})  # type: ignore[dict-item]
 
 
 def test_definitions_stand_for_their_expressions() -> None:

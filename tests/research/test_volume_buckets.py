@@ -68,5 +68,5 @@ def test_a_row_that_cannot_be_poured_is_not_known_and_adds_nothing() -> None:
 
 
 def test_buckets_are_counted_and_not_timed() -> None:
-    with pytest.raises(ValueError, match=r"takes a number, as in vpin_50, was given a time"):
+    with pytest.raises(ValueError, match=r"takes a number above 0, as in vpin_50, was given 5s"):
         compile_features({"f": "(vpin_5s buy sell size)"}, COLUMNS, "200ms")
