@@ -187,7 +187,7 @@ def test_what_is_wrong_is_said_with_the_exit_code_of_the_contract(
 
 
 def test_a_stage_script_is_the_stage(simulated: Path) -> None:
-    script = [sys.executable, str(ROOT / "research" / "build_bars.py"), "--data-dir", str(simulated)]
+    script = [sys.executable, str(ROOT / "research" / "build_bars.py"), *SMOKE, "--data-dir", str(simulated)]
     done = subprocess.run(script, cwd="/", capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "unchanged" in done.stdout
