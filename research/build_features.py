@@ -2,10 +2,11 @@
 
     python research/build_features.py --set features.mine.my_signal="(sub imbalance (mean_25 imbalance))"
 
-A day begins with the last bars of the day before, as many as the windows take to fill, which gives the bits of a run
+A day begins with the last bars of the days before, as many as the windows take to fill, which gives the bits of a run
 without a break (rolling.py), and hangs on no other day's build. Only where an operator remembers everything
-(recursive.py), or where features join bars of other clocks or symbols (joins.py), does a day go on from the saved state
-of the day before: then days are built in order, and those of all symbols together where symbols are joined.
+(recursive.py), or where features join bars of other clocks or symbols (joins.py), does a day go on from the state that
+the symbol's last day before it left: then days are built in order, and those of all symbols together where symbols are
+joined, from the last states also of those that have no bars on that day.
 """
 
 import sys
@@ -14,9 +15,9 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import Final
@@ -31,7 +32,6 @@ from core.errors import ConfigError
 from core.run_record import Stage
 from core.schema import BARS, FEATURES
 from core.store import Partition, hash_of
-from core.units import NS_PER_DAY
 from research.bars import ClosedBars
 from research.catalogue import compile_texts
 from research.clocks import decision_step_ns, is_decision, parse_clock
@@ -44,7 +44,7 @@ from research.program import GAP_COLUMN
 
 READS, WRITES = (BARS,), (FEATURES,)
 
-VERSION: Final = 4
+VERSION: Final = 5
 """Of what an operator means: a change of the kernels raises it, and every partition is built again."""
 _WORKERS: Final = 2  # partitions at a time: the kernel releases the GIL
 _FILLING, _MEANING = "filling", "meaning"
@@ -52,14 +52,15 @@ _FILLING, _MEANING = "filling", "meaning"
 
 @dataclass(frozen=True)
 class _Plan:
-    """What every day is built with. `instruments` are those of the run, `meaning` a hash of all but the bars.
+    """What every day is built with. `days` are those of each instrument of the run that have bars on any clock, in
+    order; `meaning` is a hash of all but the bars.
 
     Decisions up to `until_ns` are left out: numbers in the features were fitted there.
     """
 
     root: Path
     program: PanelProgram
-    instruments: tuple[str, ...]
+    days: Mapping[str, list[Partition]]
     step_ns: int
     until_ns: int
     meaning: str
@@ -67,11 +68,26 @@ class _Plan:
     def sources(self, day: Partition) -> list[Partition]:
         """The bars that a symbol-day of features is made of, besides those that the state before it has seen."""
         parts = [day.of(BARS, clock) for clock in self.program.clocks]
-        return parts if self.program.is_chained else [_yesterday(day).of(BARS, day.bars), *parts]
+        return parts if self.program.is_chained else [*self.filling(day), *parts]
+
+    def filling(self, day: Partition) -> list[Partition]:
+        """The days of bars before a day that it takes to fill the windows."""
+        found: list[Partition] = []
+        bars = self.program.main.warmup_bars
+        for before in reversed(self.before(day, day.instrument)):
+            if bars <= 0:
+                break
+            found.insert(0, before.of(BARS, day.bars))
+            bars -= store.rows(self.root, found[0])
+        return found
+
+    def before(self, day: Partition, instrument: str) -> list[Partition]:
+        """The days of an instrument before a day."""
+        return [before for before in self.days[instrument] if before.date < day.date]
 
     def panel(self, days: list[Partition]) -> Panel:
         """A fresh panel of the symbols of some days, and of all others where features join symbols."""
-        return Panel(self.program, self.instruments if self.program.crosses_symbols else [days[0].instrument])
+        return Panel(self.program, list(self.days) if self.program.crosses_symbols else [days[0].instrument])
 
 
 def run(cfg: Config, stage: Stage) -> None:
@@ -79,14 +95,14 @@ def run(cfg: Config, stage: Stage) -> None:
     program, until_ns = compile_texts(chosen_features(cfg), cfg.bars), require_fitted(cfg).until_ns
     step_ns = decision_step_ns(parse_clock(cfg.bars), cfg.decision)
     bars = [store.require(cfg.root, BARS, cfg.symbols or (), clock) for clock in program.clocks]
-    days = [day.of(FEATURES, cfg.bars) for day in bars[0]]
-    instruments = tuple(sorted({day.instrument for day in days}))
-    _require_symbols(program, instruments)
+    days = sorted({day.of(FEATURES, cfg.bars) for parts in bars for day in parts})
+    by_name = {name: list(mine) for name, mine in groupby(days, key=lambda day: day.instrument)}
+    _require_symbols(program, list(by_name))
     meaning = hash_of(VERSION, step_ns, until_ns, program.bar, program.names, program.expressions)
     key = hash_of(meaning, [store.fingerprint(cfg.root, parts) for parts in bars])
-    if stage.reuse(key, whole=all(store.built_from(cfg.root, day) for day in days)):
+    if stage.reuse(key, whole=all(_state_of(cfg.root, day) is not None for day in days)):
         return
-    plan = _Plan(cfg.root, program, instruments, step_ns, until_ns, meaning)
+    plan = _Plan(cfg.root, program, by_name, step_ns, until_ns, meaning)
     chains = _chains(program, days)
     with ThreadPoolExecutor(_WORKERS) as pool:
         if len(chains) == 1:  # the symbols of a day are joined: what can be spread is within the day
@@ -115,27 +131,29 @@ def _chains(program: PanelProgram, days: list[Partition]) -> list[list[list[Part
 
 def _build_days(plan: _Plan, days: list[Partition], each: Each = map) -> list[DayCount]:
     """Write the features of one day of some symbols, unless all of them are fresh."""
-    is_chained = plan.program.is_chained
-    begins = {day: _state_after(plan, _yesterday(day)) if is_chained else None for day in days}
-    sources = store.fingerprint(plan.root, [part for day in days for part in plan.sources(day)])
     panel = plan.panel(days)
-    inputs = hash_of(plan.meaning, panel.instruments, sources, [state_hash(state) for state in begins.values()])
+    begins = {name: _begin(plan, days[0], name) for name in panel.instruments}
+    sources = store.fingerprint(plan.root, [part for day in days for part in plan.sources(day)])
+    inputs = hash_of(plan.meaning, panel.instruments, sources, [state_hash(begins[name]) for name in panel.instruments])
     fresh = [_count_of_fresh(plan.root, day, inputs) for day in days]
     if None not in fresh:
         return [count for count in fresh if count is not None]
-    for day, state in begins.items():
+    for name, state in begins.items():
         if state is not None:
-            panel.restore(day.instrument, state)
+            panel.restore(name, state)
     by_name = {day.instrument: day for day in days}
     joined = panel.join(lambda name, clock: _bars(plan, by_name[name], clock) if name in by_name else None, each)
     write = partial(_write_day, plan, panel, joined, inputs)
-    return list(each(lambda name: write(by_name[name], begins[by_name[name]]), by_name))
+    return list(each(lambda name: write(by_name[name], begins[name]), by_name))
 
 
 def _write_day(
     plan: _Plan, panel: Panel, joined: Joined, inputs: str, day: Partition, begin: Arrays | None
 ) -> DayCount:
-    """Write a symbol-day's features at its decisions, then its counts and state, which say that it is done."""
+    """Write a symbol-day's features at its decisions, then its counts and state, which say that it is done.
+
+    A day that has bars on joined clocks alone leaves the state only.
+    """
     program, bars = plan.program, _bars(plan, day, plan.program.bar)
     is_todays = bars.close_ns > day.starts_ns
     decided = is_decision(bars.close_ns, plan.step_ns) & is_todays
@@ -148,7 +166,8 @@ def _write_day(
     count = counted(int(is_todays.sum()), fitted, values, filled[take] >= program.main.warmup_bars)
     is_kept = np.isfinite(values).all(axis=1)
     columns = {name: np.ascontiguousarray(values[is_kept, k]) for k, name in enumerate(program.names)}
-    store.write(plan.root, day, pl.DataFrame({"decision_ns": bars.close_ns[take][is_kept]} | columns), inputs)
+    if is_todays.any():
+        store.write(plan.root, day, pl.DataFrame({"decision_ns": bars.close_ns[take][is_kept]} | columns), inputs)
     state = {COUNT: count, _MEANING: np.array(plan.meaning)}
     if program.is_chained:
         state |= panel.save(day.instrument) | {_FILLING: np.array(filling)}
@@ -157,11 +176,12 @@ def _write_day(
 
 
 def _bars(plan: _Plan, day: Partition, clock: str) -> ClosedBars:
-    """The bars of a day; where it does not go on from a state, after those of the day before that fill the windows."""
+    """The bars of a day; where it does not go on from a state, after those of days before that fill the windows."""
     names = bars_read(plan.program)
     frame = _frame(plan.root, day.of(BARS, clock), names)
-    if not plan.program.is_chained:
-        before = _frame(plan.root, _yesterday(day).of(BARS, clock), names)
+    filling = [] if plan.program.is_chained else plan.filling(day)
+    if filling:
+        before = pl.concat([_frame(plan.root, each, names) for each in filling])
         frame = pl.concat([before.tail(plan.program.main.warmup_bars), frame])
     return closed_bars(frame, plan.program)
 
@@ -173,29 +193,26 @@ def _frame(root: Path, part: Partition, names: Sequence[str]) -> pl.DataFrame:
     return pl.DataFrame(schema=dict.fromkeys(BAR_TIMES, pl.Int64) | dict.fromkeys(names, pl.Float64))
 
 
-def _yesterday(day: Partition) -> Partition:
-    return replace(day, date=store.date_of_ns(day.starts_ns - NS_PER_DAY))
+def _begin(plan: _Plan, day: Partition, instrument: str) -> Arrays | None:
+    """The state that the instrument's last day before a day ended with, if it is there and built by these features."""
+    before = plan.before(day, instrument)[-1:] if plan.program.is_chained else []
+    state = _state_of(plan.root, before[0]) if before else None
+    return state if state is not None and str(state.get(_MEANING)) == plan.meaning else None
 
 
-def day_count(root: Path, day: Partition) -> DayCount | None:
-    """What became of the decisions of a day that is built; None where that is not known any more."""
+def _state_of(root: Path, day: Partition) -> Arrays | None:
+    """The state after a day, if its features, where it has any bars, were written with it."""
     state = load_state(root, day)
-    return count_of(day, state[COUNT]) if state is not None else None
-
-
-def _state_after(plan: _Plan, day: Partition) -> Arrays | None:
-    """The state that a day ended with, if that day is still there and was built so, by these features."""
-    state = load_state(plan.root, day)
-    if state is None or state_inputs(state) != store.built_from(plan.root, day):
+    if state is None or COUNT not in state:
         return None
-    return state if str(state.get(_MEANING)) == plan.meaning else None
+    written = state_inputs(state) if count_of(day, state[COUNT]).bars else ""
+    return state if store.built_from(root, day) == written else None
 
 
 def _count_of_fresh(root: Path, day: Partition, inputs: str) -> DayCount | None:
     """The counts of a day that was built from these inputs; None where it must be built."""
-    state = load_state(root, day)
-    is_fresh = state is not None and state_inputs(state) == store.built_from(root, day) == inputs
-    return count_of(day, state[COUNT]) if state is not None and is_fresh else None
+    state = _state_of(root, day)
+    return count_of(day, state[COUNT]) if state is not None and state_inputs(state) == inputs else None
 
 
 if __name__ == "__main__":

@@ -13,12 +13,13 @@ from core import store
 from core.config import Config, Features
 from core.errors import ConfigError, StageError
 from core.run_record import RunRecord, Stage
-from core.schema import BARS
+from core.schema import BARS, FEATURES
 from core.store import Partition
 from core.units import NS_PER_S
 from research.bar_columns import BAR_COLUMNS
 from research.build_features import run
 from research.catalogue import SETS
+from research.day_state import state_path
 from research.feature_counts import Filling, bars_filled
 from research.language import compile_features
 
@@ -124,6 +125,30 @@ def test_midnight_leaves_no_seam(cfg: Config, tmp_path_factory: pytest.TempPathF
     assert pl.concat([features_of(cfg, date) for date in DAYS]).equals(features_of(whole, DAYS[0]))
 
 
+@pytest.mark.parametrize("also", [{}, {"y": "(ewm_mean_2 close_price)"}], ids=["read back", "from states"])
+def test_windows_longer_than_a_day_fill_over_several(also: dict[str, str], tmp_path: Path) -> None:
+    mine = {"x": "(mean_36 close_price)"} | also
+    hour_ns, n = 3600 * NS_PER_S, 24 * 6
+    close_ns = store.day_start_ns(DAYS[0]) + hour_ns * (np.arange(n) + 1)
+    times = {"open_ns": close_ns - hour_ns, "close_ns": close_ns, "bar_index": close_ns // hour_ns - 1}
+    bars = make_bars(0, n, seed=4).with_columns(pl.Series(name, each) for name, each in times.items())
+    parts = [Partition("bars", "binance_um", "BTCUSDT", store.date_of_ns(ns), "time_1h") for ns in close_ns[::24] - 1]
+    for k, part in enumerate(parts):
+        store.write(tmp_path, part, bars[24 * k : 24 * k + 24])
+    cfg = Config(data_dir=str(tmp_path), bars="time_1h", decision="1h", features=Features(sets=(), mine=mine))
+    _, _, printed = run_stage(cfg)
+    assert f"{n - 35} of {n} decisions have all features; dropped: 35 while windows filled, 0 not finite" in printed
+    got = pl.concat([store.read(tmp_path, part.of(FEATURES, "time_1h")) for part in parts])
+    whole = compile_features(mine, ["close_price"], "1h").evaluate(bars)[35:]
+    np.testing.assert_array_equal(got.select(list(mine)).to_numpy(), whole)
+
+    store.write(tmp_path, parts[0], bars[:24].with_columns(close_price=pl.col("close_price") * 2))
+    run_stage(cfg)
+    again = pl.concat([store.read(tmp_path, part.of(FEATURES, "time_1h")) for part in parts])
+    reach = 24  # a window that ends in the third day's first half begins in the first
+    assert (again["x"] != got["x"]).to_list() == [k < reach for k in range(n - 35)]
+
+
 def modified_ns(cfg: Config) -> dict[str, int]:
     return {date: (cfg.root / FOLDER.format(date) / "data.parquet").stat().st_mtime_ns for date in DAYS}
 
@@ -223,3 +248,15 @@ def test_a_state_whose_day_is_gone_is_not_gone_on_from(cfg: Config) -> None:
             path.unlink()
     run_stage(cfg)
     assert features_of(cfg, DAYS[1]).height == (3000 - 2000) // 5 + 1
+
+
+def test_a_state_that_is_lost_is_made_again(cfg: Config) -> None:
+    cfg = msgspec.structs.replace(cfg, features=Features(sets=(), mine={"slow": "(ewm_mean_2000 close_price)"}))
+    run_stage(cfg)
+    part = Partition("features", "binance_um", "BTCUSDT", DAYS[1], "time_200ms")
+    path = state_path(cfg.root, part)
+    state = path.read_bytes()
+    path.unlink()
+    assert not run_stage(cfg)[0].reused
+    assert path.read_bytes() == state
+    assert run_stage(cfg)[0].reused

@@ -14,7 +14,7 @@ from core.config import Config, Features
 from core.errors import ConfigError, StageError
 from core.run_record import RunRecord
 from core.store import Partition
-from core.units import NS_PER_S
+from core.units import NS_PER_DAY, NS_PER_S
 from research.bar_columns import bar_columns
 from research.bars import ClosedBars
 from research.build_features import run
@@ -48,13 +48,13 @@ def made_up(name: str, clock: str) -> ClosedBars:
 
 
 def put(root: Path, name: str, clock: str, bars: ClosedBars) -> None:
-    """The bars by day of closing; one that closes at midnight is the day's before."""
-    columns = {column: bars.values[:, k] for k, column in enumerate(COLUMNS)}
-    times = {"open_ns": bars.open_ns, "close_ns": bars.close_ns, "bar_index": bars.bar_index}
-    frame = pl.DataFrame(times | columns).with_columns(pl.col(COLUMNS).fill_nan(None))
-    is_late = pl.col("close_ns") > store.day_start_ns(DAYS[1])
-    for date, rows in zip(DAYS, (frame.filter(~is_late), frame.filter(is_late)), strict=True):
-        store.write(root, Partition("bars", *name.split(":"), date, clock), rows)
+    """The bars by day of closing, of any days; a day without any has no partition."""
+    days = (bars.close_ns - 1) // NS_PER_DAY
+    for day in np.unique(days):
+        part, mine = Partition("bars", *name.split(":"), store.date_of_ns(day * NS_PER_DAY), clock), days == day
+        values = pl.DataFrame(bars.values[mine], schema=list(COLUMNS)).fill_nan(None)
+        times = {each: getattr(bars, each)[mine] for each in ("open_ns", "close_ns", "bar_index")}
+        store.write(root, part, pl.DataFrame(times).hstack(values))
 
 
 def built(cfg: Config) -> str:
@@ -148,3 +148,39 @@ def test_a_symbol_without_bars_on_a_day_is_not_known_there(cfg: Config) -> None:
     assert "BTCUSDT: 280 of 600 decisions have all features; dropped: 320 while windows filled, 0" in built(cfg)
     assert features_of(cfg, NAMES[0], DAYS[0]).height == 0
     assert features_of(cfg, NAMES[0], DAYS[1]).height == SPAN_S - 20
+
+
+def test_a_symbol_that_is_away_for_a_day_comes_back_as_in_one_run(tmp_path: Path) -> None:
+    """ETHUSDT has no bars on the second day, BTCUSDT none of time then, but some of volume, on which it goes on."""
+    minutes = store.day_start_ns(DAYS[0]) + (np.arange(3 * 1440) + 1) * 60 * NS_PER_S
+    is_second = (np.arange(minutes.size) // 1440) == 1
+    closes = {
+        (NAMES[0], "time_1m"): minutes[~is_second],
+        (NAMES[0], "volume_5"): minutes[::50] - 1,
+        (NAMES[1], "time_1m"): minutes[~is_second],
+        (NAMES[1], "volume_5"): minutes[~is_second][::40] - 1,
+        ("binance_um:SOLUSDT", "time_1m"): minutes,
+        ("binance_um:SOLUSDT", "volume_5"): minutes[::30] - 1,
+    }
+    made: dict[tuple[str, str], ClosedBars] = {}
+    for seed, ((name, clock), close_ns) in enumerate(closes.items()):
+        index = close_ns // (60 * NS_PER_S) - 1 if clock == "time_1m" else np.arange(close_ns.size)
+        values = trading(close_ns.size, seed)[:, : len(COLUMNS)]
+        made[name, clock] = ClosedBars(close_ns - NS_PER_S, close_ns, index, values)
+        put(tmp_path, name, clock, made[name, clock])
+    mine = {
+        "of_eth": "(sub (of_ETHUSDT (at_volume_5 (mean_20 close_price))) close_price)",
+        "own": "(at_volume_5 (mean_40 close_price))",
+        "slow": "(at_volume_5 (ewm_mean_9 (of_ETHUSDT close_price)))",
+    }
+    cfg = Config(data_dir=str(tmp_path), bars="time_1m", decision="1m", features=Features(sets=(), mine=mine))
+    built(cfg)
+    names = sorted({name for name, _ in closes})
+    for name, whole in Panel(compile_texts(mine, cfg.bars), names).run(lambda *place: made[place]).items():
+        warm = np.isfinite(whole).all(axis=1)
+        parts = [Partition("features", *name.split(":"), store.date_of_ns(ns), cfg.bars) for ns in minutes[::1440]]
+        got = pl.concat([store.read(tmp_path, part) for part in parts if store.files(tmp_path, part)])
+        np.testing.assert_array_equal(got["decision_ns"].to_numpy(), made[name, cfg.bars].close_ns[warm])
+        np.testing.assert_array_equal(got.select(list(mine)).to_numpy(), whole[warm])
+        assert warm[-1200:].all()
+    assert "unchanged" in built(cfg)
