@@ -40,11 +40,13 @@ from core.store import Partition
 from core.units import NS_PER_DAY, NS_PER_MINUTE, NS_PER_S
 from research.bar_columns import bar_columns, deepest_level
 from research.catalogue import DEFINITIONS, EVERY_COLUMN, REFERENCE_BAR, feature_columns, feature_rows
+from research.clocks import decision_step_ns, parse_clock
 from research.component import LEVELS, component_text, first_component, level_flows
 from research.expression import show
 from research.fitted import Fitted, fitted_path, instant_text, read_fitted, write_fitted
 from research.hmm import fit_regimes
 from research.language import compile_features, expand, window_bars
+from research.needs import needed_bars
 from research.seasonality import fit_season, season_text
 from research.sets_fractal import fractional_bps
 from research.stationarity import least_order
@@ -81,13 +83,18 @@ the last days of the stretch that hold no more than so many bars (or one day tha
 def run(cfg: Config, stage: Stage) -> None:
     """Bars to the numbers of the set `fitted`."""
     days = store.require(cfg.root, BARS, cfg.symbols or (), cfg.bars)
-    until_ns = fit_border_ns(cfg, days)
+    first_ns, last_ns = _first_and_last_ns(cfg, days)
+    until_ns = fit_border_ns(cfg, first_ns, last_ns)
     chains = [list(chain) for _, chain in groupby(_before(days, until_ns), key=lambda day: day.instrument)]
+    if not chains:
+        raise StageError(f"no bars of {cfg.bars} in the {_MOST_DAYS} days before {instant_text(until_ns)} to fit on")
 
     def observe(texts: Mapping[str, str], step_ns: int, most_bars: int) -> list[Observed]:
         return [_observed(cfg, _last(cfg, chain, most_bars), until_ns, texts, step_ns) for chain in chains]
 
     stage.say(f"fitting on {len(chains)} symbols, bars of {cfg.bars} up to {instant_text(until_ns)}")
+    if until_ns >= _last_decision_ns(cfg, last_ns):
+        stage.say("no decision is after that: features will have no rows until more is captured, or fitted on less")
     features: dict[str, str] = {}
     for fit in (fit_regime, fit_order, fit_component, fit_seasons):
         try:
@@ -101,20 +108,34 @@ def run(cfg: Config, stage: Stage) -> None:
     _keep(cfg, Fitted(until_ns, features), stage)
 
 
-def fit_border_ns(cfg: Config, days: Sequence[Partition]) -> int:
-    """The close of the last bar that a fit may see. Raises StageError where no bar is before it."""
+def fit_border_ns(cfg: Config, first_ns: int, last_ns: int) -> int:
+    """The close of the last bar that a fit may see, of bars that close from `first_ns` to `last_ns`.
+
+    Raises StageError where features.fit_until lies outside of them.
+    """
+    if cfg.features.fit_until is None:
+        return int(first_ns + cfg.features.fit_frac * (last_ns - first_ns))
+    until_ns = round(datetime.fromisoformat(cfg.features.fit_until).timestamp()) * NS_PER_S
+    if not first_ns <= until_ns <= last_ns:
+        raise StageError(
+            f"features.fit_until: bars of {cfg.bars} close from {instant_text(first_ns)} to {instant_text(last_ns)}, "
+            f"was {instant_text(until_ns)}: choose an instant between, before what is learnt and tested"
+        )
+    return until_ns
+
+
+def _first_and_last_ns(cfg: Config, days: Sequence[Partition]) -> tuple[int, int]:
+    """When the first and the last bar of all symbols close."""
     dates = [day.date for day in days]
     ends = [day for day in days if day.date in (min(dates), max(dates))]
     closes = [store.read(cfg.root, day, ["close_ns"])["close_ns"] for day in ends]
-    first, last = min(each[0] for each in closes), max(each[-1] for each in closes)
-    if cfg.features.fit_until is None:
-        return int(first + cfg.features.fit_frac * (last - first))
-    until_ns = round(datetime.fromisoformat(cfg.features.fit_until).timestamp()) * NS_PER_S
-    if until_ns < first:
-        raise StageError(
-            f"features.fit_until: the first bar closes at {instant_text(first)}, was {instant_text(until_ns)}"
-        )
-    return until_ns
+    return min(each[0] for each in closes), max(each[-1] for each in closes)
+
+
+def _last_decision_ns(cfg: Config, last_ns: int) -> int:
+    """The last decision at or before the close of a bar."""
+    step_ns = decision_step_ns(parse_clock(cfg.bars), cfg.decision)
+    return last_ns // step_ns * step_ns if step_ns else last_ns
 
 
 def fit_regime(observe: Observe, bar: str) -> tuple[dict[str, str], str]:
@@ -184,7 +205,7 @@ def _observed(
     stream = compile_features(whole, feature_columns(levels), cfg.bars).start()
     for day in days:
         if levels > _levels_of(cfg, day):
-            raise ValueError(f"needs {levels} levels of the book in the bars: choose a set that reads them, as `book`")
+            raise ValueError(_why_levels(levels, needed_bars(cfg).levels))
         bars = store.read(cfg.root, day, ["close_ns", "bar_index", *columns]).filter(pl.col("close_ns") <= until_ns)
         close_ns, bar_index = bars["close_ns"].to_numpy(), bars["bar_index"].to_numpy()
         step = close_ns // step_ns
@@ -192,6 +213,12 @@ def _observed(
         rows = feature_rows(bars.select(columns).to_numpy(), close_ns)
         pieces.append(Observed(close_ns[take], bar_index[take], stream.run(rows, bar_index, take)))
     return Observed(*(np.concatenate([getattr(piece, name) for piece in pieces]) for name in Observed.__annotations__))
+
+
+def _why_levels(levels: int, built: int) -> str:
+    """What to do about bars with fewer levels than a fit reads; `built`: how many `bars` builds with these settings."""
+    choose = "" if built >= levels else " and features.sets that read them, as `book`"
+    return f"needs {levels} levels of the book, which the bars do not hold: run `bars` with these settings{choose}"
 
 
 def _levels_of(cfg: Config, day: Partition) -> int:

@@ -1,6 +1,7 @@
 """The stage `fit` on made-up days: what it looks at, what it leaves out of all that follows, what becomes stale."""
 
 import io
+import re
 from pathlib import Path
 
 import msgspec
@@ -113,11 +114,41 @@ def test_a_border_among_what_would_be_tested_on_drops_those_rows(cfg: Config) ->
     fitted(late)
     run_stage(cfg, "features", build_features.run)
     assert decisions(cfg).min() > store.day_start_ns("2026-01-12") + NS_PER_DAY // 2
-    everything = with_features(cfg, fit_until="2026-02-01T00:00:00Z")
-    fitted(everything)
+    everything = with_features(cfg, fit_until="2026-01-13T00:00:00Z")
+    _, printed = run_stage(everything, "fit", fit_features.run)
+    assert "no decision is after that" in printed
     _, printed = run_stage(cfg, "features", build_features.run)
     assert decisions(cfg).is_empty()
     assert "numbers were fitted on all of it, run `fit` with an earlier features.fit_until" in printed
+
+
+@pytest.mark.parametrize("outside", ["2026-01-04T00:00:00Z", "2026-01-13T00:01:00Z", "2027-01-01T00:00:00Z"])
+def test_a_border_outside_of_the_bars_is_refused_with_their_dates_and_keeps_what_was_fitted(
+    cfg: Config, outside: str
+) -> None:
+    kept = Fitted(BORDER_NS, {"volume_unseasonal": "traded_usd"})
+    write_fitted(cfg.root, BAR, kept)
+    with pytest.raises(StageError, match=f"from 2026-01-05T00:01:00Z to 2026-01-13T00:00:00Z, was {outside}"):
+        run_stage(with_features(cfg, fit_until=outside), "fit", fit_features.run)
+    assert read_fitted(cfg.root, BAR) == kept
+
+
+def test_a_border_long_after_a_break_in_the_bars_fits_nothing(cfg: Config) -> None:
+    write_day(cfg.root, "BTCUSDT", 60, seed=1)
+    with pytest.raises(StageError, match="no bars of time_1m in the 30 days before 2026-03-01T00:00:00Z"):
+        run_stage(with_features(cfg, fit_until="2026-03-01T00:00:00Z"), "fit", fit_features.run)
+    assert read_fitted(cfg.root, BAR) is None
+
+
+@pytest.mark.parametrize(
+    ("sets", "remedy"), [(("book",), r"with these settings \|"), (("tob",), "sets that read them")]
+)
+def test_bars_without_levels_are_to_be_built_with_the_sets_that_read_them(
+    cfg: Config, sets: tuple[str, ...], remedy: str
+) -> None:
+    _, printed = run_stage(with_features(cfg, sets=sets), "fit", fit_features.run)
+    line = next(line for line in printed.splitlines() if line.startswith("fit_component"))
+    assert re.search(f"run `bars` .*{remedy}", line)
 
 
 def test_without_a_border_the_first_share_of_the_time_is_fitted_on(cfg: Config) -> None:
@@ -150,7 +181,7 @@ def test_naming_what_was_not_fitted_says_what_to_run(cfg: Config) -> None:
         run_stage(cfg, "features", build_features.run)
     assert [clock.name for clock in needed_bars(cfg).clocks] == [BAR], "bars can be built before"
     assert features_so_far(with_features(cfg, mine={})) == {}
-    with pytest.raises(StageError, match="the first bar closes at 2026-01-05T00:01:00Z"):
+    with pytest.raises(StageError, match="close from 2026-01-05T00:01:00Z"):
         run_stage(with_features(cfg, fit_until="2025-01-01T00:00:00Z"), "fit", fit_features.run)
 
 
