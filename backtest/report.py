@@ -3,7 +3,7 @@
 The page is self-contained: styles and plots are inline, nothing is fetched.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,8 @@ from core.units import NS_PER_S
 
 TOP_FEATURES: Final = 15
 PSI_LIMIT: Final = 0.2  # the usual rule of thumb: below 0.1 stable, above 0.2 shifted
+_ASIDE: Final = frozenset({"operators", "fit", "assess", "correlate", "quality", "poll", "compact", "export_events"})
+"""Stages that no verdict is expected of."""
 _TEMPLATE: Final = "report.html.j2"
 
 
@@ -42,7 +44,15 @@ def render(report: Mapping[str, Any]) -> str:
         truth=flat(report.get("truth") or {}),
         live=flat(report.get("live") or {}),
         data=data_rows(report.get("data") or {}),
+        aside=not report.get("error") and {stage["name"] for stage in report.get("stages") or ()} <= _ASIDE,
+        same=_same(report.get("assessment") or []),
     )
+
+
+def _same(assessment: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """The clusters of features that say the same, the largest first."""
+    groups = {tuple(sorted((row["name"], *row["alike"]))) for row in assessment if row["alike"]}
+    return sorted(groups, key=lambda group: (-len(group), group))
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -15,8 +15,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -29,16 +28,14 @@ from core.labelled import require_settings
 from core.run_record import Stage
 from core.schema import Table
 from core.store import Partition
-from core.units import seconds_label
 from research import dataset, drift
+from research.assessment import Assessment, findings, table, too_short
 from research.catalogue import CALENDAR, compile_texts
 from research.dataset import Dataset
 from research.feature_counts import DayCount, day_count
 from research.feature_quality import (
-    SAME,
     Coefficient,
     Matrix,
-    Range,
     clusters,
     coefficients,
     correlations,
@@ -47,46 +44,12 @@ from research.feature_quality import (
     with_false_discovery,
 )
 from research.purged_cv import Split, holdout, thinned
-from research.show_operators import cost_ns
+from research.show_operators import made_up_rows, panel_cost_ns
 
 READS: tuple[Table, ...] = (schema.FEATURES, schema.LABELS)
 WRITES: tuple[Table, ...] = ()
 _MOST_ROWS: Final = 200_000
 _NOISE_ROWS: Final = 20_000
-_FALSE_DISCOVERIES: Final = 0.05
-_MOVED: Final = 0.2  # of the PSI: see drift.py
-_WIDE: Final = 120  # signs of a line: narrower, quantiles are left to report.json
-
-
-@dataclass(frozen=True)
-class Assessment:
-    """All that is known of one feature. `psi` is None without a hold-out; `alike` are the others of its cluster."""
-
-    name: str
-    coverage_frac: float | None
-    warmup_bars: int
-    range: Range | None
-    psi: float | None
-    cost_ns: float
-    coefficients: tuple[Coefficient, ...]
-    alike: tuple[str, ...]
-
-    @property
-    def best_z(self) -> float:
-        return max((abs(each.z) for each in self.coefficients if each.z is not None), default=0.0)
-
-    def row(self) -> dict[str, Any]:
-        """As report.json has it."""
-        return {
-            "name": self.name,
-            "coverage_frac": self.coverage_frac,
-            "warmup_bars": self.warmup_bars,
-            "range": self.range and self.range._asdict(),
-            "psi": self.psi,
-            "cost_ns": self.cost_ns,
-            "ic": [each._asdict() for each in self.coefficients],
-            "alike": self.alike,
-        }
 
 
 def run(cfg: Config, stage: Stage) -> None:
@@ -98,7 +61,8 @@ def run(cfg: Config, stage: Stage) -> None:
     data, horizons_s = _joined(cfg, parts)
     stage.rows_in = data.n_rows
     found = _assess(cfg, data, horizons_s, [day_count(cfg.root, part) for part in parts])
-    _report(stage, data, horizons_s, found)
+    span_ns = int((1.0 - cfg.train.holdout_frac) * (data.start_ns[-1] - data.start_ns[0]))
+    _report(stage, data, found, span_ns)
     stage.put("symbols", data.instruments)
     stage.put("assessment", [each.row() for each in found])
 
@@ -121,12 +85,9 @@ def _assess(cfg: Config, data: Dataset, horizons_s: list[float], days: Sequence[
     seen, unseen = matrix[train], matrix[test]
     scores = rank_scores(seen, data.symbol[train])
     groups = clusters(correlations(scores))
-    table = _coefficients(data, Split(train, test), scores, horizons_s)
-    programs = [
-        compile_texts({name: text}, cfg.bars).main for name, text in dataset.expressions(cfg, data.feature_names)
-    ]
-    width = max(len(program.columns) for program in programs)
-    noise = np.random.default_rng(cfg.seed).lognormal(size=(width, _NOISE_ROWS)).T
+    by_horizon = _coefficients(data, Split(train, test), scores, horizons_s)
+    programs = [compile_texts({name: text}, cfg.bars) for name, text in dataset.expressions(cfg, data.feature_names)]
+    noise = made_up_rows(cfg.seed, _NOISE_ROWS, programs)
     found = []
     for k, (name, program) in enumerate(zip(data.feature_names, programs, strict=True)):
         alike = next((group for group in groups if k in group), [])
@@ -137,8 +98,8 @@ def _assess(cfg: Config, data: Dataset, horizons_s: list[float], days: Sequence[
                 program.warmup_bars,
                 range_of(seen[:, k]),
                 drift.psi(seen[:, k].astype(np.float64), unseen[:, k].astype(np.float64)),
-                cost_ns(program, noise[:, : len(program.columns)]),
-                tuple(table[k]),
+                panel_cost_ns(program, noise),
+                tuple(by_horizon[k]),
                 tuple(data.feature_names[other] for other in alike if other != k),
             )
         )
@@ -164,49 +125,16 @@ def _coverage(days: Sequence[DayCount | None], feature: int) -> float | None:
     return 1.0 - sum(day.blame[feature] for day in known) / warm if warm else None
 
 
-def _report(stage: Stage, data: Dataset, horizons_s: Sequence[float], found: Sequence[Assessment]) -> None:
+def _report(stage: Stage, data: Dataset, found: Sequence[Assessment], span_ns: int) -> None:
     symbols = f"{len(data.instruments)} symbol{'s' * (len(data.instruments) > 1)}"
-    stage.say(
-        f"{len(found)} features, {data.n_rows:,} labelled decisions of {symbols}; returns of the training stretch"
-    )
-    is_wide = stage.width >= _WIDE
-    head = f"{'feature':<25}{'cover':>6}{'warm-up':>8}{'ns':>4}{'PSI':>6}"
-    head += f"{'p1':>9}{'median':>9}{'p99':>9}" if is_wide else ""
-    stage.say(head + "".join(f"{'IC ' + seconds_label(each):>8} " for each in horizons_s))
-    for each in found:
-        stage.say(_line(each, is_wide))
-    _say_findings(stage, found)
-
-
-def _line(one: Assessment, is_wide: bool) -> str:
-    cover = "–" if one.coverage_frac is None else f"{one.coverage_frac:.0%}"
-    psi = "–" if one.psi is None else f"{one.psi:.2f}"
-    line = f"{one.name:<25}{cover:>6}{one.warmup_bars:>8,}{one.cost_ns:>4.0f}{psi:>6}"
-    if is_wide:
-        values = (one.range.p01, one.range.median, one.range.p99) if one.range else ()
-        line += "".join(f"{value:>9.3g}" for value in values) or " " * 27
-    return line + "".join(f"{_ic(each):>9}" for each in one.coefficients)
-
-
-def _ic(one: Coefficient) -> str:
-    """The coefficient, with a star where it stands among all that were looked at."""
-    if one.ic is None or one.q is None:
-        return "– "
-    return f"{one.ic:+.3f}{'*' if one.q < _FALSE_DISCOVERIES else ' '}"
-
-
-def _say_findings(stage: Stage, found: Sequence[Assessment]) -> None:
-    judged = [each for one in found for each in one.coefficients if each.q is not None]
-    stars = sum(each.q is not None and each.q < _FALSE_DISCOVERIES for each in judged)
-    stage.say(
-        f"* {stars} of {len(judged)} coefficients stand at a false discovery rate of {_FALSE_DISCOVERIES:.0%}: returns "
-        "are predicted, which is not yet to pay their costs"
-    )
-    moved = [f"{one.name} {one.psi:.2f}" for one in found if (one.psi or 0.0) > _MOVED and one.name not in CALENDAR]
-    if moved:
-        stage.say(f"moved between training stretch and hold-out (PSI > {_MOVED}): {', '.join(moved)}")
-    for group in sorted({tuple(sorted((one.name, *one.alike))) for one in found if one.alike}, key=len, reverse=True):
-        stage.say(f"|rho| > {SAME} within: {', '.join(group)}")
+    stage.say(f"{len(found)} features, {data.n_rows:,} labelled decisions of {symbols}, strongest first")
+    stage.say("cover, PSI against the hold-out, Spearman's IC with the return over T in the training stretch")
+    for line in (
+        *table(found, stage.width),
+        *findings(found, CALENDAR, stage.width),
+        *too_short(found, span_ns),
+    ):
+        stage.say(line)
 
 
 if __name__ == "__main__":

@@ -25,12 +25,14 @@ from core.config import Config
 from core.run_record import Stage
 from core.schema import Table
 from core.text_table import table_lines
-from research.catalogue import FEATURE_SETS, compile_texts
+from research.catalogue import EVERY_COLUMN, FEATURE_SETS, compile_texts
+from research.clocks import parse_clock
 from research.fitted import chosen_features
 from research.language import compile_features
 from research.language_docs import example
 from research.operators import OPERATORS, Operator
-from research.program import Floats, Program
+from research.panel_program import PanelProgram
+from research.program import GAP_COLUMN, Floats, Program
 
 READS: tuple[Table, ...] = ()
 WRITES: tuple[Table, ...] = ()
@@ -38,16 +40,16 @@ _WINDOW: Final = 300
 _ROWS: Final = 100_000
 _TIMES: Final = 3
 _BELOW: Final = " " * 4
+_MOST_OPERANDS: Final = 4
 _FEATURES: Final = {name: feature for features in FEATURE_SETS.values() for name, feature in features.items()}
 
 
 def run(cfg: Config, stage: Stage) -> None:
     """Print the operators and the features that the configuration chooses."""
     features = chosen_features(cfg)
-    programs = [compile_texts({name: text}, cfg.bars).main for name, text in features.items()]
-    width = max(len(program.columns) for program in programs)
-    noise = np.asfortranarray(np.random.default_rng(cfg.seed).lognormal(size=(_ROWS, max(width, 4))))
-    costs = operator_costs_ns(noise[:, :4])
+    programs = [compile_texts({name: text}, cfg.bars) for name, text in features.items()]
+    noise = made_up_rows(cfg.seed, _ROWS, programs)
+    costs = operator_costs_ns(noise[:, :_MOST_OPERANDS])
     stage.note(f"{len(OPERATORS)} operators; cost with a window of {_WINDOW} bars, on this machine")
     _say(stage, "operator", [_operator_entry(each, costs[name]) for name, each in OPERATORS.items()])
     stage.note(f"\n{len(features)} features on {cfg.bars}")
@@ -56,8 +58,8 @@ def run(cfg: Config, stage: Stage) -> None:
 
 
 def operator_costs_ns(x: Floats) -> dict[str, float]:
-    """ns per row of each operator over the columns x (n, 4), the loading of them taken off."""
-    columns = [f"x{k}" for k in range(4)]
+    """ns per row of each operator over the columns x (n, _MOST_OPERANDS), the loading of them taken off."""
+    columns = [f"x{k}" for k in range(_MOST_OPERANDS)]
     every = {name: name for name in columns}
     load = cost_ns(compile_features(every, columns), x)
     costs = {}
@@ -84,12 +86,12 @@ def _operator_entry(operator: Operator, cost: float) -> _Entry:
     return _Entry((operator.form, operator.units, warmup, ns), (f"{says} {source}".strip(),))
 
 
-def _feature_entry(program: Program, noise: Floats) -> _Entry:
+def _feature_entry(program: PanelProgram, noise: Floats) -> _Entry:
     """A feature of the catalogue as it is written there; any other by its expression."""
-    name, cost = program.names[0], cost_ns(program, noise[:, : len(program.columns)])
+    name, cost, warmup = program.names[0], panel_cost_ns(program, noise), program.warmup_bars
     known = _FEATURES.get(name)
     says = (known.text, f"{known.says} {f'[{known.source}]' if known.source else ''}".strip()) if known else ()
-    figures = name, known.unit if known else "", f"{program.warmup_bars:,}", f"{cost:.1f}"
+    figures = name, known.unit if known else "", "–" if warmup is None else f"{warmup:,}", f"{cost:.1f}"
     return _Entry(figures, says or program.expressions)
 
 
@@ -103,6 +105,27 @@ def _say(stage: Stage, kind: str, entries: Sequence[_Entry]) -> None:
             textwrap.fill(text, stage.width, initial_indent="    ", subsequent_indent="    ") for text in entry.says
         )
         stage.note("\n".join((line, *below)))
+
+
+def made_up_rows(seed: int, n: int, programs: Sequence[PanelProgram]) -> Floats:
+    """Rows (n, columns) without a gap, wide enough for every layer of some programs and for any operator."""
+    width = max(len(layer.program.columns) for program in programs for layer in program.layers)
+    rows = np.random.default_rng(seed).lognormal(size=(max(width, _MOST_OPERANDS), n)).T
+    rows[:, EVERY_COLUMN.index(GAP_COLUMN)] = 0.0
+    return rows
+
+
+def panel_cost_ns(program: PanelProgram, x: Floats) -> float:
+    """ns per row of a program with all that it joins, one symbol's share: a layer costs as often as its bars close.
+
+    Bars of clocks that are not of time count as one a row.
+    """
+    row_ns, total = parse_clock(program.bar).step_ns, 0.0
+    for layer in program.layers:
+        step_ns = parse_clock(layer.clock).step_ns
+        share = row_ns / step_ns if row_ns and step_ns else 1.0
+        total += share * cost_ns(layer.program, x[:, : len(layer.program.columns)])
+    return total
 
 
 def cost_ns(program: Program, x: Floats) -> float:

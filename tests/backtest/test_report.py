@@ -118,3 +118,9 @@ def test_assessed_features_have_a_star_only_where_the_false_discovery_rate_allow
     assert page.count(">+0.050<") == 1
     assert "50.0 %" in page
     assert "ofi_5s" in page
+
+
+def test_a_stage_that_judges_nothing_has_no_verdict_missing() -> None:
+    assessed = EMPTY | {"stages": [EMPTY["stages"][0] | {"name": "assess"}]}
+    assert "no verdict" not in render(assessed)
+    assert "no verdict" in render(assessed | {"error": "assess: too short"})

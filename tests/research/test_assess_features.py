@@ -72,7 +72,7 @@ def test_drift_is_against_the_hold_out(market: Config) -> None:
         store.write(market.root, part, frame.with_columns(moved), "moved")
     found, printed = assessed(market)
     assert found[NAMES[3]]["psi"] > 1.0 > 0.1 > found[NAMES[4]]["psi"]
-    assert f"moved between training stretch and hold-out (PSI > 0.2): {NAMES[3]} " in printed
+    assert f"moved to the hold-out, PSI > 0.2: {NAMES[3]} " in printed
 
 
 def test_features_of_other_settings_are_an_error(market: Config) -> None:
@@ -80,8 +80,17 @@ def test_features_of_other_settings_are_an_error(market: Config) -> None:
         assessed(msgspec.structs.replace(market, features=Features(sets=("flow",))))
 
 
-def test_a_narrow_screen_gets_lines_that_fit(market: Config) -> None:
-    _, printed = assessed(market, width=80)
-    table = [line for line in printed.splitlines() if line.startswith("ofi")]
-    assert len(table) == len(NAMES)
-    assert max(map(len, table)) <= 80
+@pytest.mark.parametrize("width", [80, 120])
+def test_every_line_fits_the_screen(market: Config, width: int) -> None:
+    _, printed = assessed(market, width)
+    assert max(map(len, printed.splitlines())) <= width
+    assert sum(line.startswith("ofi") for line in printed.splitlines()) == len(NAMES)
+    assert ("p99" in printed) == (width == 120)
+
+
+def test_too_short_a_stretch_says_what_the_coefficients_need(tmp_path: Path) -> None:
+    cfg = Config(data_dir=str(tmp_path), symbols=SYMBOLS, features=FEATURES, labels=CELLS)
+    write_market(cfg, hours=1.0, edge_bps=0.0, seed=3, names=NAMES)
+    _, printed = assessed(cfg)
+    assert "IC 10s: 5 blocks of 10 min hold labels, 10 are needed: 1.7 h of training stretch" in printed
+    assert "coefficients stand" not in printed
