@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from research.clocks import parse_clock
 from research.expression import Node, fail_at_word, nearest, parse, parts, show, written
 from research.joins import Join
-from research.language import Source, compile_features, expand, fail_in, in_bars_of
+from research.language import Source, compile_features, expand, fail_in, in_bars_of, window_bars
 from research.program import Program
 
 FEATURES: Final = "features"
@@ -101,6 +101,15 @@ class PanelProgram:
         with joins, whose bars would each have to be read as far back as their own windows reach."""
         return len(self.layers) > 1 or self.main.is_infinite
 
+    @property
+    def warmup_bars(self) -> int | None:
+        """Rows before the first for which all windows are full, those inside joins too, where bars come one by one.
+
+        None where that cannot be said: so many bars of a clock that is not of time are not so many rows.
+        """
+        known: dict[tuple[Node, str], int | None] = {}
+        return _latest(_warmup(parse(text), self.bar, known) for text in self.expressions)
+
     def asked(self, instruments: Sequence[str]) -> list[tuple[str, ...]]:
         """For each layer the instruments (`venue:SYMBOL`) on whose bars it runs, in a run of `instruments`.
 
@@ -144,6 +153,31 @@ def compile_panel(
     homes = {home: {show(tree): tree for tree in found[home]} for home in sorted(found)}
     layers = [_layer("/".join(map(str, home)), named, columns, home.clock, homes) for home, named in homes.items()]
     return PanelProgram((*layers, _layer(FEATURES, trees, columns, bar, homes)), tuple(columns))
+
+
+def _warmup(tree: Node, bar: str, known: dict[tuple[Node, str], int | None]) -> int | None:
+    """Of an expression on the bars of a clock. `known` are those found before, since features share parts."""
+    if (tree, bar) not in known:
+        on = tree.join.clock(bar) if tree.join else bar
+        before = _latest(_warmup(arg, on, known) for arg in tree.args)
+        own = tree.operator.warmup_bars(window_bars(tree.window, bar)) if tree.window else 0
+        known[tree, bar] = None if before is None else _rows_of(before, on, bar) if on != bar else before + own
+    return known[tree, bar]
+
+
+def _latest(warmups: Iterable[int | None]) -> int | None:
+    latest = 0
+    for each in warmups:
+        if each is None:
+            return None
+        latest = max(latest, each)
+    return latest
+
+
+def _rows_of(bars: int, clock: str, around: str) -> int | None:
+    """How many rows of the clock `around` come before the first that sees a bar which so many of its clock precede."""
+    step_ns, row_ns = parse_clock(clock).step_ns, parse_clock(around).step_ns
+    return -(-(bars + 1) * step_ns // row_ns) - 1 if step_ns and row_ns else None
 
 
 class _Home(NamedTuple):

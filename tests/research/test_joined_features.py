@@ -97,6 +97,28 @@ def test_days_are_built_as_one_run_over_all_symbols_and_clocks_would(cfg: Config
     assert "binance_um:BTCUSDT: 580 of 600 decisions have all features; dropped: 20 while windows filled, 0" in printed
 
 
+WINDOWS = {
+    "(at_10s (mean_50s close_price))": 49,
+    "(sub (mean_70s close_price) (at_10s (mean_50s close_price)))": 69,
+    "(mean_20s (at_10s (delta_2 close_price)))": 48,
+    "(of_ETHUSDT (lag_7s close_price))": 7,
+    "(cs_rank (at_10s (of_ETHUSDT (lag_2 close_price))))": 29,
+}
+
+
+@pytest.mark.parametrize(("text", "rows"), WINDOWS.items())
+def test_warm_up_is_of_all_windows_those_inside_joins_too(text: str, rows: int) -> None:
+    program = compile_texts(choose((), {"x": text}, "time_1s"), "time_1s")
+    assert program.warmup_bars == rows
+    found = Panel(program, NAMES).run(made_up)[NAMES[0]]
+    assert np.flatnonzero(np.isfinite(found[:, 0]))[0] == rows
+
+
+def test_warm_up_on_bars_that_are_not_so_many_rows_is_not_told() -> None:
+    assert compile_texts({"x": MINE["bought"]}, "time_1s").warmup_bars is None
+    assert compile_texts({"x": "(mean_9 buy_usd)"}, "volume_5").warmup_bars == 8
+
+
 def test_what_is_built_again_follows_the_bars_that_a_day_was_joined_with(cfg: Config) -> None:
     built(cfg)
     first = modified_ns(cfg)

@@ -4,12 +4,14 @@ import io
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from rich.console import Console
 
 from core.config import Config, Features
 from core.run_record import RunRecord
 from research import show_operators
+from research.catalogue import compile_texts
 from research.language_docs import DOCS, page
 from research.operators import OPERATORS
 
@@ -39,3 +41,13 @@ def test_the_stage_prints_every_operator_and_feature_with_its_cost_and_fits_the_
     costs = msgspec.json.decode(msgspec.json.encode(record.sections))["operators"]["ns_per_row"]
     assert set(costs) == set(OPERATORS)
     assert all(0 <= cost < 1e6 for cost in costs.values())
+
+
+def test_costs_are_of_rows_without_a_gap_and_of_all_that_is_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = {"x": "(sub (mean_50 bid_qty) (at_1m (hurst_100 (of_ETHUSDT (mean_9 bid_qty)))))"}
+    program = compile_texts(texts, "time_1s")
+    rows = show_operators.made_up_rows(1, 500, [program])
+    values = [layer.program.evaluate(rows[:, : len(layer.program.columns)]) for layer in program.layers]
+    assert all(np.isfinite(each[-1]).all() for each in values)
+    monkeypatch.setattr(show_operators, "cost_ns", lambda layer, x: 6.0)
+    assert show_operators.panel_cost_ns(program, rows) == 6.0 + 2 * 6.0 / 60
