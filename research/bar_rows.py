@@ -1,21 +1,30 @@
 """The compiled pass: events in, rows of bars out, for any number of clocks at once. What a bar is: bars.py.
 
-An event is interpreted once: its mid, its notional, its order flow, the book it leaves. Then each clock's open row
-takes it. What all rows share (the best prices, the levels of the book, the counts) is kept once and copied as a bar
-closes. Each clock's rows are, to the bit, those that it gives alone.
+An event is interpreted once, and what it adds goes to running totals that all clocks share (running_totals.py): a bar's
+sum is what a total grew by. So an event costs the same whatever the number of clocks, but for those that ask after it
+whether their bar is full, and each clock's rows are, to the bit, those that it gives alone.
 """
 
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 import research.bar_state as at
 from core.kernels import njit
-from research.bar_close import close_bars_due, counted, reopen_bars
-from research.bar_events import DELTA, GAP, LIQUIDATION, MARK, NEVER_NS, QUOTE, TRADE, Events
-from research.event_clocks import TIME, flow_of, is_filled_by_trades, is_full_of_mids, is_full_of_trades
+from research.bar_close import close_bars_due, counted, reopen_bars, summed
+from research.bar_events import DELTA, GAP, LIQUIDATION, MARK, NEVER_NS, QUOTE, TRADE
+from research.event_clocks import (
+    TIME,
+    flow_of,
+    flow_until_full,
+    is_filled_by_trades,
+    is_full_of_mids,
+    is_full_of_trades,
+    quiet_mids,
+)
 from research.order_book import lose_book, take_delta
+from research.running_totals import MOST, add, added
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
@@ -27,18 +36,18 @@ _NEWEST: Final = 1.0 - 0.5**0.001  # weight of a trade in the mean notional: a h
 _LARGE: Final = 10.0  # times the mean
 _LEAST_TRADES: Final = 100  # before them none is large
 _NOTHING: Final = -1
+_LOW_HALF: Final = 0xFFFFFFFF
 
 
 @njit(cache=True, nogil=True)
 def take_events(
-    events: Events,
+    words: Ints,
     begin: int,
     until_ns: int,
     numbers: Ints,
     values: Floats,
     spans: Ints,
     rows: Floats,
-    memory: Floats,
     ladders: Floats,
     tops: Floats,
     held: Floats,
@@ -46,142 +55,162 @@ def take_events(
     slots: Ints,
     times_out: Ints,
     rows_out: Floats,
-) -> tuple[int, int]:
-    """Take events from `begin`, then close bars up to `until_ns`. Returns (next event, why it ended).
+) -> tuple[int, int, int]:
+    """Take events from `begin`, then close bars up to `until_ns`. Returns (next event, why it ended, bars written).
 
-    After FULL, call again with that event and new room; after NO_ROOM, give the book room and do the same. All that
-    must outlive a call is in the arrays of `Market`, `Tracks` and `Book`.
+    `words` (n, 6) are the events as integers: EVENT as it lies in memory, since arrays of records are slow to hand
+    over. After FULL, call again with that event and new room; after NO_ROOM, give the book room and do the same. All
+    that must outlive a call is in the arrays of `Market`, `Tracks` and `Book`.
     """
+    terms = words.view(np.float64)
+    slots[:, at.NEXT] = slots[:, at.FIRST]
     due_ns, silence_ns = _first_due(spans), _shortest_silence(spans)
-    fills_by_trade, fills_by_quote = _is_any_filled(True, spans), _is_any_filled(False, spans)
-    for i in range(begin, events.size + 1):  # after the last event comes the time that is reached
-        recv_ns = events[i].recv_ns if i < events.size else until_ns
-        kind = events[i].kind if i < events.size else _NOTHING
-        if kind != _NOTHING and recv_ns < numbers[at.SEEN_NS]:
-            return i, OUT_OF_ORDER
-        is_of_depth = kind == DELTA or (kind == GAP and events[i].side == 1)
+    _note_unasked(numbers, values, spans, rows)
+    i, ended = begin, DONE
+    while True:
+        is_event = i < words.shape[0]  # after the last comes the time that is reached
+        recv_ns, kind, side = until_ns, _NOTHING, 0
+        if is_event:
+            recv_ns, kind, side = words[i, 0], words[i, 1] & _LOW_HALF, words[i, 1] >> 32
+            if recv_ns < numbers[at.SEEN_NS]:
+                ended = OUT_OF_ORDER
+                break
+        is_of_depth = kind == DELTA or (kind == GAP and side == 1)
         if recv_ns >= due_ns or recv_ns >= numbers[at.LAST_NS] + silence_ns:
             if not close_bars_due(recv_ns, numbers, values, spans, rows, tops, depth, slots, times_out, rows_out):
-                return i, FULL
+                ended = FULL
+                break
             due_ns = _first_due(spans)
-            if kind != _NOTHING and (recv_ns >= due_ns or recv_ns >= numbers[at.LAST_NS] + silence_ns):
-                reopen_bars(recv_ns, is_of_depth, numbers, values, spans, rows)
+            if is_event and (recv_ns >= due_ns or recv_ns >= numbers[at.LAST_NS] + silence_ns):
+                reopen_bars(recv_ns, is_of_depth, numbers, values, spans, rows, tops)
                 due_ns = _first_due(spans)
+            _note_unasked(numbers, values, spans, rows)
         numbers[at.SEEN_NS] = max(numbers[at.SEEN_NS], recv_ns)
-        if kind == _NOTHING:
+        if not is_event:
             break
-        event, asked = events[i], False
         if is_of_depth:
-            if not _take_depth(event, rows, ladders, tops, held, depth):
-                return i, NO_ROOM
+            if kind == GAP:
+                lose_book(depth)
+            elif not take_delta(
+                side, terms[i, 2], terms[i, 3], int(terms[i, 4]), int(terms[i, 5]), ladders, tops, held, depth
+            ):
+                ended = NO_ROOM
+                break
+            i += 1
             continue
         numbers[at.LAST_NS] = recv_ns
-        if kind == QUOTE:
-            _take_quote(event.a, event.b, event.c, event.d, numbers, values, spans, rows)
-            asked = fills_by_quote
-        elif kind == TRADE:
-            _take_trade(event.side, event.a, event.b, numbers, values, spans, rows)
-            asked = fills_by_trade
-        else:
-            _take_other(event, numbers, spans, rows)
-        if asked and _note_full(recv_ns, kind == TRADE, numbers, values, spans, rows, memory):
-            due_ns = min(due_ns, recv_ns + 1)
-    return events.size, DONE
-
-
-@njit(cache=True, nogil=True)
-def _is_any_filled(by_trade: bool, spans: Ints) -> bool:
-    """Whether trades, or else best prices, fill bars of some clock."""
-    for clock in range(spans.shape[1]):
-        if spans[at.KIND, clock] != TIME and is_filled_by_trades(spans[at.KIND, clock]) == by_trade:
-            return True
-    return False
+        if kind != QUOTE and kind != TRADE:
+            _take_other(kind, side, terms[i], numbers, spans, rows)
+            i += 1
+            continue
+        i, asks = _take_quotes_and_trades(words, terms, i, due_ns, silence_ns, numbers, values)
+        if asks:
+            _answer(words[i - 1, 0], words[i - 1, 1] & _LOW_HALF == TRADE, numbers, values, spans, rows)
+            due_ns = _first_due(spans)
+    written = 0
+    for clock in range(slots.shape[0]):
+        written += slots[clock, at.NEXT] - slots[clock, at.FIRST]
+    return i, ended, written
 
 
 @njit(cache=True, nogil=True, inline="always")
 def _first_due(spans: Ints) -> int:
     found = NEVER_NS
-    for clock in range(spans.shape[1]):
-        found = min(found, spans[at.DUE_NS, clock])
+    for clock in range(spans.shape[0]):
+        found = min(found, spans[clock, at.DUE_NS])
     return found
 
 
 @njit(cache=True, nogil=True, inline="always")
 def _shortest_silence(spans: Ints) -> int:
     found = NEVER_NS
-    for clock in range(spans.shape[1]):
-        found = min(found, spans[at.SILENCE_NS, clock])
+    for clock in range(spans.shape[0]):
+        found = min(found, spans[clock, at.SILENCE_NS])
     return found
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _take_quote(
-    bid: float, bid_qty: float, ask: float, ask_qty: float, numbers: Ints, values: Floats, spans: Ints, rows: Floats
-) -> None:
-    """Add a best price to the open bars; one that is not valid is as if it had not come."""
-    if not (0.0 < bid < ask < np.inf and 0.0 <= bid_qty < np.inf and 0.0 <= ask_qty < np.inf):
-        return
-    clocks = spans.shape[1]
-    mid = 0.5 * (bid + ask)
-    bid_flow = bid_qty * (bid >= values[at.BID]) - values[at.BID_QTY] * (bid <= values[at.BID])
-    ask_flow = ask_qty * (ask <= values[at.ASK]) - values[at.ASK_QTY] * (ask >= values[at.ASK])
-    flow = bid_flow - ask_flow
-    if numbers[at.SETTLED] == 0:
-        _settle(mid, flow, numbers, spans, rows)
-    else:
-        for clock in range(clocks):
-            rows[at.OFI, clock] += flow
-    for clock in range(clocks):
-        rows[at.HIGH, clock] = max(rows[at.HIGH, clock], mid)
-    for clock in range(clocks):
-        rows[at.LOW, clock] = min(rows[at.LOW, clock], mid)
-    values[at.BID], values[at.BID_QTY], values[at.ASK], values[at.ASK_QTY], values[at.MID] = (
-        bid,
-        bid_qty,
-        ask,
-        ask_qty,
-        mid,
-    )
-    numbers[at.QUOTES] += 1
+def _take_quotes_and_trades(
+    words: Ints, terms: Floats, begin: int, due_ns: int, silence_ns: int, numbers: Ints, values: Floats
+) -> tuple[int, bool]:  # fmt: skip
+    """Take best prices and trades from `begin` on while nothing is due; what is not valid is as if it had not come.
+
+    Returns (the next event, whether bars are to be asked if that before it has filled them). The book is kept in
+    registers: an event that had to wait for what the one before it stored would take twice as long.
+    """
+    bid, bid_qty, ask, ask_qty = values[at.BID], values[at.BID_QTY], values[at.ASK], values[at.ASK_QTY]
+    mid, high, low = values[at.MID], values[at.NEW_HIGH], values[at.NEW_LOW]
+    flow, flow_rest = values[at.OFI], values[at.OFI + 1]
+    quotes, is_chained = numbers[at.QUOTES], numbers[at.CHAINED] == 1
+    last_ns = numbers[at.LAST_NS]
+    qty_left, usd_left, trades_left = values[at.QTY_LEFT], values[at.USD_LEFT], values[at.TRADES_LEFT]
+    quiet_low, quiet_high = values[at.QUIET_LOW], values[at.QUIET_HIGH]
+    i, asks = begin, False
+    while i < words.shape[0] and not asks:
+        recv_ns, kind = words[i, 0], words[i, 1] & _LOW_HALF
+        if recv_ns >= due_ns or recv_ns >= last_ns + silence_ns or recv_ns < last_ns:
+            break
+        if kind == QUOTE:
+            new_bid, new_bid_qty, new_ask, new_ask_qty = terms[i, 2], terms[i, 3], terms[i, 4], terms[i, 5]
+            if 0.0 < new_bid < new_ask < MOST and 0.0 <= new_bid_qty < MOST and 0.0 <= new_ask_qty < MOST:
+                bid_flow = new_bid_qty * (new_bid >= bid) - bid_qty * (new_bid <= bid)
+                ask_flow = new_ask_qty * (new_ask <= ask) - ask_qty * (new_ask >= ask)
+                if is_chained:
+                    flow, flow_rest = added(flow, flow_rest, bid_flow - ask_flow)
+                bid, bid_qty, ask, ask_qty = new_bid, new_bid_qty, new_ask, new_ask_qty
+                mid = 0.5 * (bid + ask)
+                high, low = max(high, mid), min(low, mid)
+                quotes += 1
+                is_chained = True
+                asks = mid <= quiet_low or mid >= quiet_high
+        elif kind == TRADE:
+            price, qty = terms[i, 2], terms[i, 3]
+            if abs(price) < MOST and abs(qty) < MOST:
+                _take_trade(words[i, 1] >> 32, price, qty, mid, numbers, values)
+                qty_left -= abs(qty)
+                usd_left -= abs(price * qty)
+                trades_left -= 1.0
+                asks = qty_left <= 0.0 or usd_left <= 0.0 or trades_left <= 0.0
+        else:
+            break
+        last_ns = recv_ns
+        i += 1
+    values[at.BID], values[at.BID_QTY], values[at.ASK], values[at.ASK_QTY] = bid, bid_qty, ask, ask_qty
+    values[at.MID], values[at.NEW_HIGH], values[at.NEW_LOW] = mid, high, low
+    values[at.OFI], values[at.OFI + 1] = flow, flow_rest
+    numbers[at.QUOTES], numbers[at.CHAINED] = quotes, is_chained
+    numbers[at.LAST_NS] = numbers[at.SEEN_NS] = last_ns
+    values[at.QTY_LEFT], values[at.USD_LEFT], values[at.TRADES_LEFT] = qty_left, usd_left, trades_left
+    return i, asks
 
 
 @njit(cache=True, nogil=True)
-def _settle(mid: float, flow: float, numbers: Ints, spans: Ints, rows: Floats) -> None:
-    """A quote after a start or a gap: where it is the first, bars get a book; where it follows none, no flow."""
-    for clock in range(spans.shape[1]):
-        if spans[at.HAS_BOOK, clock] == 0:
-            rows[at.OPEN, clock] = rows[at.HIGH, clock] = rows[at.LOW, clock] = mid
-        if spans[at.CHAINED, clock] == 1:
-            rows[at.OFI, clock] += flow
-        spans[at.HAS_BOOK, clock] = spans[at.CHAINED, clock] = 1
+def _settle(numbers: Ints, values: Floats, spans: Ints, rows: Floats) -> None:
+    """A quote after a start or a gap. A bar gets a book with its first quote: what needs one counts from there on."""
     numbers[at.SETTLED] = 1
+    to_old = at.OLD_TOTALS - at.TOTALS
+    for clock in range(spans.shape[0]):
+        if spans[clock, at.HAS_BOOK] == 1:
+            continue
+        spans[clock, at.HAS_BOOK] = 1
+        rows[clock, at.OPEN] = rows[clock, at.HIGH] = rows[clock, at.LOW] = values[at.MID]
+        for place in range(at.OFI, at.EFFECTIVE + 2):
+            rows[clock, to_old + place] = values[place]
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _take_trade(side: int, price: float, qty: float, numbers: Ints, values: Floats, spans: Ints, rows: Floats) -> None:
-    clocks = spans.shape[1]
+def _take_trade(side: int, price: float, qty: float, mid: float, numbers: Ints, values: Floats) -> None:
     taker, sign = (0, 1.0) if side > 0 else (1, -1.0)
     usd = price * qty
-    square = usd * usd
-    for clock in range(clocks):
-        rows[at.BUY_QTY + taker, clock] += qty
-    for clock in range(clocks):
-        rows[at.BUY_USD + taker, clock] += usd
-    for clock in range(clocks):
-        rows[at.SQUARE, clock] += square
-    for clock in range(clocks):
-        rows[at.MAX_TRADE, clock] = max(rows[at.MAX_TRADE, clock], usd)
-    effective = 2.0 * sign * (price - values[at.MID]) * qty
-    if numbers[at.SETTLED] == 1:
-        for clock in range(clocks):
-            rows[at.EFFECTIVE, clock] += effective
-    else:
-        for clock in range(clocks):
-            rows[at.EFFECTIVE, clock] += effective if spans[at.HAS_BOOK, clock] == 1 else 0.0
+    add(values, at.BUY_QTY + 2 * taker, qty)
+    add(values, at.BUY_USD + 2 * taker, usd)
+    add(values, at.SQUARE, usd * usd)
+    values[at.NEW_MAX_TRADE] = max(values[at.NEW_MAX_TRADE], usd)
+    if mid > 0.0:
+        add(values, at.EFFECTIVE, 2.0 * sign * (price - mid) * qty)
     if _is_large(usd, numbers, values):
-        for clock in range(clocks):
-            rows[at.LARGE_BUY + taker, clock] += usd
-            rows[at.LARGE_COUNT, clock] += 1.0
+        add(values, at.LARGE_BUY + 2 * taker, usd)
+        numbers[at.LARGE] += 1
     numbers[at.BUYS + taker] += 1
 
 
@@ -194,61 +223,82 @@ def _is_large(usd: float, numbers: Ints, values: Floats) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _take_other(event: Any, numbers: Ints, spans: Ints, rows: Floats) -> None:
+def _take_other(kind: int, side: int, terms: Floats, numbers: Ints, spans: Ints, rows: Floats) -> None:
     """A liquidation, a mark or a gap."""
-    usd = event.a * event.b
-    numbers[at.FORCED] += event.kind == LIQUIDATION
-    for clock in range(spans.shape[1]):
-        if event.kind == LIQUIDATION:
-            rows[at.LIQ_LONG if event.side > 0 else at.LIQ_SHORT, clock] += usd
-            rows[at.LIQ_SQUARE, clock] += usd * usd
-            rows[at.LIQ_MAX, clock] = max(rows[at.LIQ_MAX, clock], usd)
-        elif event.kind == MARK:
-            rows[at.MARK, clock] = rows[at.MARK, clock] if np.isnan(event.a) else event.a
-            rows[at.INDEX, clock] = rows[at.INDEX, clock] if np.isnan(event.b) else event.b
-            rows[at.FUNDING, clock] = rows[at.FUNDING, clock] if np.isnan(event.c) else event.c
-            rows[at.INTEREST, clock] = rows[at.INTEREST, clock] if np.isnan(event.d) else event.d
-            rows[at.FUNDING_MIN, clock] = event.side if event.side > 0 else rows[at.FUNDING_MIN, clock]
+    a, b, c, d = terms[2], terms[3], terms[4], terms[5]
+    usd = a * b
+    numbers[at.FORCED] += kind == LIQUIDATION
+    for clock in range(spans.shape[0]):
+        if kind == LIQUIDATION:
+            rows[clock, at.LIQ_LONG if side > 0 else at.LIQ_SHORT] += usd
+            rows[clock, at.LIQ_SQUARE] += usd * usd
+            rows[clock, at.LIQ_MAX] = max(rows[clock, at.LIQ_MAX], usd)
+        elif kind == MARK:
+            rows[clock, at.MARK] = rows[clock, at.MARK] if np.isnan(a) else a
+            rows[clock, at.INDEX] = rows[clock, at.INDEX] if np.isnan(b) else b
+            rows[clock, at.FUNDING] = rows[clock, at.FUNDING] if np.isnan(c) else c
+            rows[clock, at.INTEREST] = rows[clock, at.INTEREST] if np.isnan(d) else d
+            rows[clock, at.FUNDING_MIN] = side if side > 0 else rows[clock, at.FUNDING_MIN]
         else:
-            rows[at.HAS_GAP, clock] = 1.0
-            spans[at.CHAINED, clock] = 0
-            numbers[at.SETTLED] = 0
+            rows[clock, at.HAS_GAP] = 1.0
+            numbers[at.CHAINED] = numbers[at.SETTLED] = 0
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _take_depth(event: Any, rows: Floats, ladders: Floats, tops: Floats, held: Floats, depth: Ints) -> bool:
-    """A delta or a gap of the depth; False where the book lacks room."""
-    if event.kind == GAP:
-        lose_book(depth)
-        return True
-    return bool(
-        take_delta(
-            event.side, event.a, event.b, int(event.c), int(event.d), ladders, tops, held, depth, rows, at.N_ROWS
-        )
-    )
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _note_full(
-    recv_ns: int, is_trade: bool, numbers: Ints, values: Floats, spans: Ints, rows: Floats, memory: Floats
-) -> bool:
-    """Let bars close at the end of this instant that a trade, or else a quote, has filled; whether there is one."""
-    found = False
-    for clock in range(spans.shape[1]):
-        kind = spans[at.KIND, clock]
-        if kind == TIME or is_filled_by_trades(kind) != is_trade or spans[at.DUE_NS, clock] == recv_ns + 1:
+@njit(cache=True, nogil=True)
+def _answer(recv_ns: int, is_trade: bool, numbers: Ints, values: Floats, spans: Ints, rows: Floats) -> None:
+    """Let bars close at the end of this instant that a trade, or else a quote, has filled."""
+    if not is_trade and numbers[at.SETTLED] == 0:
+        _settle(numbers, values, spans, rows)
+    for clock in range(spans.shape[0]):
+        kind = spans[clock, at.KIND]
+        if kind == TIME or is_filled_by_trades(kind) != is_trade or spans[clock, at.DUE_NS] == recv_ns + 1:
             continue
         if is_trade:
-            buys, sells = counted(at.BUYS, clock, numbers, spans), counted(at.SELLS, clock, numbers, spans)
-            flow, bought, sold = flow_of(kind), buys, sells
-            if flow < 2:  # quantities of both sides stand before notionals
-                bought, sold = rows[at.BUY_QTY + 2 * flow, clock], rows[at.SELL_QTY + 2 * flow, clock]
-            is_full = is_full_of_trades(kind, bought, sold, buys + sells, memory, clock)
+            bought, sold, trades = _gathered(kind, clock, numbers, values, spans, rows)
+            is_full = is_full_of_trades(kind, bought, sold, trades, rows, clock)
         else:
-            last = values[at.MID] if spans[at.HAS_BOOK, clock] == 1 else 0.0
-            mids = rows[at.OPEN, clock], rows[at.HIGH, clock], rows[at.LOW, clock]
-            is_full = is_full_of_mids(kind, mids[0], mids[1], mids[2], last, memory, clock)
+            first, high, low = rows[clock, at.OPEN], rows[clock, at.HIGH], rows[clock, at.LOW]
+            high, low = max(high, values[at.NEW_HIGH]), min(low, values[at.NEW_LOW])
+            is_full = is_full_of_mids(kind, first, high, low, values[at.MID], rows, clock)
         if is_full:
-            spans[at.DUE_NS, clock] = recv_ns + 1
-            found = True
-    return found
+            spans[clock, at.DUE_NS] = recv_ns + 1
+    _note_unasked(numbers, values, spans, rows)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _gathered(
+    kind: int, clock: int, numbers: Ints, values: Floats, spans: Ints, rows: Floats
+) -> tuple[float, float, float]:
+    """What a clock counts that was bought and sold in its open bar, and the trades."""
+    buys, sells = counted(at.BUYS, clock, numbers, spans), counted(at.SELLS, clock, numbers, spans)
+    flow = flow_of(kind)
+    if flow == 2:
+        return buys, sells, buys + sells
+    to = 4 * flow  # quantities of both sides stand before notionals
+    bought, sold = summed(at.BUY_QTY + to, clock, values, rows), summed(at.SELL_QTY + to, clock, values, rows)
+    return bought, sold, buys + sells
+
+
+@njit(cache=True, nogil=True)
+def _note_unasked(numbers: Ints, values: Floats, spans: Ints, rows: Floats) -> None:
+    """Find out until when no clock needs to be asked; an answer that is too early costs time, no more."""
+    for flow in range(3):
+        values[at.QTY_LEFT + flow] = np.inf
+    values[at.QUIET_LOW], values[at.QUIET_HIGH] = -np.inf, np.inf
+    if numbers[at.SETTLED] == 0:
+        values[at.QUIET_HIGH] = 0.0
+    for clock in range(spans.shape[0]):
+        kind = spans[clock, at.KIND]
+        if kind == TIME:
+            continue
+        if is_filled_by_trades(kind):
+            bought, sold, trades = _gathered(kind, clock, numbers, values, spans, rows)
+            flow, left = flow_until_full(kind, bought, sold, trades, rows, clock)
+            values[at.QTY_LEFT + flow] = min(values[at.QTY_LEFT + flow], left)
+        else:
+            high, low = max(rows[clock, at.HIGH], values[at.NEW_HIGH]), min(rows[clock, at.LOW], values[at.NEW_LOW])
+            low, high = quiet_mids(kind, high, low, rows, clock)
+            values[at.QUIET_LOW], values[at.QUIET_HIGH] = (
+                max(values[at.QUIET_LOW], low),
+                min(values[at.QUIET_HIGH], high),
+            )

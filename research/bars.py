@@ -13,14 +13,15 @@ instant + 1 ns, so that the interval is half-open as well. They are anchored at 
 short, which its close_ns % 1 d == 0 tells; a bar without an event is not written. bar_index counts on from 1,000,000 x
 (days since 1970) at the first start.
 
-Book. A quote is valid if 0 < bid < ask and both sizes are finite and not negative. Crossed, locked and one-sided quotes
-are ignored: the last valid one stands. The mid is a step function of time: open_price is its value as the bar opens
-(the first one known in the first bar), so open equals the close before. Bars that close before the first valid quote
-are dropped, with what they hold.
+Book. A quote is valid if 0 < bid < ask and both sizes are not negative, all below 1e75. Crossed, locked and one-sided
+quotes are ignored: the last valid one stands. The mid is a step function of time: open_price is its value as the bar
+opens (the first one known in the first bar), so open equals the close before. Bars that close before
+the first valid quote are dropped, with what they hold.
 
-Flow. buy and sell are the taker's; usd is quote notional. ofi_qty sums the order flow imbalance of the best level over
-the bar's quotes (Cont, Kukanov, Stoikov, "The Price Impact of Order Book Events", Journal of Financial Econometrics
-12(1), 2014, section 2):
+Flow. buy and sell are the taker's; usd is quote notional. A trade is ignored if its price or quantity is not a number
+below 1e75. Sums of trades and quotes are what running totals of twice a float's precision grew by in the bar, rounded
+at the end (running_totals.py). ofi_qty sums the order flow imbalance of the best level over the bar's quotes (Cont,
+Kukanov, Stoikov, "The Price Impact of Order Book Events", Journal of Financial Econometrics 12(1), 2014, section 2):
   e = 1{bid >= bid'} bid_qty - 1{bid <= bid'} bid_qty' - 1{ask <= ask'} ask_qty + 1{ask >= ask'} ask_qty'
 where ' is the quote before.
 
@@ -56,7 +57,7 @@ from research import bar_state
 from research.bar_columns import MAX_LEVELS, bar_columns
 from research.bar_events import EVENT, Events
 from research.bar_rows import DONE, FULL, NO_ROOM, take_events
-from research.bar_state import Market, make_out, make_tracks
+from research.bar_state import Out, make_market, make_out, make_tracks
 from research.clocks import Clock
 from research.order_book import make_book, restored_book, save_book, with_room
 
@@ -67,6 +68,9 @@ State: TypeAlias = dict[str, NDArray[Any]]
 SILENCE_NS: Final = 10 * NS_PER_MINUTE  # the longest true silence recorded of an illiquid spot pair is 43 s
 _ROOM: Final = 100_000  # bars of a clock that is not of time for which there is room at a time
 _MOST_ROOM: Final = 1_000_000  # and of one of time. What is not filled takes no memory; what is too little, a copy
+_LITTLE: Final = 64  # events for which the same room serves again and again, as they come live
+_LITTLE_ROOM: Final = 4
+_WORDS: Final = EVENT.itemsize // 8
 
 
 @dataclass(frozen=True)
@@ -97,15 +101,12 @@ class BarPass:
             np.array([getattr(clock, name) for clock in clocks], np.int64) for name in ("kind", "step_ns")
         )
         sizes = np.array([clock.size for clock in clocks])
-        self._market = Market(np.zeros(bar_state.N_NUMBERS, np.int64), np.zeros(bar_state.N_VALUES))
+        self._market = make_market()
         self._tracks = make_tracks(kinds, steps_ns, np.maximum(steps_ns, SILENCE_NS), sizes, levels)
         self._book = make_book(levels, holds_back)
         self._width = len(bar_columns(levels))
-
-    @property
-    def seen_ns(self) -> int:
-        """The time that events and `advance` have reached, 0 at first: no event may be older."""
-        return bar_state.seen_ns(self._market)
+        self._little_out = make_out([_LITTLE_ROOM] * len(clocks), self._width)
+        self._none = [join_closed([], self._width) for _ in clocks]
 
     def push(self, events: Events) -> list[ClosedBars]:
         """Take events (n,) of dtype EVENT; return the bars that they close, per clock.
@@ -123,6 +124,7 @@ class BarPass:
 
     def save(self) -> list[State]:
         """All state, per clock, as arrays that `np.savez` takes without pickling: each is what that clock alone has."""
+        bar_state.note_extremes(self._market.values, self._tracks.rows)
         shared = {**bar_state.save_market(self._market), **save_book(self._book)}
         return [
             {"clock": np.array(clock.name), **bar_state.save_track(self._tracks, place), **shared}
@@ -149,25 +151,30 @@ class BarPass:
         bar_state.restore_market(self._market, self._tracks, saved[0])
 
     def _run(self, events: Events, until_ns: int) -> list[ClosedBars]:
-        pieces: list[list[ClosedBars]] = [[] for _ in self.clocks]
-        state, done, ended = (*self._market, *self._tracks), 0, FULL
+        words = np.ascontiguousarray(events).view(np.int64).reshape(-1, _WORDS)
+        out = self._little_out if events.size <= _LITTLE else self._make_out(events, until_ns)
+        pieces: list[list[ClosedBars]] = []
+        done, ended = 0, FULL
         while ended != DONE:
-            out = make_out(self._rooms(events[done:], until_ns), self._width)
-            firsts = out.slots[0].tolist()
-            done, ended = take_events(events, done, until_ns, *state, *self._book, *out)
+            done, ended, written = take_events(words, done, until_ns, *self._market, *self._tracks, *self._book, *out)
+            if written:
+                pieces.append(_closed(out, keep=out is not self._little_out))
             if ended == NO_ROOM and self.levels:
                 self._book = with_room(self._book)
             elif ended not in (DONE, FULL):
                 raise ValueError(self._why(events, done, ended))
-            for each, first, end in zip(pieces, firsts, out.slots[0].tolist(), strict=True):
-                if end > first:
-                    times, values = out.times[first:end], out.values[first:end]
-                    each.append(ClosedBars(times[:, 0], times[:, 1], times[:, 2], values))
-        return [join_closed(each, self._width) for each in pieces]
+            if ended != DONE and (written or ended == FULL):
+                out = self._make_out(events[done:], until_ns)
+        if not pieces:
+            return list(self._none)
+        return pieces[0] if len(pieces) == 1 else [join_closed(each) for each in zip(*pieces, strict=True)]
+
+    def _make_out(self, events: Events, until_ns: int) -> Out:
+        return make_out(self._rooms(events, until_ns), self._width)
 
     def _rooms(self, events: Events, until_ns: int) -> list[int]:
         """For how many bars of each clock there is to be room until `until_ns`."""
-        from_ns = self.seen_ns or (int(events["recv_ns"][0]) if events.size else until_ns)
+        from_ns = bar_state.seen_ns(self._market) or (int(events["recv_ns"][0]) if events.size else until_ns)
         past_ns = max(0, until_ns - from_ns)
         return [
             min(past_ns // clock.step_ns + 2, _MOST_ROOM) if clock.is_time else min(events.size + 2, _ROOM)
@@ -177,7 +184,7 @@ class BarPass:
     def _why(self, events: Events, at: int, ended: int) -> str:
         if ended == NO_ROOM:
             return f"event {at} is of the book's depth: make bars with levels to take it"
-        return f"event {at} came at {events['recv_ns'][at]}, after {self.seen_ns}"
+        return f"event {at} came at {events['recv_ns'][at]}, after {bar_state.seen_ns(self._market)}"
 
 
 class Bars:
@@ -217,6 +224,17 @@ def join_closed(pieces: Sequence[ClosedBars], width: int | None = None) -> Close
         np.concatenate([piece.bar_index for piece in pieces]),
         np.concatenate([piece.values for piece in pieces]),
     )
+
+
+def _closed(out: Out, keep: bool) -> list[ClosedBars]:
+    """The bars in `out`, per clock: a part of it, or a copy if it is to be filled again."""
+    found = []
+    for first, end, _ in out.slots.tolist():
+        times, values = out.times[first:end], out.values[first:end]
+        if not keep:
+            times, values = times.copy(), values.copy()
+        found.append(ClosedBars(times[:, 0], times[:, 1], times[:, 2], values))
+    return found
 
 
 _NO_EVENTS: Final = np.zeros(0, EVENT)

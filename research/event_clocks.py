@@ -32,6 +32,7 @@ KINDS: Final = {
 MEMORY_SIZE: Final = 6
 SIZE, _TRADES, _BOUGHT, _SOLD, _BRICK_LOW, _BRICK_HIGH = range(MEMORY_SIZE)
 _NEARLY: Final = 1.0 - 1e-9  # ten trades of 0.1 sum to a rounding error less than 1.0
+_EARLY: Final = 1.0 - 1e-6
 _KEEP: Final = 0.5**0.1
 _WIDEST: Final = 4.0
 _BPS: Final = 1e-4
@@ -60,6 +61,34 @@ def is_full_of_trades(kind: int, bought: float, sold: float, trades: float, memo
     if kind <= TICK:
         return bool(bought + sold >= memory[clock, SIZE] * _NEARLY)
     return bool(_gathers(kind <= DOLLAR_IMBALANCE, bought, sold, trades, memory, clock))
+
+
+@njit(cache=True, nogil=True)
+def flow_until_full(
+    kind: int, bought: float, sold: float, trades: float, memory: Floats, clock: int
+) -> tuple[int, float]:
+    """How much must come at the least before trades can fill the bar: (of what, as `flow_of` has it; how much).
+
+    It may be too little, by rounding and more, never too much: no flow brings an imbalance or a run nearer by more
+    than itself.
+    """
+    size, expected = memory[clock, SIZE], memory[clock, _TRADES]
+    if kind <= TICK:
+        return flow_of(kind), size * _EARLY - (bought + sold)
+    if expected == 0.0:
+        return flow_of(TICK), size - trades
+    buys, sells = memory[clock, _BOUGHT], memory[clock, _SOLD]
+    if kind <= DOLLAR_IMBALANCE:
+        return flow_of(kind), _imbalance_due(expected, buys, sells) * _EARLY - abs(bought - sold)
+    return flow_of(kind), expected * max(buys, sells) * _EARLY - max(bought, sold)
+
+
+@njit(cache=True, nogil=True)
+def quiet_mids(kind: int, high: float, low: float, memory: Floats, clock: int) -> tuple[float, float]:
+    """Mids strictly between these neither fill a bar of a kind that best prices fill nor change what it remembers."""
+    if kind == RANGE:
+        return low, high
+    return memory[clock, _BRICK_LOW], memory[clock, _BRICK_HIGH]
 
 
 @njit(cache=True, nogil=True)
@@ -106,8 +135,7 @@ def _gathers(signed: bool, bought: float, sold: float, trades: float, memory: Fl
         memory[clock, _TRADES], memory[clock, _BOUGHT], memory[clock, _SOLD] = trades, bought / trades, sold / trades
         return True
     if signed:
-        by_chance = math.sqrt(expected) * (buys + sells)
-        is_due = abs(bought - sold) >= max(expected * abs(buys - sells), by_chance) * _NEARLY
+        is_due = abs(bought - sold) >= _imbalance_due(expected, buys, sells) * _NEARLY
     else:
         is_due = max(bought, sold) >= expected * max(buys, sells) * _NEARLY
     if is_due:
@@ -116,3 +144,9 @@ def _gathers(signed: bool, bought: float, sold: float, trades: float, memory: Fl
         memory[clock, _BOUGHT] = _KEEP * buys + (1.0 - _KEEP) * bought / trades
         memory[clock, _SOLD] = _KEEP * sells + (1.0 - _KEEP) * sold / trades
     return bool(is_due)
+
+
+@njit(cache=True, nogil=True)
+def _imbalance_due(trades: float, buys: float, sells: float) -> float:
+    """What is expected of a bar, or else what chance gathers in it."""
+    return max(trades * abs(buys - sells), math.sqrt(trades) * (buys + sells))

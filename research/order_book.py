@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.kernels import njit
+from research.running_totals import MOST, added
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
@@ -42,14 +43,16 @@ _FIRST, _LAST, _BIDS, _ASKS, _N_NUMBERS = 6, 8, 10, 11, 12
 _ALL: Final = 2**62  # a rank behind all levels
 _BETWEEN, _CHANGING, _REPLACING, _PASSING = range(4)  # what becomes of the message
 _SIDE, _PRICE, _QTY, _ID = range(4)
+FLOW: Final = 4  # the row of `tops` with the totals of flow, its low part behind it
 
 
 class Book(NamedTuple):
     """The state: bids are side 0, asks side 1 with negated prices, so that the best key is the largest of both.
 
     `ladders` (4, room): keys and quantities of the bids, then of the asks, keys ascending: the best stands last, so
-    that changes near the touch move little. `tops` (4, levels): the same of the levels last seen, the best first, -inf
-    and 0 where there is none. `held` (n, 4) rings through side, price, qty and id of deltas. `numbers` (12,).
+    that changes near the touch move little. `tops` (6, levels): the same of the levels last seen, the best first, -inf
+    and 0 where there is none; then the running total of each level's flow, its high and low part. `held` (n, 4) rings
+    through side, price, qty and id of deltas. `numbers` (12,).
     """
 
     ladders: Floats
@@ -62,8 +65,8 @@ def make_book(levels: int, holds_back: bool) -> Book:
     """A book that is not known yet. Without levels it takes no memory, and must be given no deltas."""
     numbers = np.zeros(_N_NUMBERS, np.int64)
     numbers[_HOLDS_BACK] = holds_back
-    tops = np.zeros((4, levels))
-    tops[::2] = -np.inf
+    tops = np.zeros((FLOW + 2, levels))
+    tops[:FLOW:2] = -np.inf
     held = np.zeros((HELD if levels and holds_back else 0, 4))
     return Book(np.zeros((4, _ROOM if levels else 0)), tops, held, numbers)
 
@@ -110,9 +113,9 @@ def lose_book(numbers: Ints) -> None:
 @njit(cache=True, nogil=True, inline="always")
 def take_delta(
     side: int, price: float, qty: float, update_id: int, flags: int,
-    ladders: Floats, tops: Floats, held: Floats, numbers: Ints, flows: Floats, first: int,
+    ladders: Floats, tops: Floats, held: Floats, numbers: Ints,
 ) -> bool:  # fmt: skip
-    """Take one delta; with the last of a message add each level's flow to all columns of `flows`, from row `first` on.
+    """Take one delta; with the last of a message bring `tops` up to the book.
 
     False where the book lacks room: nothing was taken, ask again `with_room`.
     """
@@ -133,7 +136,7 @@ def take_delta(
         if numbers[_MESSAGE] == _REPLACING:
             _apply_held(more, ladders, held, numbers)
         if numbers[_MESSAGE] != _PASSING and numbers[_KNOWN] == 1:
-            _see_levels(ladders, tops, numbers, flows, first)
+            _see_levels(ladders, tops, numbers)
         numbers[_MESSAGE] = _BETWEEN
     return True
 
@@ -183,7 +186,7 @@ def _apply_held(newest: int, ladders: Floats, held: Floats, numbers: Ints) -> No
 
 @njit(cache=True, nogil=True, inline="always")
 def _put(side: int, price: float, qty: float, ladders: Floats, numbers: Ints) -> None:
-    """Set a level's absolute quantity, 0 removes it; note the ranks that change: all behind a level that comes or goes."""
+    """Set a level's absolute quantity, 0 removes it; note the ranks that change: all behind one that comes or goes."""
     which = 0 if side > 0 else 1
     key, keys, qtys = price if side > 0 else -price, 2 * which, 2 * which + 1
     count = numbers[_BIDS + which]
@@ -225,7 +228,7 @@ def _place(ladders: Floats, keys: int, count: int, key: float) -> int:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _see_levels(ladders: Floats, tops: Floats, numbers: Ints, flows: Floats, first: int) -> None:
+def _see_levels(ladders: Floats, tops: Floats, numbers: Ints) -> None:
     """Bring the levels up to the book from the best that was touched, unless it is crossed or lacks a side."""
     bids, asks = numbers[_BIDS], numbers[_ASKS]
     if bids == 0 or asks == 0 or ladders[0, bids - 1] >= -ladders[2, asks - 1]:
@@ -240,9 +243,8 @@ def _see_levels(ladders: Floats, tops: Floats, numbers: Ints, flows: Floats, fir
             key_before, qty_before = tops[keys, level], tops[qtys, level]
             tops[keys, level], tops[qtys, level] = key, qty
             flow = sign * (qty * (key >= key_before) - qty_before * (key <= key_before))
-            if flow != 0.0 and numbers[_SEEN] == 1:
-                for clock in range(flows.shape[1]):
-                    flows[first + level, clock] += flow
+            if numbers[_SEEN] == 1 and abs(flow) < MOST:
+                tops[FLOW, level], tops[FLOW + 1, level] = added(tops[FLOW, level], tops[FLOW + 1, level], flow)
         numbers[_FIRST + which], numbers[_LAST + which] = _ALL, -1
     numbers[_SEEN] = 1
 

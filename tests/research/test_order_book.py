@@ -395,11 +395,11 @@ def decoded_books(path: Path) -> Iterator[tuple[str, list[Event]]]:
 
 def followed(updates: list[BookUpdate], rest: bool, levels: int) -> Iterator[np.ndarray]:
     """The levels (levels, 4) after each message: bid price, bid qty, ask price, ask qty, NaN while unknown."""
-    book, flows = order_book.make_book(levels, rest), np.zeros((levels, 1))
+    book = order_book.make_book(levels, rest)
     for message in updates:
         for delta in as_events([message], True):
             taken = int(delta["side"]), delta["a"], delta["b"], int(delta["c"]), int(delta["d"])
-            while not order_book.take_delta(*taken, *book, flows, 0):
+            while not order_book.take_delta(*taken, *book):
                 book = order_book.with_room(book)
         seen = np.zeros((1, 4 * levels))
         for level in range(levels):
