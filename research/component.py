@@ -10,6 +10,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from research.not_fitted import NotFitted
+
 Floats = NDArray[np.float64]
 LEVELS: Final = 10
 _LEAST_SHARE: Final = 1e-12  # of a level's variance in all: below that the others are not known
@@ -24,12 +26,12 @@ def level_flows(window: str) -> list[str]:
 def first_component(flows: Floats) -> tuple[Floats, float]:
     """Weights (levels,) that add up to 1 in size, and the share of the variance that they hold. flows (n, levels).
 
-    Rows that are not known are left out. Raises ValueError where a level never moves: its book is not known.
+    Rows that are not known are left out. Raises NotFitted where a level never moves: its book is not known.
     """
     known = flows[np.isfinite(flows).all(axis=1)]
     variances = known.var(axis=0) if len(known) else np.zeros(flows.shape[1])
     if (variances <= _LEAST_SHARE * variances.sum()).any():
-        raise ValueError("the book's levels are not known on this stretch")
+        raise NotFitted("the book's levels are not known on this stretch")
     covariance = np.cov(known, rowvar=False)
     values, vectors = np.linalg.eigh(covariance)
     first = vectors[:, -1] * (1.0 if vectors[:, -1].sum() >= 0.0 else -1.0)

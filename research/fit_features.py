@@ -47,6 +47,7 @@ from research.fitted import Fitted, fitted_path, instant_text, read_fitted, writ
 from research.hmm import fit_regimes
 from research.language import compile_features, expand, window_bars
 from research.needs import needed_bars
+from research.not_fitted import NotFitted
 from research.seasonality import fit_season, season_text
 from research.sets_fractal import fractional_bps
 from research.stationarity import least_order
@@ -99,7 +100,7 @@ def run(cfg: Config, stage: Stage) -> None:
     for fit in (fit_regime, fit_order, fit_component, fit_seasons):
         try:
             found, line = fit(observe, cfg.bars)
-        except ValueError as error:
+        except NotFitted as error:
             found, line = {}, f"{fit.__name__}: left out: {error}"
         features |= found
         stage.say(line)
@@ -162,7 +163,7 @@ def fit_order(observe: Observe, bar: str) -> tuple[dict[str, str], str]:
         _require_rows(each.values[:, 0])
     order = least_order(ORDERS, [each.values for each in symbols])
     if order is None:
-        raise ValueError("even returns have a unit root on this stretch")
+        raise NotFitted("even returns have a unit root on this stretch")
     line = f"fractional_bps_least: order {order:g}, n={sum(len(each.close_ns) for each in symbols):,}"
     return {"fractional_bps_least": fractional_bps(window, order)}, line
 
@@ -205,7 +206,7 @@ def _observed(
     stream = compile_features(whole, feature_columns(levels), cfg.bars).start()
     for day in days:
         if levels > _levels_of(cfg, day):
-            raise ValueError(_why_levels(levels, needed_bars(cfg).levels))
+            raise NotFitted(_why_levels(levels, needed_bars(cfg).levels))
         bars = store.read(cfg.root, day, ["close_ns", "bar_index", *columns]).filter(pl.col("close_ns") <= until_ns)
         close_ns, bar_index = bars["close_ns"].to_numpy(), bars["bar_index"].to_numpy()
         step = close_ns // step_ns
@@ -253,7 +254,7 @@ def windows(bar: str) -> tuple[str, str, str]:
 def _require_rows(values: Floats) -> None:
     n = int(np.isfinite(values).sum())
     if n < _LEAST_ROWS:
-        raise ValueError(f"needs {_LEAST_ROWS:,} values, the stretch has {n:,}")
+        raise NotFitted(f"needs {_LEAST_ROWS:,} values, the stretch has {n:,}")
 
 
 def _keep(cfg: Config, fitted: Fitted, stage: Stage) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.kernels import njit
+from research.not_fitted import NotFitted
 
 Floats = NDArray[np.float64]
 _ROUNDS: Final = 200
@@ -70,12 +71,12 @@ class Regimes:
 def fit_regimes(x: Floats, begins: NDArray[np.bool_]) -> Regimes:
     """Maximum likelihood for observations x (n,), in order; `begins` (n,) marks where a sequence of its own begins.
 
-    NaN is an observation that was missed. Raises ValueError where too few differ to tell two states apart.
+    NaN is an observation that was missed. Raises NotFitted where too few differ to tell two states apart.
     """
     seen = x[np.isfinite(x)]
     different = np.unique(seen).size
     if different < 4:
-        raise ValueError(f"two regimes need at least 4 different observations, there are {different}")
+        raise NotFitted(f"two regimes need at least 4 different observations, there are {different}")
     model, before = _split_at_median(seen), -np.inf
     for _ in range(_ROUNDS):
         stays, sums, log_likelihood = _expect(x, begins, np.array([model.mean, model.sd, model.stay]))

@@ -12,6 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from research.not_fitted import NotFitted
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -25,14 +27,14 @@ _DAY_S: Final = 86_400
 def fit_season(y: Floats, second_of_day: Floats, day: Ints, symbol: Ints) -> tuple[float, ...]:
     """Least-squares waves (2 WAVES,), cosine and sine of each, of y (n,), each symbol about a level of its own.
 
-    NaN is left out. Raises ValueError where some hour of the day was not seen on LEAST_DAYS days.
+    NaN is left out. Raises NotFitted where some hour of the day was not seen on LEAST_DAYS days.
     """
     is_known = np.isfinite(y)
     y, second_of_day, day, symbol = y[is_known], second_of_day[is_known], day[is_known], symbol[is_known]
     seen = np.unique(np.column_stack([second_of_day // 3600, day]), axis=0)
     least = np.bincount(seen[:, 0].astype(np.int64), minlength=_HOURS).min()
     if least < LEAST_DAYS:
-        raise ValueError(f"a season needs every hour of the day on {LEAST_DAYS} days, some hour was seen on {least}")
+        raise NotFitted(f"a season needs every hour of the day on {LEAST_DAYS} days, some hour was seen on {least}")
     waves = _waves(second_of_day)
     for each in np.unique(symbol):
         rows = symbol == each

@@ -11,6 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from research.not_fitted import NotFitted
+
 Floats = NDArray[np.float64]
 
 # MacKinnon, "Critical Values for Cointegration Tests", Queen's Economics Department Working Paper 1227, 2010, table 2:
@@ -21,10 +23,10 @@ _CRITICAL_5: Final = (-2.86154, -2.8903, -4.234, -40.040)
 def adf_statistic(y: Floats) -> float:
     """t of b in dy(t) = a + b y(t - 1) + c dy(t - 1) + e, over y (n,) without NaN: negative where y returns to a mean.
 
-    Raises ValueError where the regression has no answer: fewer than 6 values, or a constant.
+    Raises NotFitted where the regression has no answer: fewer than 6 values, or a constant.
     """
     if y.size < 6 or np.ptp(y) == 0.0:
-        raise ValueError(f"a unit root test needs 6 values that differ, was given {y.size}")
+        raise NotFitted(f"a unit root test needs 6 values that differ, was given {y.size}")
     change = np.diff(y)
     level = y[1:-1] - y.mean()  # about the mean: the constant takes it, and nothing cancels
     x = np.column_stack([np.ones(change.size - 1), level, change[:-1]])

@@ -166,6 +166,14 @@ def test_a_stretch_too_short_for_a_season_leaves_it_out_and_says_why(cfg: Config
     assert found.features.keys() == {"fractional_bps_least"}
 
 
+def test_an_error_does_not_pass_for_a_reason_to_leave_a_number_out(
+    cfg: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit_features, "season_text", lambda waves: str(int("no number")))
+    with pytest.raises(ValueError, match="invalid literal"):
+        run_stage(cfg, "fit", fit_features.run)
+
+
 def test_features_built_with_other_numbers_are_removed(cfg: Config) -> None:
     fitted(cfg)
     run_stage(cfg, "features", build_features.run)
