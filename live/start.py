@@ -50,9 +50,11 @@ def require_compared(bundle: Bundle, names: Sequence[str]) -> None:
 
 
 def last_days(cfg: Config, bundle: Bundle) -> dict[str, Partition]:
-    """The last day of bars of each captured instrument."""
-    parts = store.partitions(cfg.root, schema.BARS, cfg.symbols or (), bundle.manifest.bars)
-    return {part.instrument: part for part in sorted(parts, key=lambda part: part.date)}
+    """The last day of each captured instrument that has bars, on any clock that the features read."""
+    clocks = bundle.program.clocks
+    parts = [part for clock in clocks for part in store.partitions(cfg.root, schema.BARS, cfg.symbols or (), clock)]
+    by_date = sorted(parts, key=lambda part: part.date)
+    return {part.instrument: part.of(schema.BARS, bundle.manifest.bars) for part in by_date}
 
 
 def cold_start(bundle: Bundle, name: str) -> State:
@@ -61,13 +63,23 @@ def cold_start(bundle: Bundle, name: str) -> State:
 
 
 def _warm_start(root: Path, bundle: Bundle, day: Partition, panel: Panel) -> State:
-    """The state after a captured day; cold where the bars stage left none."""
+    """The state after a captured day; cold where the bars stage left none.
+
+    Raises StageError where it left that of bars that the model cannot read.
+    """
     bars = fresh_bars(bundle, day.instrument)
     states = [load_state(root, day.of(schema.BARS, clock.name)) for clock in bars.clocks]
     left = [state for state in states if state is not None]
     if len(left) < len(states):
         return cold_start(bundle, day.instrument)
-    bars.restore(left)
+    try:
+        bars.restore(left)
+    except ValueError as error:
+        raise StageError(
+            f"{day.instrument} {day.date}: {error}. {bundle.manifest.model_id} reads "
+            f"{', '.join(bundle.program.clocks)} with {bars.levels} levels of the book: run `bars` with "
+            f"bars={bundle.manifest.bars} and bars_levels={bars.levels} at least"
+        ) from error
     _go_on(root, panel, day)
     return join_state(bars, panel.save(day.instrument))
 

@@ -16,7 +16,7 @@ from live.manifest import (
 )
 from live.onnx_export import features_metadata, to_onnx
 from research.candidates import Candidate
-from research.catalogue import FEATURE_COLUMNS, compile_texts
+from research.catalogue import compile_texts
 from research.decision import Calibration
 from research.trees import TreeEnsemble
 
@@ -64,13 +64,14 @@ def forest(seed: int = 5, trees: int = 30) -> TreeEnsemble:
 def manifest_of(
     model: bytes, candidate: Candidate, verdict: str, simulated: bool, features: tuple[tuple[str, str], ...], bars: str
 ) -> Manifest:
+    program = compile_texts(dict(features), bars)
     return Manifest(
         model_id="forest",
         source="sim" if simulated else "live",
         simulated=simulated,
         features=features,
-        columns=FEATURE_COLUMNS,
-        probe=probe(compile_texts(dict(features), bars)),
+        columns=program.columns,
+        probe=probe(program),
         bars=bars,
         decision="1s",
         candidate=candidate,

@@ -5,20 +5,27 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import polars as pl
 import pytest
 from rich.console import Console
 
+from core import store
 from core.config import Config, Live
 from core.errors import StageError
 from core.origin import Origin, write_origin
 from core.run_record import RunRecord
+from core.store import Partition
 from live import run_live
 from live.journal import Journal, read
 from live.manifest import load_bundle
 from live.run_live import latency_line, mode_of, model_folder, percentiles_us, run, trading_figures, trading_line
 from live.runner import Outcome, header
-from live.start import cold_start, start_states
-from tests.live.synthetic import BEGIN_NS, NAMES, write
+from live.start import cold_start, last_days, start_states
+from research.bar_columns import BAR_COLUMNS
+from research.bars import Bars
+from research.clocks import parse_clock
+from research.day_state import save_state
+from tests.live.synthetic import BARS, BEGIN_NS, FEATURES, JOINED, NAMES, write
 
 
 def ran(cfg: Config) -> tuple[RunRecord, str]:
@@ -40,6 +47,30 @@ def test_the_venue_is_left_alone_unless_asked_for(source: Literal["live", "archi
 def test_without_an_export_the_stage_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"exported.txt does not exist: run `python run_pipeline\.py export`"):
         ran(Config(data_dir=str(tmp_path)))
+
+
+def test_bars_that_the_model_cannot_read_are_named_with_what_it_reads(tmp_path: Path) -> None:
+    deep = (*FEATURES[:3], ("depth", "(sub bid_qty_5 ask_qty_5)"))
+    bundle, part = load_bundle(write(tmp_path / "bundle", features=deep)), captured_bars(tmp_path, "2026-01-05", BARS)
+    save_state(tmp_path, part, Bars(parse_clock(BARS)).save(), "")
+    with pytest.raises(StageError, match=r"has 0 book levels.* forest reads time_200ms with 5 levels .*run `bars`"):
+        start_states(Config(data_dir=str(tmp_path), symbols=NAMES[:1]), bundle)
+
+
+def test_an_instrument_begins_from_its_last_day_of_bars_on_any_clock(tmp_path: Path) -> None:
+    bundle = load_bundle(write(tmp_path / "bundle", features=JOINED))
+    for date, clock in (("2026-01-05", BARS), ("2026-01-06", "volume_0.5"), ("2026-01-07", "volume_9")):
+        captured_bars(tmp_path, date, clock)
+    (day,) = last_days(Config(data_dir=str(tmp_path)), bundle).values()
+    assert (day.date, day.bars) == ("2026-01-06", BARS)
+
+
+def captured_bars(root: Path, date: str, clock: str) -> Partition:
+    """A day of one bar."""
+    part = Partition("bars", *NAMES[0].split(":"), date, clock)
+    times = {name: [part.starts_ns + 1] for name in ("open_ns", "close_ns", "bar_index")}
+    store.write(root, part, pl.DataFrame(times | {name: [0.0] for name in BAR_COLUMNS}))
+    return part
 
 
 def test_the_model_is_the_last_exported_the_one_in_use_or_the_one_named(tmp_path: Path) -> None:
