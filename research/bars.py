@@ -108,6 +108,11 @@ class BarPass:
         self._little_out = make_out([_LITTLE_ROOM] * len(clocks), self._width)
         self._none = [join_closed([], self._width) for _ in clocks]
 
+    @property
+    def seen_ns(self) -> int:
+        """The time that events and `advance` have reached, 0 at first: no event may be older."""
+        return bar_state.seen_ns(self._market)
+
     def push(self, events: Events) -> list[ClosedBars]:
         """Take events (n,) of dtype EVENT; return the bars that they close, per clock.
 
@@ -174,7 +179,7 @@ class BarPass:
 
     def _rooms(self, events: Events, until_ns: int) -> list[int]:
         """For how many bars of each clock there is to be room until `until_ns`."""
-        from_ns = bar_state.seen_ns(self._market) or (int(events["recv_ns"][0]) if events.size else until_ns)
+        from_ns = self.seen_ns or (int(events["recv_ns"][0]) if events.size else until_ns)
         past_ns = max(0, until_ns - from_ns)
         return [
             min(past_ns // clock.step_ns + 2, _MOST_ROOM) if clock.is_time else min(events.size + 2, _ROOM)
@@ -184,7 +189,7 @@ class BarPass:
     def _why(self, events: Events, at: int, ended: int) -> str:
         if ended == NO_ROOM:
             return f"event {at} is of the book's depth: make bars with levels to take it"
-        return f"event {at} came at {events['recv_ns'][at]}, after {bar_state.seen_ns(self._market)}"
+        return f"event {at} came at {events['recv_ns'][at]}, after {self.seen_ns}"
 
 
 class Bars:
