@@ -75,7 +75,9 @@ def _joined(cfg: Config, parts: Sequence[Partition]) -> tuple[Dataset, list[floa
         if data.n_rows:
             return data, horizons_s
         horizons_s.pop()
-    raise StageError("no decision has a label of any horizon: the data are shorter than the shortest; capture more")
+    raise StageError(
+        "no decision that has features has a label of any horizon: the data are shorter than the shortest; capture more"
+    )
 
 
 def _assess(cfg: Config, data: Dataset, horizons_s: list[float], days: Sequence[DayCount | None]) -> list[Assessment]:

@@ -76,11 +76,16 @@ class Outcomes:
 def join(root: Path, feature_parts: Sequence[Partition], cells: Sequence[Cell]) -> Dataset:
     """The common rows of some feature partitions and their labels, labelled in every cell.
 
-    Raises StageError for a symbol-day without labels, label columns that are not there, or feature sets that differ.
+    Raises StageError for a symbol-day without labels, label columns that are not there, feature sets that differ, or
+    where no decision has features.
     """
     names = feature_names(root, feature_parts)
     instruments = sorted({part.instrument for part in feature_parts})
     joined = [_join_part(root, part, cells) for part in feature_parts]
+    if not any(each.feature_rows.size + each.n_unlabelled for each in joined):
+        raise StageError(
+            f"no decision of {', '.join(instruments)} has all features: `python run_pipeline.py features` says why"
+        )
     start = np.concatenate([each.start_ns for each in joined])
     symbol = np.repeat(
         [instruments.index(part.instrument) for part in feature_parts], [j.start_ns.size for j in joined]

@@ -99,9 +99,10 @@ def report(stage: Stage, program: PanelProgram, counts: Sequence[DayCount]) -> N
         f"{' and '.join(fills)}"
     )
     by_symbol = sorted(counts, key=lambda count: (count.part.instrument, count.part.date))
-    rows = [_row(program, list(days)) for _, days in groupby(by_symbol, key=lambda count: count.part.instrument)]
-    for row in rows:
-        stage.say(_line(row) + _why_none(row, program))
+    symbols = [list(days) for _, days in groupby(by_symbol, key=lambda count: count.part.instrument)]
+    rows = [_row(program, days) for days in symbols]
+    for row, days in zip(rows, symbols, strict=True):
+        stage.say(_line(row) + _why_none(row, program, sum(day.bars for day in days)))
         for name, blamed in row["blame"].items():
             stage.say(f"{row['symbol']}: {name} was not finite in {blamed:,} decisions, which were dropped")
     stage.rows_in, stage.rows_out = sum(count.bars for count in counts), sum(count.kept for count in counts)
@@ -136,8 +137,8 @@ def _line(row: dict[str, Any]) -> str:
     return line + (f"; {row['fitted']:,} more lie where numbers were fitted" if row["fitted"] else "")
 
 
-def _why_none(row: dict[str, Any], program: PanelProgram) -> str:
-    """What to change where no decision has all features; empty where some have."""
+def _why_none(row: dict[str, Any], program: PanelProgram, bars: int) -> str:
+    """What to change where no decision among so many bars has all features; empty where some have."""
     if row["kept"]:
         return ""
     if row["unknown"]:
@@ -148,21 +149,42 @@ def _why_none(row: dict[str, Any], program: PanelProgram) -> str:
         if row["fitted"]:
             return ": numbers were fitted on all of it, run `fit` with an earlier features.fit_until"
         return ": no bar closes at a decision time, see `decision` and `bars`"
-    name, clock, bars = _longest(program)
-    step_ns = parse_clock(clock).step_ns
-    span = f" ({bars * step_ns / NS_PER_S:g} s)" if step_ns else f" of {clock}"
-    return f": the stretch is shorter than the longest window, that of {name}, {bars:,} bars{span}: capture more"
+    longest = _blocking(program, bars)
+    span = f" ({longest.span_ns / NS_PER_S:g} s)" if longest.span_ns else f" of {longest.clock}"
+    window = f"that of {longest.name}, {longest.bars:,} bars{span}"
+    return f": the stretch is shorter than the longest window, {window}: capture more"
 
 
-def _longest(program: PanelProgram) -> tuple[str, str, int]:
-    """What takes longest to fill, a feature's own windows or those inside a join: which, on which clock, its bars."""
-    filled = [
-        (name, program.bar, compile_texts({name: text}, program.bar).main.warmup_bars)
+class _Filled(NamedTuple):
+    """What must fill: a feature's own windows, or those inside a join; on which clock, after how many bars."""
+
+    name: str
+    clock: str
+    bars: int
+
+    @property
+    def span_ns(self) -> int:
+        """How long that takes; 0 on a clock that no time can be counted in."""
+        return self.bars * parse_clock(self.clock).step_ns
+
+
+def _blocking(program: PanelProgram, bars: int) -> _Filled:
+    """The longest of what a stretch of so many bars of the features' own clock cannot have filled.
+
+    How many bars of another clock the stretch has is known only where both clocks are of time. What cannot have filled
+    comes before what may have, and that before what has.
+    """
+    own = [
+        _Filled(name, program.bar, compile_texts({name: text}, program.bar).main.warmup_bars)
         for name, text in zip(program.names, program.expressions, strict=True)
     ]
-    filled += [
-        (f"{name} on {layer.clock}", layer.clock, layer.program.warmup_bars + 1)
+    joined = [
+        _Filled(f"{name} on {layer.clock}", layer.clock, layer.program.warmup_bars + 1)
         for layer in program.layers[:-1]
         for name in layer.program.names[:1]
     ]
-    return max(filled, key=lambda each: each[2] * max(parse_clock(each[1]).step_ns, 1))
+    had_ns = bars * parse_clock(program.bar).step_ns
+    short = [each for each in own if each.bars >= bars]
+    short += [each for each in joined if had_ns and each.span_ns > had_ns]
+    unknown = [each for each in joined if not had_ns or not each.span_ns]
+    return max(short or unknown or own + joined, key=lambda each: each.span_ns or each.bars)

@@ -95,3 +95,10 @@ def test_feature_sets_that_differ_between_symbols_are_refused(cfg: Config) -> No
     store.write(cfg.root, part, store.read(cfg.root, part).drop("c"))
     with pytest.raises(StageError, match="differ"):
         dataset.join(cfg.root, parts_of(cfg), CELLS)
+
+
+def test_decisions_without_features_are_not_said_to_lack_labels(cfg: Config) -> None:
+    for part in parts_of(cfg):
+        store.write(cfg.root, part, store.read(cfg.root, part).clear())
+    with pytest.raises(StageError, match=r"no decision of binance_um:BTCUSDT, bybit:BTCUSDT has all features: .* why"):
+        dataset.join(cfg.root, parts_of(cfg), CELLS)
