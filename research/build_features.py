@@ -28,10 +28,11 @@ import polars as pl
 from core import store
 from core.cli import stage_main
 from core.config import Config
-from core.errors import ConfigError
+from core.errors import ConfigError, StageError
 from core.run_record import Stage
 from core.schema import BARS, FEATURES
 from core.store import Partition, hash_of
+from research.bar_columns import deepest_level
 from research.bars import ClosedBars
 from research.catalogue import compile_texts
 from research.clocks import decision_step_ns, is_decision, parse_clock
@@ -95,6 +96,7 @@ def run(cfg: Config, stage: Stage) -> None:
     program, until_ns = compile_texts(chosen_features(cfg), cfg.bars), require_fitted(cfg).until_ns
     step_ns = decision_step_ns(parse_clock(cfg.bars), cfg.decision)
     bars = [store.require(cfg.root, BARS, cfg.symbols or (), clock) for clock in program.clocks]
+    _require_levels(cfg.root, deepest_level(program.expressions), [part for parts in bars for part in parts])
     days = sorted({day.of(FEATURES, cfg.bars) for parts in bars for day in parts})
     by_name = {name: list(mine) for name, mine in groupby(days, key=lambda day: day.instrument)}
     _require_symbols(program, list(by_name))
@@ -118,6 +120,17 @@ def _require_symbols(program: PanelProgram, instruments: Sequence[str]) -> None:
         program.asked(instruments)
     except ValueError as error:
         raise ConfigError(f"features: {error}\n  - at `$.features`") from None
+
+
+def _require_levels(root: Path, levels: int, bars: Sequence[Partition]) -> None:
+    """Raises StageError where bars hold fewer levels of the book than the features read."""
+    for part in bars if levels else ():
+        held = deepest_level(store.scan(store.files(root, part)[0]).collect_schema().names())
+        if held < levels:
+            raise StageError(
+                f"{part.instrument} {part.date}: bars of {part.bars} hold {held} levels of the book, the features read "
+                f"{levels}: run `python run_pipeline.py bars`"
+            )
 
 
 def _chains(program: PanelProgram, days: list[Partition]) -> list[list[list[Partition]]]:

@@ -16,7 +16,7 @@ from core.run_record import RunRecord, Stage
 from core.schema import BARS, FEATURES
 from core.store import Partition
 from core.units import NS_PER_S
-from research.bar_columns import BAR_COLUMNS
+from research.bar_columns import BAR_COLUMNS, bar_columns
 from research.build_features import run
 from research.catalogue import SETS
 from research.day_state import state_path
@@ -219,6 +219,17 @@ def test_what_was_never_finite_is_named_and_no_window_is_blamed(cfg: Config) -> 
 def test_without_bars_the_message_names_the_stage_to_run(tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"run_pipeline\.py bars"):
         run_stage(Config(data_dir=str(tmp_path)))
+
+
+def test_bars_without_the_levels_that_features_read_are_an_error_that_says_so(cfg: Config) -> None:
+    deep = msgspec.structs.replace(cfg, features=Features(mine={"deep": "(sub bid_qty_3 ask_qty_2)"}))
+    with pytest.raises(StageError, match=r"time_200ms hold 0 levels of the book, the features read 3: run .* bars`"):
+        run_stage(deep)
+    part = store.partitions(cfg.root, BARS, bars="time_200ms")[1]
+    more = {name: pl.lit(1.0) for name in bar_columns(3)[len(BAR_COLUMNS) :]}
+    store.write(cfg.root, part, store.read(cfg.root, part).with_columns(**more))
+    with pytest.raises(StageError, match=rf"{DAYS[0]}: bars of time_200ms hold 0 levels"):
+        run_stage(deep)
 
 
 def test_a_broken_feature_is_an_error_of_the_configuration(cfg: Config) -> None:
