@@ -15,7 +15,7 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -99,7 +99,7 @@ def run(cfg: Config, stage: Stage) -> None:
     _require_levels(cfg.root, deepest_level(program.expressions), [part for parts in bars for part in parts])
     days = sorted({day.of(FEATURES, cfg.bars) for parts in bars for day in parts})
     by_name = {name: list(mine) for name, mine in groupby(days, key=lambda day: day.instrument)}
-    _require_symbols(program, list(by_name))
+    _require_symbols(program, list(by_name), cfg.features.mine)
     meaning = hash_of(VERSION, step_ns, until_ns, program.bar, program.names, program.expressions)
     key = hash_of(meaning, [store.fingerprint(cfg.root, parts) for parts in bars])
     if stage.reuse(key, whole=all(_state_of(cfg.root, day) is not None for day in days)):
@@ -115,11 +115,13 @@ def run(cfg: Config, stage: Stage) -> None:
     report(stage, program, [count for some in counts for count in some])
 
 
-def _require_symbols(program: PanelProgram, instruments: Sequence[str]) -> None:
+def _require_symbols(program: PanelProgram, instruments: Sequence[str], mine: Collection[str]) -> None:
     try:
         program.asked(instruments)
     except ValueError as error:
-        raise ConfigError(f"features: {error}\n  - at `$.features`") from None
+        name = str(error).removeprefix("feature ").partition(":")[0]
+        place = f"$.features.mine.{name}" if name in mine else "$.features"
+        raise ConfigError(f"features: {error}\n  - at `{place}`") from None
 
 
 def _require_levels(root: Path, levels: int, bars: Sequence[Partition]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from research.clocks import parse_clock
-from research.expression import Node, fail_at_word, nearest, parse, parts, show, written
+from research.expression import Node, fail_at_word, parse, parts, show, written
 from research.joins import Join
 from research.language import Source, compile_features, expand, fail_in, in_bars_of, window_bars
 from research.program import Program
@@ -126,13 +126,25 @@ class PanelProgram:
         return [tuple(sorted(names)) for names in wanted]
 
     def _fail_missing(self, missing: str, instruments: Sequence[str]) -> None:
-        run, places = ", ".join(sorted(instruments)), (missing, missing.partition(":")[2])
-        hint = nearest(missing, instruments)
+        run = ", ".join(sorted(instruments))
         for feature, text in zip(self.names, self.expressions, strict=True):
-            for part in parts(parse(text)):
-                if part.join and part.join.form == "of" and part.join.place in places:
-                    why = f"{missing} is none of the symbols of the run, {run}{hint}: add it to `symbols`"
-                    fail_at_word(text, written(part), f"feature {feature}: {why}")
+            asking = _asking(parse(text), set(instruments), missing, instruments)
+            if asking is not None:
+                why = f"{missing} is none of the symbols of the run, {run}: name one of these, or add {missing} to"
+                fail_at_word(text, written(asking), f"feature {feature}: {why} `symbols`")
+
+
+def _asking(tree: Node, viewers: set[str], missing: str, instruments: Sequence[str]) -> Node | None:
+    """The join through which `tree`, on the bars of `viewers`, asks for a missing instrument; None: none does."""
+    for part, join in _joins([tree]):
+        targets = {join.target(viewer) for viewer in viewers}
+        if missing in targets:
+            return part
+        seen = targets | set(instruments) if join.is_cross_section else targets
+        found = _asking(part.args[0], seen, missing, instruments)
+        if found is not None:
+            return found
+    return None
 
 
 def compile_panel(

@@ -235,6 +235,16 @@ def test_what_cannot_be_joined_is_an_error_that_points_at_the_place(text: str) -
     assert (shown, caret) == (f"  {text}", f"  {' ' * column}^")
 
 
+@pytest.mark.parametrize(
+    "theirs",
+    ["(of_okx:BTC mid)", "(of_okx:ADA (of_BTC mid))", "(cs_rank (of_okx:BTC mid))", "(at_1m (of_okx:BTC mid))"],
+)
+def test_a_symbol_that_is_missing_is_blamed_on_who_asks_for_it(theirs: str) -> None:
+    features = {"beta": "(beta_30 mid (of_BTC mid))", "z": theirs}
+    with pytest.raises(ValueError, match=r"^feature z: okx:(ADA|BTC) is none .* or add okx:\1 to `symbols`\n"):
+        program(features).asked(NAMES)
+
+
 def test_rows_alone_cannot_be_joined() -> None:
     with pytest.raises(
         ValueError, match=r"(?s)at_1m needs bars of another clock or symbol.*\n  \(neg \(at_1m a\)\)\n        \^"
