@@ -30,7 +30,7 @@ from core.cli import stage_main
 from core.config import Config
 from core.errors import ConfigError, StageError
 from core.run_record import Stage
-from core.schema import BARS, FEATURES
+from core.schema import BARS, FEATURES, TOP_OF_BOOK
 from core.store import Partition, hash_of
 from research.bar_columns import deepest_level
 from research.bars import ClosedBars
@@ -95,7 +95,7 @@ def run(cfg: Config, stage: Stage) -> None:
     """Bars to features."""
     program, until_ns = compile_texts(chosen_features(cfg), cfg.bars), require_fitted(cfg).until_ns
     step_ns = decision_step_ns(parse_clock(cfg.bars), cfg.decision)
-    bars = [store.require(cfg.root, BARS, cfg.symbols or (), clock) for clock in program.clocks]
+    bars = [_require_bars(cfg, clock) for clock in program.clocks]
     _require_levels(cfg.root, deepest_level(program.expressions), [part for parts in bars for part in parts])
     days = sorted({day.of(FEATURES, cfg.bars) for parts in bars for day in parts})
     by_name = {name: list(mine) for name, mine in groupby(days, key=lambda day: day.instrument)}
@@ -113,6 +113,18 @@ def run(cfg: Config, stage: Stage) -> None:
             built = pool.map(lambda chain: [count for days in chain for count in _build_days(plan, days)], chains)
             counts = list(stage.track(built, "features", total=len(chains)))
     report(stage, program, [count for some in counts for count in some])
+
+
+def _require_bars(cfg: Config, clock: str) -> list[Partition]:
+    """The bars of a clock. Raises StageError where there are none, as the bars stage left none or has not run."""
+    found = store.partitions(cfg.root, BARS, cfg.symbols or (), clock)
+    captured = store.partitions(cfg.root, TOP_OF_BOOK, cfg.symbols or ())
+    if not found and any(load_state(cfg.root, day.of(BARS, clock)) is not None for day in captured):
+        raise StageError(
+            f"no bar of {clock} closed in what was captured, which is shorter than one: capture more, or choose "
+            "features and `bars` that do without"
+        )
+    return store.require(cfg.root, BARS, cfg.symbols or (), clock)
 
 
 def _require_symbols(program: PanelProgram, instruments: Sequence[str], mine: Collection[str]) -> None:

@@ -16,6 +16,7 @@ from core.errors import ConfigError, StageError
 from core.run_record import RunRecord
 from core.store import Partition
 from core.units import NS_PER_DAY, NS_PER_MINUTE, NS_PER_S
+from research import build_features
 from research.bar_columns import BAR_COLUMNS, bar_columns
 from research.bar_events import merge_events
 from research.bars import Bars, join_closed
@@ -385,3 +386,18 @@ def test_the_last_event_of_a_day_is_that_of_any_table(
 
 def test_pieces_of_nothing_are_nothing() -> None:
     assert len(join_closed([])) == 0
+
+
+def test_a_capture_shorter_than_a_bar_is_not_sent_back_to_the_bars_stage(tmp_path: Path) -> None:
+    put(tmp_path, schema.TOP_OF_BOOK, quotes(MIDNIGHT_NS + NS_PER_S * np.arange(1, 30)))
+    config = Config(
+        data_dir=str(tmp_path),
+        bars="time_1s",
+        decision="1s",
+        features=Features(sets=(), mine={"slow": "(at_1m close_price)"}),
+    )
+    with pytest.raises(StageError, match=r"bars=time_1s holds nothing .*run_pipeline\.py bars"):
+        run_stages(config, {"features": build_features.run}, Console(quiet=True))
+    run_stages(config, {"bars": run}, Console(quiet=True))
+    with pytest.raises(StageError, match="no bar of time_1m closed in what was captured, which is shorter than one"):
+        run_stages(config, {"features": build_features.run}, Console(quiet=True))
