@@ -202,6 +202,10 @@ _CATALOGUE: Final = """{} features. `features.sets` chooses named sets; `all` is
 default. A set that reads levels of the book has the bars stage build as many; one marked ∞ has the days of a symbol
 built in order. Warm-up is in bars of 200 ms. `python benchmarks/reference_indicators.py` prints features beside a
 third party or their paper's formula.
+
+Windows are whole seconds. A clock that a second is no whole number of bars of (volume, 400 ms, 5 minutes) has in every
+feature as many bars as the window holds of 200 ms, and its name says so: `return_bps_25` for `return_bps_5s`. Else only
+a window with fewer bars than its operator needs is changed, to that many: on bars of 1 s `hurst_60s` is `hurst_64`.
 """
 _ABOUT: Final = {
     "tob": "the best prices: spread, imbalance, microprice",
