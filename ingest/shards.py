@@ -8,21 +8,24 @@ a second; meanwhile rows wait in memory, up to a bound beyond which the oldest a
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from core.plain_rows import PlainRows, joined
-from core.schema import GAPS, Table
+import polars as pl
+
+from core.plain_parquet import frame_of_rows
+from core.plain_rows import PlainRows, joined, plain_rows_of
+from core.schema import GAPS, TRADES, Table
 from core.shard_files import torn_text
 from core.store import Partition, date_of_ns
 from core.units import NS_PER_DAY
 from ingest.events import Gap
 from ingest.packing import rows_of
-from ingest.tails import Tail, by_day, ordered
+from ingest.tails import Tail, by_day, ordered, packed
 
 Observe: TypeAlias = Callable[[str, Table, str, PlainRows], None]
 """Gets (venue, table, symbol, rows) of each write, the new rows only, on the writer's thread."""
@@ -35,7 +38,6 @@ _SPREAD: Final = 16
 _TAIL_ROWS: Final = 1_000_000  # of all tails together, some 70 MB; beyond, what is written is sealed
 _RETRY_S: Final = 1.0
 _LOOSE: Final = 32  # batches that wait for a disk are put together by so many: each takes 1 KB beside its rows
-_BATCH_ROWS: Final = 16_384
 _FREED: Final = 0.1  # of the bound, each time it is reached
 
 
@@ -128,7 +130,7 @@ class ShardWriter:
     def retry(self) -> None:
         """Where the disk has refused: try again, if it is time."""
         if self.trouble and self._read_clock_s() >= self._retry_s:
-            waiting = [growing for growing in self._growing.values() if growing.fresh]
+            waiting = [growing for growing in self._growing.values() if growing.lost or self._is_due(growing)]
             self._tries += 1
             if waiting:  # another one each time: it may be a single folder that cannot be written to
                 for growing in self._led_by_gaps(waiting[self._tries % len(waiting)]):
@@ -139,22 +141,20 @@ class ShardWriter:
 
         Killed in between, a capture must not hide a hole. Once those are on disk, `_yielded` writes the rest.
         """
-        stream = GAPS.name, growing.part.exchange, growing.part.symbol
-        waiting = [gaps for gaps in self._days.get(stream, {}).values() if gaps.fresh]
+        waiting = [gaps for gaps in self._others(growing, GAPS) if self._is_due(gaps)]
         if growing.lost and not waiting:  # once only, or there would be a row for each second of an outage
             self._confess(growing, self.trouble)
-            waiting = [gaps for gaps in self._days[stream].values() if gaps.fresh]
+            waiting = [gaps for gaps in self._others(growing, GAPS) if self._is_due(gaps)]
         return waiting or [growing]
-
-    def _gaps_first(self) -> list[_Growing]:
-        return sorted(self._growing.values(), key=lambda each: each.table is not GAPS)
 
     def seal_all(self) -> list[Partition]:
         """Write everything; the partitions that rows came to. No rows may follow."""
         for growing in list(self._growing.values()):
             if growing.lost:
                 self._confess(growing, self.trouble)
-        for growing in self._gaps_first():
+        gaps = [growing for growing in self._growing.values() if growing.table is GAPS]
+        others = [growing for growing in self._growing.values() if growing.table is not GAPS]
+        for growing in (*gaps, *others, *gaps):  # the second time what was held back
             self._write(growing, seal=True, probe=True)
             self._let_go(growing)
         return list(self._growing)
@@ -199,7 +199,9 @@ class ShardWriter:
         if now_s >= growing.old_s and 0 < growing.tail.rows < WORTH_SEALING and not seal:
             self._let_go(growing)
             self._ended(growing.part, False)
-        fresh = ordered(joined(growing.fresh))
+        fresh, held_back = self._apart(growing)
+        if not fresh.height:
+            return
         tail, fsync = growing.tail, self._settings.fsync
         try:
             with self._lock:
@@ -215,7 +217,29 @@ class ShardWriter:
             self._refused(error, now_s)
             return
         self._tail_rows += tail.rows - before
-        self._wrote(growing, fresh)
+        self._wrote(growing, fresh, held_back)
+
+    def _apart(self, growing: _Growing) -> tuple[PlainRows, list[PlainRows]]:
+        """(what may be written now, what may not): that trades were fetched is told when they are on disk. Killed in
+        between, a capture must not hide a hole, and a disk that is full may take the one and not the other.
+        """
+        rows = ordered(joined(growing.fresh))
+        if growing.table is not GAPS or not rows.any("mended"):
+            return rows, []
+        if not any(each.fresh or each.lost for each in self._others(growing, TRADES)):
+            return rows, []
+        frame, is_early = frame_of_rows(rows), pl.col("mended") & (pl.col("stream") == TRADES.name)
+        early = plain_rows_of(GAPS, frame.filter(is_early))
+        return plain_rows_of(GAPS, frame.filter(~is_early)), [early] if early.height else []
+
+    def _others(self, growing: _Growing, table: Table) -> list[_Growing]:
+        """The days of another table of the same instrument."""
+        part = growing.part
+        return list(self._days.get((table.name, part.exchange, part.symbol), {}).values())
+
+    def _is_due(self, growing: _Growing) -> bool:
+        """Whether rows wait that may be written."""
+        return bool(growing.fresh) and self._apart(growing)[0].height > 0
 
     def _tell_torn(self, paths: list[Path]) -> None:
         for path in paths:
@@ -231,9 +255,9 @@ class ShardWriter:
         self._tail_rows -= growing.tail.rows
         growing.tail.let_go()
 
-    def _wrote(self, growing: _Growing, fresh: PlainRows) -> None:
+    def _wrote(self, growing: _Growing, fresh: PlainRows, held_back: list[PlainRows]) -> None:
         part = growing.part
-        growing.fresh, growing.fresh_rows, growing.loose = [], 0, 0
+        growing.fresh, growing.fresh_rows, growing.loose = held_back, sum(map(len, held_back)), len(held_back)
         self.waiting -= fresh.height
         self.written[part.exchange, part.table] += fresh.height
         if self._observe:
@@ -242,6 +266,9 @@ class ShardWriter:
             self._ended(part, False)
         if self.trouble:
             self._yielded()
+        if growing.table is TRADES:
+            for gaps in self._others(growing, GAPS):
+                self._write(gaps)  # what was held back
 
     def _refused(self, error: OSError, now_s: float) -> None:
         """Tell of a disk that refuses, once per reason."""
@@ -263,7 +290,7 @@ class ShardWriter:
         for growing in list(self._growing.values()):
             if growing.lost and not self.trouble:
                 self._confess(growing, why)
-        for growing in self._gaps_first():
+        for growing in sorted(self._growing.values(), key=lambda each: each.table is not GAPS):
             self._write(growing)
         if not self.trouble:
             self._told = ""
@@ -314,16 +341,4 @@ class ShardWriter:
     def _tidy(self, growing: _Growing) -> None:
         """Put batches that wait together, once they are many."""
         if growing.loose >= _LOOSE:
-            growing.fresh, growing.loose = list(_packed(growing.fresh)), 0
-
-
-def _packed(batches: Sequence[PlainRows]) -> Iterator[PlainRows]:
-    """The same rows in batches of at least `_BATCH_ROWS`, but for the last."""
-    run: list[PlainRows] = []
-    for batch in batches:
-        run.append(batch)
-        if sum(each.height for each in run) >= _BATCH_ROWS:
-            yield joined(run)
-            run = []
-    if run:
-        yield joined(run)
+            growing.fresh, growing.loose = list(packed(growing.fresh)), 0

@@ -1,18 +1,21 @@
 """The growing shard of a partition, its tail: written again, with all its rows and in one step, until it is sealed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 
 from core.plain_parquet import PlainParquet, frame_of_rows
-from core.plain_rows import PlainRows, plain_rows_of
+from core.plain_rows import PlainRows, joined, plain_rows_of
 from core.schema import Table, check
 from core.shard_files import seal_shard, spare_of, take_over
 from core.store import Partition, shard_name, split_by_date
 from core.turned_file import TurnedFile
 from core.units import NS_PER_DAY
 from ingest.packing import in_order
+
+_BATCH_ROWS: Final = 16_384
 
 
 class Tail:
@@ -101,3 +104,15 @@ def by_day(rows: PlainRows) -> Iterator[tuple[int, PlainRows]]:
     for _, frame in split_by_date(frame_of_rows(rows), rows.table.order[0]):
         piece = plain_rows_of(rows.table, frame)
         yield piece.first_ns // NS_PER_DAY, piece
+
+
+def packed(batches: Sequence[PlainRows]) -> Iterator[PlainRows]:
+    """The same rows in batches of at least `_BATCH_ROWS`, but for the last."""
+    run: list[PlainRows] = []
+    for batch in batches:
+        run.append(batch)
+        if sum(each.height for each in run) >= _BATCH_ROWS:
+            yield joined(run)
+            run = []
+    if run:
+        yield joined(run)

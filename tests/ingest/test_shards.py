@@ -1,5 +1,6 @@
 """Rows to files at any moment: none twice, none late, none lost to a disk that refuses without a row in `gaps`."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -17,7 +18,9 @@ from core.compaction import staging_of
 from core.plain_rows import PlainRows, joined
 from core.schema import GAPS, MARK_PRICES, TOP_OF_BOOK, TRADES
 from core.store import Partition, files, fingerprint, has_digest, partitions, read
+from core.turned_file import TurnedFile
 from core.units import NS_PER_DAY
+from ingest import tails
 from ingest.events import Gap, Mark, Quote, Trade
 from ingest.packing import rows_of
 from ingest.shards import OLD_S, WORTH_SEALING, ShardSettings, ShardWriter
@@ -291,6 +294,63 @@ def test_rows_are_not_on_disk_before_the_gap_of_those_dropped_before_them(small_
     assert gaps.height == 1
     assert gaps.ints("to_ns")[0] < kept.first_ns
     assert bench.writer.waiting == 0
+
+
+def refilled_hole() -> tuple[list[Trade], Gap, Gap]:
+    """Trades that were fetched, the gap that told of their hole, and the one that says that it is mended."""
+    trades = [Trade("X", DAY + k, DAY + k, str(k), 1.0, 2.0, "sell", True) for k in range(2, 50)]
+    return trades, Gap("X", "trades", DAY + 1, DAY + 50, "open", False), Gap("X", "trades", DAY + 1, DAY + 50, "", True)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_hole_is_not_told_as_mended_while_the_disk_refuses_its_trades(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    bench, is_full = Bench(tmp_path), True
+    put, seal = TurnedFile.put, tails.seal_shard
+
+    def refuse(path: Path) -> None:
+        if is_full and "/trades/" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    def put_or_refuse(file: TurnedFile, content: bytes, fsync: bool = False) -> None:
+        refuse(file._target)
+        put(file, content, fsync)
+
+    def seal_or_refuse(path: Path, rows: pl.DataFrame, fsync: bool) -> None:
+        refuse(path)
+        seal(path, rows, fsync)
+
+    monkeypatch.setattr(TurnedFile, "put", put_or_refuse)
+    monkeypatch.setattr(tails, "seal_shard", seal_or_refuse)
+    trades, told, mended = refilled_hole()
+    for table, events in ((TRADES, trades), (GAPS, [told]), (GAPS, [mended])):
+        bench.writer.take(VENUE, "X", rows_of(table, events), write=True)
+    for _ in range(5):
+        bench.now_s += 1.0
+        bench.writer.retry()
+    if ends:
+        bench.writer.seal_all()
+    (part,) = partitions(tmp_path, GAPS)
+    assert read(tmp_path, part)["mended"].to_list() == [False]
+    assert bench.writer.waiting == len(trades) + 1
+    is_full = False
+    bench.now_s += 1.0
+    bench.writer.retry()
+    assert bench.writer.waiting == 0
+    assert read(tmp_path, part)["mended"].to_list() == [False, True]
+    assert read(tmp_path, partitions(tmp_path, TRADES)[0]).height == len(trades)
+
+
+def test_that_a_hole_is_mended_is_on_disk_with_its_trades(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    trades, told, mended = refilled_hole()
+    bench.writer.take(VENUE, "X", rows_of(TRADES, trades), write=False)
+    bench.writer.take(VENUE, "X", rows_of(GAPS, [told, mended]), write=True)
+    (part,) = partitions(tmp_path, GAPS)
+    assert read(tmp_path, part)["mended"].to_list() == [False]
+    bench.writer.take(VENUE, "X", rows_of(TRADES, trades[:1]), write=True)
+    assert read(tmp_path, part)["mended"].to_list() == [False, True]
 
 
 def test_a_read_only_disk_is_told_of_and_writing_goes_on_after_it(small_disk: Path) -> None:
