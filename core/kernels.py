@@ -15,12 +15,26 @@ from pathlib import Path
 from typing import Any, Final
 
 import numba
+from numba.core import event
 
-import core.compile_notice  # noqa: F401 (tells of long compilations)
+from core.compile_notice import NOTICE
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 CACHE: Final = Path(os.environ.get("NUMBA_CACHE_DIR", ROOT / ".kernels"))
 _IMPORT: Final = re.compile(rb"^(?:from|import) ([a-z_][\w.]*)", re.MULTILINE)
+
+
+class _Compilations(event.Listener):
+    """Passes on when numba compiles."""
+
+    def on_start(self, event: object) -> None:
+        NOTICE.on_start(event)
+
+    def on_end(self, event: object) -> None:
+        NOTICE.on_end(event)
+
+
+event.register("numba:compile", _Compilations())  # type: ignore[no-untyped-call]
 
 
 def njit(**options: Any) -> Any:

@@ -17,6 +17,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import Progress, track
 
+from core.compile_notice import NOTICE
 from core.config import ROOT, Config, hash_config
 from core.origin import read_origin
 from core.store import write_atomic
@@ -166,6 +167,7 @@ class RunRecord:
         """Run one stage: times it and, when it ends without an error, stamps its key."""
         self.print(f"== {name}")
         self._now = name
+        NOTICE.stage_begins()
         stage, began = Stage(name, self), time.perf_counter()
         yield stage
         seconds = round(time.perf_counter() - began, 3)

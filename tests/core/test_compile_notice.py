@@ -1,4 +1,4 @@
-"""Who waits for kernels is told once; who does not wait is told nothing."""
+"""Who waits for kernels is told once in a stage; who does not wait is told nothing."""
 
 import subprocess
 import sys
@@ -6,8 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from core import run_record
 from core.compile_notice import MESSAGE, CompileNotice
+from core.config import Config
 from core.kernels import ROOT
 
 
@@ -33,6 +36,20 @@ def test_it_is_told_once_when_compilations_have_taken_long_together(
     lengths_s: list[float], patience_s: float, times: int
 ) -> None:
     assert said_after(lengths_s, patience_s) == [MESSAGE] * times
+
+
+def test_who_waits_in_a_later_stage_is_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    notice = CompileNotice(0.05, said.append)
+    monkeypatch.setattr(run_record, "NOTICE", notice)
+    record = run_record.RunRecord(Config(data_dir=str(tmp_path)), Console(quiet=True))
+    for name in ("bars", "features"):
+        with record.stage(name):
+            for _ in range(2):
+                notice.on_start(None)
+                time.sleep(0.2)
+                notice.on_end(None)
+    assert said == [MESSAGE] * 2
 
 
 KERNEL = """
