@@ -41,8 +41,8 @@ READS, WRITES = (BARS, TOP_OF_BOOK, TRADES, MARK_PRICES, GAPS), (LABELS,)
 VERSION: Final = 3
 """Raise it when the same inputs give other labels."""
 WORKERS: Final = 2
-"""Venues whose quantities are contracts: no label means anything there yet."""
 NO_BOOK: Final = "no book"
+_MANY_REJECTED: Final = 0.05  # of orders: a fill rate that is low for that must not look like an error
 
 Ints = NDArray[np.int64]
 
@@ -63,7 +63,7 @@ def run(cfg: Config, stage: Stage) -> None:
     stage.say(f"labels: {summed.rows:,} of {summed.decisions:,} decisions, {len(summed.cells)} cells each")
     for line in _drop_lines(summed):
         stage.say(line)
-    for line in _cell_lines(summed.cells):
+    for line in cell_lines(summed.cells):
         stage.say(line)
 
 
@@ -237,7 +237,7 @@ def _drop_lines(summed: Tally) -> list[str]:
     return lines
 
 
-def _cell_lines(cells: list[CellSums]) -> list[str]:
+def cell_lines(cells: list[CellSums]) -> list[str]:
     """Unconditional net bps per order: a taker line, and a line per offset of the makers under `through`."""
     groups = {"taker": [cell for cell in cells if cell.kind == "taker"]}
     for cell in cells:
@@ -258,7 +258,9 @@ def _cell_line(name: str, group: list[CellSums]) -> str:
         for hold_s, pair in by_hold.items()
         if (n := sum(c.n for c in pair))
     ]
-    return f"  {name}, any decision: fill_rate={fills / orders:.3f} | net bps per order {', '.join(nets)}"
+    rejected = sum(cell.rejected for cell in group) / orders
+    crossed = f" | rejected={rejected:.3f}, as post-only would cross at arrival" if rejected > _MANY_REJECTED else ""
+    return f"  {name}, any decision: fill_rate={fills / orders:.3f} | net bps per order {', '.join(nets)}{crossed}"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from core import store
-from core.cells import THROUGH, TOUCH, MakerCell, TakerCell, gate_rule
+from core.cells import SIDES, THROUGH, TOUCH, MakerCell, TakerCell, gate_rule
 from core.cli import run_stages
 from core.config import Config, Fee, load
 from core.errors import StageError
@@ -18,9 +18,9 @@ from core.run_record import RunRecord
 from core.schema import BARS, LABELS, TOP_OF_BOOK, TRADES
 from core.store import Partition, day_start_ns
 from core.units import NS_PER_MS, NS_PER_S
-from labels.build_labels import decision_times, run, sound_decisions
+from labels.build_labels import cell_lines, decision_times, run, sound_decisions
 from labels.grid import Grid, MakerLabels, TakerLabels, Terms
-from labels.tally import tally
+from labels.tally import CellSums, tally
 from tests.labels.toy_market import Quote, day_of, ns
 
 DATE = "2026-01-05"
@@ -105,6 +105,17 @@ def test_the_report_has_a_row_per_cell_and_says_what_was_dropped(tmp_path: Path)
     assert "T=60 s, decision x cells not labelled: end of data" in text
     assert "net bps per order" in text
     assert "SIMULATED" in text
+
+
+@pytest.mark.parametrize(
+    ("rejected", "told"), [(4, ""), (30, " | rejected=0.300, as post-only would cross at arrival")]
+)
+def test_where_many_orders_would_cross_at_arrival_the_line_says_so(rejected: int, told: str) -> None:
+    maker = [
+        CellSums("maker", side, 0.0, 10.0, THROUGH, 100, 20, 50, rejected, -1.0, -200.0) for side in SIDES.values()
+    ]
+    line = f"  maker touch, any decision: fill_rate=0.200 | net bps per order T=10 -2.00{told}"
+    assert cell_lines(maker) == [line]
 
 
 def test_an_unchanged_day_is_not_rebuilt_and_a_change_rebuilds_it(tmp_path: Path) -> None:
