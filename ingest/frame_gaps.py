@@ -6,6 +6,7 @@ or not: the one told here, that a frame was lost at all, is closed with it. All 
 
 from typing import Final
 
+from core.gaps import UNDECODED
 from core.schema import BOOK_DELTAS, KLINES, LIQUIDATIONS, TRADES
 from core.units import NS_PER_S
 from ingest.events import Gap
@@ -29,4 +30,4 @@ def frame_gap(symbol: str, table: str, last_ns: int, recv_ns: int, why: str, in_
     """From the last good message of the stream to the receipt of the one that was not."""
     from_ns = max(last_ns, recv_ns - _PUSH_NS) if table in _SELDOM else last_ns
     mended = in_sequence and table in (TRADES.name, BOOK_DELTAS.name)
-    return Gap(symbol, table, min(from_ns, recv_ns), recv_ns, f"frame did not decode: {why[:_MOST_WHY]}", mended)
+    return Gap(symbol, table, min(from_ns, recv_ns), recv_ns, f"{UNDECODED}: {why[:_MOST_WHY]}", mended)

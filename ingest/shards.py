@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 
 import polars as pl
 
+from core.gaps import DROPPED
 from core.plain_parquet import frame_of_rows
 from core.plain_rows import PlainRows, joined, plain_rows_of
 from core.schema import GAPS, TRADES, Table
@@ -304,7 +305,7 @@ class ShardWriter:
         assert growing.lost is not None
         (from_ns, to_ns, rows), growing.lost = growing.lost, None
         part = growing.part
-        gap = Gap(part.symbol, part.table, from_ns, to_ns, f"{rows:,} rows dropped: {why}", False)
+        gap = Gap(part.symbol, part.table, from_ns, to_ns, f"{rows:,} {DROPPED}: {why}", False)
         self.take(part.exchange, part.symbol, rows_of(GAPS, [gap]), write=True)
 
     def _make_room(self) -> None:

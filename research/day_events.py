@@ -11,7 +11,7 @@ import polars as pl
 
 from core import store
 from core.errors import StageError
-from core.gaps import settled
+from core.gaps import of_archives, settled
 from core.schema import BOOK_DELTAS, GAPS, LIQUIDATIONS, MARK_PRICES, TOP_OF_BOOK, TRADES, Table
 from core.store import Partition, hash_of
 from core.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MINUTE
@@ -106,10 +106,10 @@ class DayEvents:
 
 
 def _as_it_came(trades: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
-    """Trades of shape (rows,) by receipt, without those that were fetched after the fact to fill a hole: a bar in the
-    hole closed without them when it was lived.
+    """Trades of shape (rows,) by receipt, without those that were fetched after the fact to fill a hole, all of it or
+    a part: a bar in the hole closed without them when it was lived. Of an archive all receipts are assumed.
     """
-    holes = gaps.filter(pl.col("mended") & (pl.col("stream") == TRADES.name))
+    holes = gaps.filter((pl.col("stream") == TRADES.name) & ~of_archives())
     if not (holes.height and trades["recv_assumed"].any()):
         return trades
     ns, depth = trades["recv_ns"].to_numpy(), np.zeros(trades.height + 1, np.int64)

@@ -7,11 +7,12 @@ from collections.abc import Container, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
+from core.gaps import UNDECIDED
 from core.schema import GAPS, TRADES
 from core.store import Partition, append, date_of_ns, split_by_date
 from ingest.archives.formats import days_between
 from ingest.archives.manifest import NO_FILE, OF_NO_FILE, Entry
-from ingest.archives.seams import UNDECIDED, clocks_by_day, seam_hole, seams_of
+from ingest.archives.seams import clocks_by_day, seam_hole, seams_of
 from ingest.archives.spool import Hole, hole, hole_rows
 
 

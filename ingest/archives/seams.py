@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
+from core.gaps import UNDECIDED
 from core.schema import TRADES
 from core.store import Partition, date_of_ns, day_start_ns, files, read_between, scan
 from core.units import NS_PER_DAY, NS_PER_MINUTE, NS_PER_MS, NS_PER_S
@@ -18,7 +19,6 @@ from ingest.archives.choice import DATASETS
 from ingest.archives.manifest import Entry
 from ingest.archives.spool import Hole, hole
 
-UNDECIDED: Final = "days cut by different clocks meet here: trades may be lost or twice"
 _NEAR_NS: Final = NS_PER_MINUTE  # no trade is told later than this
 _SEARCHED_NS: Final = 10 * NS_PER_MINUTE
 _UNSURE_NS: Final = NS_PER_S

@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import polars as pl
 
+from core.gaps import NOT_ARCHIVED
 from core.schema import GAPS, TRADES, Table
 from core.units import NS_PER_HOUR
 from ingest.archives.formats import DUPLICATE, Counts
@@ -170,7 +171,7 @@ def hole_rows(holes: Sequence[Hole]) -> pl.DataFrame:
 
 def hole(last_id: int, next_id: int, last_ns: int, next_ns: int) -> Hole:
     """A row of `gaps` for the aggTrade ids between two."""
-    reason = f"aggTrade ids {last_id + 1} to {next_id - 1} are not in the archive"
+    reason = f"aggTrade ids {last_id + 1} to {next_id - 1} {NOT_ARCHIVED}"
     return TRADES.name, min(last_ns, next_ns), max(last_ns, next_ns), reason, False
 
 

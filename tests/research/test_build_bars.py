@@ -13,6 +13,7 @@ from core import schema, store
 from core.cli import run_stages
 from core.config import Config, Features
 from core.errors import ConfigError, StageError
+from core.gaps import NOT_ARCHIVED
 from core.run_record import RunRecord
 from core.store import Partition
 from core.units import NS_PER_DAY, NS_PER_MINUTE, NS_PER_S
@@ -155,7 +156,8 @@ def test_a_gap_of_the_depth_alone_does_not_concern_bars(tmp_path: Path) -> None:
 
 
 def test_bars_of_a_hole_that_was_filled_afterwards_are_those_that_were_lived(tmp_path: Path) -> None:
-    """With the hole as it was met, with it mended, and as a runner sees it, whom nothing is fetched for."""
+    """With the hole as it was met, killed while it was filled, with it mended, and bought: what a runner sees, whom
+    nothing is fetched for."""
     start = MIDNIGHT_NS - NS_PER_DAY
     top = quotes(start + np.arange(12) * NS_PER_S)
     came = trades(start + np.array([1, 2, 8, 9]) * NS_PER_S)
@@ -163,16 +165,19 @@ def test_bars_of_a_hole_that_was_filled_afterwards_are_those_that_were_lived(tmp
     fetched = trades(start + np.array([2, 4, 5, 8]) * NS_PER_S, 7).with_columns(recv_assumed=pl.lit(True))
     mended = hole.with_columns(mended=pl.lit(True), reason=pl.lit("fetched"))
     both = pl.concat([came, fetched]).sort("recv_ns")
-    for name, traded, gaps in (("lived", came, hole), ("mended", both, pl.concat([hole, mended]))):
+    mended_too = pl.concat([hole, mended])
+    for name, traded, gaps in (("lived", came, hole), ("killed", both, hole), ("mended", both, mended_too)):
         put(tmp_path / name, schema.TOP_OF_BOOK, top)
         put(tmp_path / name, schema.TRADES, traded)
         put(tmp_path / name, schema.GAPS, gaps)
         build(tmp_path / name)
     lived = bars_of(tmp_path / "lived", DAY)
     assert lived.equals(bars_of(tmp_path / "mended", DAY))
+    assert lived.equals(bars_of(tmp_path / "killed", DAY))
     assert lived["has_gap"].to_list().index(1.0) == 8
     put(tmp_path / "bought", schema.TOP_OF_BOOK, top)
-    put(tmp_path / "bought", schema.TRADES, both)  # as of an archive, whose receipts are all assumed
+    put(tmp_path / "bought", schema.TRADES, both.with_columns(recv_assumed=pl.lit(True)))
+    put(tmp_path / "bought", schema.GAPS, hole.with_columns(reason=pl.lit(f"aggTrade ids 7 to 8 {NOT_ARCHIVED}")))
     build(tmp_path / "bought")
     counts = [
         frame["buy_count"].sum() + frame["sell_count"].sum() for frame in (bars_of(tmp_path / "bought", DAY), lived)
