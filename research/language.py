@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NoReturn, TypeAlias
 
+from core.errors import ConfigError
 from core.units import parse_duration_ns
 from research.assembly import assemble
+from research.clocks import parse_clock
 from research.expression import Node, fail_at_word, nearest, node, parse, parts, rebuild, show, written
 from research.program import Program
 
@@ -35,8 +37,10 @@ def compile_features(
     compute it. `definitions` are names that expressions may use beside the columns; they may use each other, and a
     column of the same name comes first. A column `has_gap` is heeded: see interpreter.py.
 
-    Raises ValueError, with the feature's name and the place in its text, for anything that is not in the language.
+    Raises ValueError, with the feature's name and the place in its text, for anything that is not in the language, and
+    for a `bar` that is no clock.
     """
+    _require_clock(bar)
     if not features or len(set(columns)) != len(columns):
         raise ValueError(f"needs a feature and distinct columns, had {len(features)} features of {list(columns)}")
     scope = _Scope(tuple(columns), dict(definitions or {}))
@@ -69,6 +73,17 @@ def window_bars(window: str, bar: str) -> int:
 
 def _was(window: str, bars: int) -> str:
     return f"was {bars}" if window.isdigit() else f"{window} is {bars}"
+
+
+def _require_clock(bar: str) -> None:
+    try:
+        if bar:
+            parse_duration_ns(bar.removeprefix("time_"))
+    except ValueError:
+        try:
+            parse_clock(bar)
+        except ConfigError as error:
+            raise ValueError(str(error).removeprefix("bars: ").removesuffix(" - at `$.bars`")) from None
 
 
 def _step_ns(bar: str) -> int:

@@ -23,10 +23,11 @@ Rows: TypeAlias = Floats | pl.DataFrame
 GAP_COLUMN: Final = "has_gap"
 STATE_VERSION: Final = 2
 """Of what the numbers of a saved state mean."""
+_SHOWN: Final = 3  # names of features in a program's repr
 _CHUNK: Final = 16 * TILE  # rows that are turned column by column at a time: bounds the copy of a batch's input
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Program:
     """Features compiled for some columns and one bar clock.
 
@@ -52,6 +53,12 @@ class Program:
     memory_spans: Ints
     is_infinite: bool
 
+    def __repr__(self) -> str:
+        more = f", … {len(self.names) - _SHOWN} more" if len(self.names) > _SHOWN else ""
+        names, clock = ", ".join(self.names[:_SHOWN]), f" on {self.bar}" if self.bar else ""
+        what = f"of {self.nodes} operators over {self.inputs.size} of {len(self.columns)} columns{clock}"
+        return f"<Program {names}{more}: {what}, warm-up {self.warmup_bars:,} bars>"
+
     def evaluate(
         self,
         x: Rows,
@@ -65,7 +72,7 @@ class Program:
         `bar_index` (n,) is absolute; 0, 1, … if not given. `take` (m,), ascending row numbers, asks for some rows'
         features only: (m, len(names)). `tile` never changes a bit. The result lies feature by feature in memory; an
         earlier one of the same shape may be given as `out` to be overwritten, which spares the machine fresh memory.
-        Raises ValueError for shapes that do not fit and for a frame that lacks a column.
+        Raises ValueError for shapes that do not fit and for a frame that is lazy or lacks a column.
         """
         return self.start(tile).run(x, bar_index, take, out)
 
@@ -176,6 +183,8 @@ class Stream:
             frame = x.select(pl.col([names[column] for column in self.program.inputs]).cast(pl.Float64))
             columns = (series.to_numpy() for series in frame.iter_columns())
             return dict(zip(self.program.inputs.tolist(), columns, strict=True)), x.height
+        if isinstance(x, pl.LazyFrame):
+            raise ValueError("rows must be in memory: give evaluate(frame.collect())")
         x = np.asarray(x, np.float64)
         if x.ndim != 2 or x.shape[1] != len(names):
             raise ValueError(f"rows must have shape (n, {len(names)}), one per column {names}, was {x.shape}")

@@ -1,6 +1,9 @@
 """From text to program: names, definitions, windows on a clock, sharing, errors."""
 
+from typing import Any
+
 import numpy as np
+import polars as pl
 import pytest
 
 from research.expression import parse, show
@@ -126,3 +129,22 @@ def test_no_features_and_repeated_columns_are_refused() -> None:
 def test_numbers_columns_and_features_given_twice_are_features_too() -> None:
     program = compile_features({"one": "1", "a": "a", "again": "a", "tree": parse("(neg a)")}, ["a"])
     np.testing.assert_array_equal(program.evaluate(np.array([[2.0], [3.0]])), [[1, 2, 2, -2], [1, 3, 3, -3]])
+
+
+@pytest.mark.parametrize("bar", ["abc", "volume", "tick_0", "time_7x", "5"])
+def test_a_clock_that_is_none_is_refused_at_once(bar: str) -> None:
+    with pytest.raises(ValueError, match=f"was .{bar}.|^.{bar}.: "):
+        compile_features({"f": "(neg a)"}, ["a"], bar)
+
+
+def test_rows_that_are_not_in_memory_are_asked_for() -> None:
+    lazy: Any = pl.LazyFrame({"a": [1.0]})
+    with pytest.raises(ValueError, match=r"in memory: give evaluate\(frame\.collect\(\)\)"):
+        compile_features({"f": "(neg a)"}, ["a"]).evaluate(lazy)
+
+
+def test_a_program_is_told_in_a_line() -> None:
+    program = compile_features({f"f{k}": f"(mean_{k + 2} a)" for k in range(5)}, ["a", "b"], "200ms")
+    assert (
+        repr(program) == "<Program f0, f1, f2, … 2 more: of 5 operators over 1 of 2 columns on 200ms, warm-up 5 bars>"
+    )
