@@ -54,8 +54,8 @@ around what a venue does not publish, as in `(mean_5s (coalesce funding_rate 0))
 known before its warm-up, and history and the live runner both keep such rows. Where the operand has windows of its own,
 let the other be as late: `(coalesce x (sub (lag_300s 1) 1))` is 0 for what is not known once 300 s of bars were seen.
 
-Operators marked ∞ remember everything: their bits depend on where a run began, so a day goes on from the saved state of
-the day before. All others forget what has left their window, to the bit.
+Operators marked ∞ remember everything: their bits depend on where a run began, so a day goes on from the state that
+the symbol's last day saved. All others forget what has left their window, to the bit.
 
 Your own, in `pipeline.toml`, one line each; they flow through features, training, SHAP, export and the live runner:
 
@@ -123,8 +123,8 @@ broad = "(at_1m (cs_mean (of_ETHUSDT (delta_5 log_mid))))"                      
   run a model live on the symbols that it was trained on.
 - Each distinct operand is computed once on a symbol's bars, whoever asks. The bars stage builds every clock that the
   features name, and the runner keeps the same bars; a symbol of `of_` must be among `symbols`.
-- With joins a day goes on from the saved state of the day before, and where symbols are joined all of them are built
-  together.
+- With joins a day goes on from the state that the symbol's last day saved, and where symbols are joined all of them
+  are built together; one without bars that day stands as its own last day left it.
 
 Over bars in memory:
 
