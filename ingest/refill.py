@@ -6,10 +6,12 @@ told, and no more of it mended than is on disk (ingest/rows.py puts such a row b
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 import msgspec
@@ -17,6 +19,7 @@ import msgspec
 from core.errors import StageError
 from core.schema import TRADES
 from ingest.events import Event, Gap, Trade, TradeHole
+from ingest.rate_limit import Stopped
 from ingest.reception import Reception
 from ingest.rest import RestClient
 
@@ -46,6 +49,7 @@ class Refill:
         self._timeout_s = timeout_s
         self._say = say
         self._waiting: deque[_Waiting] = deque()
+        self._stopped_until_s = 0.0
 
     async def run(self) -> None:
         """Refill for as long as the feed lasts."""
@@ -68,10 +72,16 @@ class Refill:
             self._conclude(self._waiting.popleft(), "the capture ended first")
 
     async def _mend_all(self) -> None:
+        """Fill what waits. Where the venue must not be asked for a while, what is left waits until it may be."""
         self._collect()
-        while self._waiting:
+        while self._waiting and time.monotonic() >= self._stopped_until_s:
             waiting = self._waiting[0]
-            self._conclude(waiting, await self._fetch(waiting))
+            try:
+                why = await self._fetch(waiting)
+            except Stopped as stop:  # said by whoever was told so
+                self._stopped_until_s = time.monotonic() + stop.wait_s
+                return
+            self._conclude(waiting, why)
             self._waiting.popleft()
             self._collect()
 
@@ -83,13 +93,16 @@ class Refill:
             self._conclude(self._waiting.pop(), f"more than {_MOST_WAITING} holes wait")
 
     async def _fetch(self, waiting: _Waiting) -> str:
-        """Ask page by page and pass on what is new. Why not all of the hole came; empty if it did."""
+        """Ask page by page and pass on what is new. Why not all of the hole came; empty if it did. Raises Stopped where
+        it may come later."""
         missing = self._reception.decoder.missing
         while left := missing(waiting.hole):  # not if the pages of another hole brought it
             next_id = left[0][0]
             try:
                 numbers, trades = await self._page(waiting.hole.symbol, next_id)
             except StageError as error:
+                if isinstance(error, Stopped) and error.wait_s < inf:
+                    raise
                 return str(error)
             self._reception.counts.refilled += len(trades)
             self._reception.tell([*trades], self._reception.present_ns())

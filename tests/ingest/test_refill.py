@@ -2,18 +2,27 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
+from math import inf
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from websockets.asyncio.server import ServerConnection
 
+from core.config import Capture, Hosts
 from core.gaps import unmended
 from core.schema import GAPS
 from core.units import NS_PER_S
-from ingest.events import NOT_RUNNING, Gap, Trade
+from ingest.events import NOT_RUNNING, Event, Gap, Trade
 from ingest.packing import frame_of
+from ingest.plans import plans
+from ingest.rate_limit import Stopped
+from ingest.receive_clock import ReceiveClock
+from ingest.reception import Reception
+from ingest.refill import Refill
+from ingest.rest import RestClient
 from tests.ingest.feed_server import Venue, market_feed, reading, rest_trades, server, trade, venue
 
 Rest = Callable[[str], tuple[int, bytes]]
@@ -143,6 +152,50 @@ def test_holes_that_still_wait_when_a_capture_breaks_off_stay_told() -> None:
         assert (gap.mended, gap.reason) == (False, "aggTrade 1 is followed by 5")
 
     asyncio.run(scenario())
+
+
+class Stopping(RestClient):
+    """Stopped for a time by the venue, as by a 418, after some pages; then it gives all."""
+
+    def __init__(self, stop_s: float, pages: int) -> None:
+        super().__init__()
+        self.stop_s, self.pages, self.asked = stop_s, pages, 0
+
+    async def get(self, url: str, timeout_s: float = 1.0, headers: Mapping[str, str] | None = None) -> bytes:
+        self.asked += 1
+        if self.asked == self.pages + 1:
+            raise Stopped("binance futures", self.stop_s, "HTTP 418, over its rate limit")
+        first = int(parse_qs(urlsplit(url).query)["fromId"][0])
+        return rest_trades(first, first + 1)
+
+
+@pytest.mark.parametrize(("stop_s", "is_mended"), [(0.3, True), (3_600.0, False), (inf, False)])
+def test_holes_wait_while_the_venue_must_not_be_asked_unless_that_is_for_good(stop_s: float, is_mended: bool) -> None:
+    plan = next(plan for plan in plans(["binance_um:BTCUSDT"], Capture(), Hosts()) if plan.trades_url)
+    found, events, said = Reception(plan, plan.url, ReceiveClock()), list[Event](), list[str]()
+    found.release_to(lambda _, told: events.extend(told))
+    found.decoder.refills = True
+    for number in (1, 6, 9):
+        found.take_now(trade(number).encode())
+    rest = Stopping(stop_s, pages=1)
+    refill = Refill(found, rest, 1.0, said.append)
+
+    async def scenario() -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(30.0 if is_mended else 0.8):
+                await asyncio.gather(refill.run(), until_mended())
+
+    async def until_mended() -> None:
+        while gone([event for event in events if isinstance(event, Gap)]):
+            await asyncio.sleep(0.01)
+        raise TimeoutError
+
+    asyncio.run(scenario())
+    assert len(refill._waiting) == (2 if stop_s == 3_600.0 else 0)
+    refill.finish()
+    assert (gone([event for event in events if isinstance(event, Gap)]) == []) == is_mended
+    assert bool(said) != is_mended
+    assert rest.asked == (4 if is_mended else 2 if stop_s < inf else 3)
 
 
 def test_an_orderly_end_fetches_what_was_met_last() -> None:
