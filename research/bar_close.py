@@ -124,7 +124,7 @@ def summed(what: int, clock: int, values: Floats, rows: Floats) -> float:
     return float(since(values[what], values[what + 1], rows[clock, old], rows[clock, old + 1]))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _open_bar(open_ns: int, clock: int, numbers: Ints, values: Floats, spans: Ints, rows: Floats, tops: Floats) -> None:
     """Begin the next bar: book and marks stand, flow is nothing yet."""
     step_ns = spans[clock, at.STEP_NS]

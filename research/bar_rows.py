@@ -65,7 +65,7 @@ def take_events(
     terms = words.view(np.float64)
     slots[:, at.NEXT] = slots[:, at.FIRST]
     due_ns, silence_ns = _first_due(spans), _shortest_silence(spans)
-    _note_unasked(numbers, values, spans, rows)
+    any_asks, is_stale = _is_any_asked(spans), True
     i, ended = begin, DONE
     while True:
         is_event = i < words.shape[0]  # after the last comes the time that is reached
@@ -83,8 +83,8 @@ def take_events(
             due_ns = _first_due(spans)
             if is_event and (recv_ns >= due_ns or recv_ns >= numbers[at.LAST_NS] + silence_ns):
                 reopen_bars(recv_ns, is_of_depth, numbers, values, spans, rows, tops)
-                due_ns = _first_due(spans)
-            _note_unasked(numbers, values, spans, rows)
+                due_ns, is_stale = _first_due(spans), True
+            is_stale = is_stale or any_asks
         numbers[at.SEEN_NS] = max(numbers[at.SEEN_NS], recv_ns)
         if not is_event:
             break
@@ -103,14 +103,25 @@ def take_events(
             _take_other(kind, side, terms[i], numbers, spans, rows)
             i += 1
             continue
-        i, asks = _take_quotes_and_trades(words, terms, i, due_ns, silence_ns, numbers, values)
-        if asks:
+        if is_stale:
+            _note_unasked(numbers, values, spans, rows)
+        i, is_stale = _take_quotes_and_trades(words, terms, i, due_ns, silence_ns, numbers, values)
+        if is_stale:
             _answer(words[i - 1, 0], words[i - 1, 1] & _LOW_HALF == TRADE, numbers, values, spans, rows)
             due_ns = _first_due(spans)
     written = 0
     for clock in range(slots.shape[0]):
         written += slots[clock, at.NEXT] - slots[clock, at.FIRST]
     return i, ended, written
+
+
+@njit(cache=True, nogil=True)
+def _is_any_asked(spans: Ints) -> bool:
+    """Whether bars of some clock are not of time."""
+    found = 0
+    for clock in range(spans.shape[0]):
+        found += spans[clock, at.KIND] != TIME
+    return found > 0
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -241,10 +252,10 @@ def _take_other(kind: int, side: int, terms: Floats, numbers: Ints, spans: Ints,
             rows[clock, at.FUNDING_MIN] = side if side > 0 else rows[clock, at.FUNDING_MIN]
         else:
             rows[clock, at.HAS_GAP] = 1.0
-            numbers[at.CHAINED] = numbers[at.SETTLED] = 0
+            numbers[at.CHAINED] = 0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _answer(recv_ns: int, is_trade: bool, numbers: Ints, values: Floats, spans: Ints, rows: Floats) -> None:
     """Let bars close at the end of this instant that a trade, or else a quote, has filled."""
     if not is_trade and numbers[at.SETTLED] == 0:
@@ -262,7 +273,6 @@ def _answer(recv_ns: int, is_trade: bool, numbers: Ints, values: Floats, spans: 
             is_full = is_full_of_mids(kind, first, high, low, values[at.MID], rows, clock)
         if is_full:
             spans[clock, at.DUE_NS] = recv_ns + 1
-    _note_unasked(numbers, values, spans, rows)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -279,7 +289,7 @@ def _gathered(
     return bought, sold, buys + sells
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _note_unasked(numbers: Ints, values: Floats, spans: Ints, rows: Floats) -> None:
     """Find out until when no clock needs to be asked; an answer that is too early costs time, no more."""
     for flow in range(3):

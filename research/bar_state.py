@@ -85,7 +85,7 @@ def make_tracks(kinds: Ints, steps_ns: Ints, silences_ns: Ints, sizes: Floats, l
     return Tracks(spans, rows)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def note_extremes(values: Floats, rows: Floats) -> None:
     """Give all clocks' open bars the extremes since the last time."""
     for clock in range(rows.shape[0]):
@@ -111,7 +111,7 @@ def save_market(market: Market) -> dict[str, NDArray[Any]]:
 
 def restore_market(market: Market, tracks: Tracks, saved: Mapping[str, NDArray[Any]]) -> None:
     market.numbers[:], market.values[:] = saved["numbers"], saved["values"]
-    market.numbers[SETTLED] = market.numbers[CHAINED] and tracks.spans[:, HAS_BOOK].all()
+    market.numbers[SETTLED] = tracks.spans[:, HAS_BOOK].all()
 
 
 def save_track(tracks: Tracks, clock: int) -> dict[str, NDArray[Any]]:
