@@ -91,8 +91,10 @@ def choose(sets: Sequence[str], mine: Mapping[str, str], bar: str) -> dict[str, 
     wanted = SETS if ALL in sets else {name: SETS[name] for name in SETS if name in sets}
     trees = {name: _expanded(text) for features in wanted.values() for name, text in features.items()}
     chosen = _on_clock(trees, bar)
+    known = _known_names()
     for name, text in mine.items():
-        chosen[name] = _own_feature(name, text, chosen, bar)
+        chosen[name] = _own_feature(name, text, chosen, bar, known)
+        known.setdefault(name, text)
     return {name: show(tree) for name, tree in chosen.items()}
 
 
@@ -143,17 +145,18 @@ def _known_names() -> dict[str, str]:
     return {name: text for name, text in CATALOGUE.items() if name not in DEFINITIONS} | DEFINITIONS
 
 
-def _own_feature(name: str, text: str, taken: Mapping[str, Node], bar: str) -> Node:
+def _own_feature(name: str, text: str, taken: Mapping[str, Node], bar: str, known: Mapping[str, str]) -> Node:
+    """The feature over the columns alone. `known` names, those of mine that stand before it included, may be used."""
     place = f"at `$.features.mine.{name}`"
     if name in _OF_TABLES:
         raise ConfigError(f"features.mine: {name!r} is a column of the tables of features: name it otherwise - {place}")
     if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or name in taken or name in EVERY_COLUMN:
         raise ConfigError(f"features.mine: {name!r} must be letters, digits and _, and not a feature's yet - {place}")
     try:
-        compile_panel({name: text}, EVERY_COLUMN, bar, _known_names())
+        compile_panel({name: text}, EVERY_COLUMN, bar, known)
     except ValueError as error:
         raise ConfigError(f"features.mine: {error}\n  - {place}") from None
-    return _expanded(text)
+    return expand(text, EVERY_COLUMN, known)
 
 
 def _on_clock(features: Mapping[str, Node], bar: str) -> dict[str, Node]:

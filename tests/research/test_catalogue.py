@@ -244,3 +244,14 @@ def test_errors_in_ones_own_features_hold_their_path(name: str, text: str, messa
     with pytest.raises(ConfigError, match=message) as caught:
         choose(Features().sets, {name: text}, "volume_10" if "5s" in text else BAR)
     assert f"at `$.features.mine.{name}`" in str(caught.value)
+
+
+def test_ones_own_feature_may_use_those_that_stand_before_it() -> None:
+    mine = {"gap": "(sub ask_price bid_price)", "slow": "(mean_5s gap)", "mid": "(neg mid)", "last": "(add slow mid)"}
+    chosen = choose((), mine, BAR)
+    assert chosen["slow"] == "(mean_5s (sub ask_price bid_price))"
+    assert chosen["last"] == f"(add {chosen['slow']} {show(parse(DEFINITIONS['mid']))})", (
+        "a definition stays what it is"
+    )
+    with pytest.raises(ConfigError, match=r"(?s)unknown name gap.*`\$\.features\.mine\.slow`"):
+        choose((), {"slow": mine["slow"], "gap": mine["gap"]}, BAR)
