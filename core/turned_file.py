@@ -64,7 +64,9 @@ class TurnedFile:
             os.close(descriptor)
 
     def _open_unread(self) -> int:
-        """The spare file, leased; 0 where there is none, or where somebody may read it."""
+        """The spare file, leased; 0 where there is none, or where somebody may read it, by another name too: a backup
+        that links files wants them as they are.
+        """
         try:
             descriptor = os.open(self._spare, os.O_WRONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -72,6 +74,8 @@ class TurnedFile:
         try:
             fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)  # not SIGIO, which kills who does not expect it
             fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            if os.fstat(descriptor).st_nlink > 1:
+                raise OSError(errno.EMLINK, os.strerror(errno.EMLINK), str(self._spare))
         except OSError:
             os.close(descriptor)
             os.unlink(self._spare)

@@ -51,6 +51,14 @@ def test_who_reads_a_file_goes_on_reading_what_it_held(tmp_path: Path) -> None:
         assert opened.read() == content_of(1)
 
 
+def test_what_a_backup_has_linked_stays(tmp_path: Path) -> None:
+    file = turned(tmp_path)
+    for number in range(6):
+        file.put(content_of(number))
+        os.link(tmp_path / "table" / "rows", tmp_path / f"backup {number}")
+    assert [(tmp_path / f"backup {number}").read_bytes() for number in range(6)] == [content_of(n) for n in range(6)]
+
+
 def test_what_is_mapped_stays_though_its_file_was_closed(tmp_path: Path) -> None:
     file = turned(tmp_path)
     file.put(content_of(0))
