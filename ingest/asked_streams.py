@@ -1,10 +1,12 @@
-"""What live captures have asked the venues for: `<data>/asked.jsonl`, a line per start.
+"""What live captures have asked the venues for: `<data>/asked.jsonl`, a line per start that asks for others.
 
 Tables alone cannot tell a stream that was never wanted from one that never sent a row.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -27,23 +29,33 @@ class Start(msgspec.Struct, frozen=True):
 
 
 def note_asked(root: Path, began_ns: int, feeds: Sequence[Feed]) -> None:
-    """Add the line of a capture that begins."""
+    """Add the line of a capture that begins, unless the last one asked for the same: a service that fails each time, and
+    is started again, leaves one.
+    """
     streams: defaultdict[str, set[str]] = defaultdict(set)
     for feed in feeds:
         for symbol, table in feed.plan.feeds:
             streams[f"{feed.venue}:{symbol}"].add(table)
     start = Start(began_ns, {name: sorted(tables) for name, tables in sorted(streams.items())})
-    with _path(root).open("ab", buffering=0) as file:
-        file.write(msgspec.json.encode(start) + b"\n")
+    if [before.streams for before in read_starts(root)[-1:]] == [start.streams]:
+        return
+    with _path(root).open("a+b", buffering=0) as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
+        is_cut = file.read(1) not in (b"", b"\n")
+        file.write(b"\n" * is_cut + msgspec.json.encode(start) + b"\n")
 
 
 def read_starts(root: Path) -> list[Start]:
-    """The starts in their order. A line that a crash cut short is left out: its capture wrote no row."""
+    """The starts in their order. A line that a crash cut short, or that is none, is left out."""
     try:
-        lines = _path(root).read_bytes().split(b"\n")[:-1]
+        lines = _path(root).read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
-    return [msgspec.json.decode(line, type=Start) for line in lines if line.endswith(b"}")]
+    starts = []
+    for line in lines:
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):
+            starts.append(msgspec.json.decode(line, type=Start))
+    return starts
 
 
 def asked_on(starts: Sequence[Start], date: str) -> Asked:

@@ -107,7 +107,7 @@ def test_a_live_capture_ends_when_its_time_is_over_and_reports_what_it_added(tmp
     assert done[0].sections["symbols"] == [SYMBOLS]
     assert [len(files(tmp_path, part)) for part in partitions(tmp_path, TRADES)] == [1]  # compacted when it ended
     assert len(raw_files(tmp_path / "raw")) == 4
-    assert [{*start.streams} for start in read_starts(tmp_path)] == [{SYMBOLS}] * 2
+    assert [{*start.streams} for start in read_starts(tmp_path)] == [{SYMBOLS}]
 
 
 def test_a_symbol_that_never_came_is_an_error_in_the_end_and_the_others_are_kept(tmp_path: Path, venue: Hosts) -> None:

@@ -19,7 +19,7 @@ from core.schema import BOOK_DELTAS, GAPS, LIQUIDATIONS, QUALITY, TOP_OF_BOOK, T
 from core.store import Partition, partitions, read, write
 from core.units import NS_PER_S
 from ingest import capture, day_quality, quality
-from ingest.asked_streams import note_asked
+from ingest.asked_streams import note_asked, read_starts
 from ingest.clock_skew import skew_lines, skews_ms
 from ingest.day_quality import measure_day
 from ingest.events import BookUpdate, Gap, Liquidation, Quote, Trade
@@ -240,9 +240,13 @@ def test_what_was_asked_for_and_never_came_is_missed(tmp_path: Path) -> None:
     asked(("BTCUSDT", "klines"), began_ns=at(-9e6))  # the capture before the last before the day had ended
     asked(("BTCUSDT", "trades"), ("BTCUSDT", "top_of_book"), began_ns=at(-90_000))
     asked(("BTCUSDT", "liquidations"), ("XRPUSDT", "trades"), began_ns=at(0))
-    asked(("BTCUSDT", "mark_prices"), began_ns=at(90_000))
     with (tmp_path / "asked.jsonl").open("ab") as file:
         file.write(b'{"began_ns": 1')  # cut short by a crash
+    for _ in range(3):  # and started again and again
+        asked(("BTCUSDT", "mark_prices"), began_ns=at(90_000))
+    assert [start.began_ns for start in read_starts(tmp_path)] == [at(-9e6), at(-90_000), at(0), at(90_000)]
+    with (tmp_path / "asked.jsonl").open("ab") as file:
+        file.write(b'{"began_ns":1,"streams":{"binance_um:BTCUSDT":["top')
     rows = {(row["symbol"], row["stream"]): row for row in run(tmp_path).report()["quality"]}
     btc, xrp = "binance_um:BTCUSDT", "binance_um:XRPUSDT"
     assert {*rows} == {(btc, "trades"), (btc, "top_of_book"), (btc, "liquidations"), (xrp, "trades")}
