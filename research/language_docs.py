@@ -62,14 +62,15 @@ Your own, in `pipeline.toml`, one line each; they flow through features, trainin
 ```toml
 [features.mine]
 my_signal = "(sub imbalance (mean_25 imbalance))"
+my_slow = "(mean_60s my_signal)"      # may use columns, definitions, features, and your own that stand before it
 ```
 
-From Python:
+From Python, at the root of the repository (or with it on PYTHONPATH):
 
 ```python
 from research.language import compile_features
 
-program = compile_features({"ofi_z": "(zscore_300 ofi)"}, columns=["ofi"], bar="200ms")
+program = compile_features({"ofi_z": "(zscore_300 ofi_qty)"}, columns=["ofi_qty"], bar="200ms")
 y = program.evaluate(x)  # x (n, 1) float64, or a Polars frame with that column: y (n, 1)
 live = program.start()   # live.step(row) gives the rows of y, to the bit
 
@@ -79,9 +80,28 @@ several = program.evaluate_many([x, x], threads=2)        # symbols on threads, 
 
 from research.merged import evaluate_programs
 
-other = compile_features({"late": "(lag_5 (zscore_300 ofi))"}, columns=["ofi"], bar="200ms")
+other = compile_features({"late": "(lag_5 (zscore_300 ofi_qty))"}, columns=["ofi_qty"], bar="200ms")
 y, late = evaluate_programs([program, other], x)          # one pass; what they share is computed once
 ```
+
+Over bars of a run, in a notebook:
+
+```python
+import polars as pl
+
+from research.bar_columns import BAR_COLUMNS
+from research.catalogue import DEFINITIONS
+from research.language import compile_features
+
+folder = "data/bars/exchange=binance_um/symbol=BTCUSDT"
+bars = pl.read_parquet(f"{folder}/*/bars=time_200ms/*.parquet", hive_partitioning=False).sort("close_ns")
+mine = {"my_signal": "(sub imbalance (mean_25 imbalance))", "ofi_z": "(zscore_60s ofi_qty)"}
+program = compile_features(mine, BAR_COLUMNS, bar="200ms", definitions=DEFINITIONS)  # imbalance is a definition
+y = program.evaluate(bars, bar_index=bars["bar_index"].to_numpy())                   # (bars, 2), as the stage has them
+```
+
+`bar_index` says where bars are missing, the column `has_gap` (one of `BAR_COLUMNS`) where data are: windows fill anew
+after both. Without them any two rows are neighbours.
 
 Results do not depend on how rows are cut into batches or tiles, and after the warm-up (but for ∞) not on where a run
 began: to the bit. `python benchmarks/drill_mutations.py` shows which test sees a bar of the future in which operator.
@@ -93,6 +113,43 @@ unknown operator meen_20, did you mean mean?
   (sub a (meen_20 a))
           ^
 ```
+"""
+
+_CLOCKS: Final = """## Bars of other clocks
+
+`--set bars=time_1s` (or `volume_10`, `dollar_1000000`, `tick_500`, `renko_5`, …: `research/clocks.py`) changes the bars
+on which the features stand. Windows of your own are what you wrote: a time must be a whole number of bars, and on bars
+of no time only counts are windows. Those of the catalogue are whole seconds:
+
+| bars | windows of the catalogue | names |
+|---|---|---|
+| 200 ms, 500 ms, 1 s: a second is a whole number of them | the same times | `return_bps_5s` |
+| longer ones, and all of no time | the count of 200 ms bars in that time, in all sets | `return_bps_25` |
+
+A window of one bar stays one (`return_bps_1`). One with fewer bars than its operator needs has as many as that: on bars
+of 1 s `hurst_60s` is `hurst_64`. So a model belongs to the clock that it was trained on.
+
+`--set 'bars_also=["time_1m", "volume_10"]'` builds further clocks in the same pass, for a notebook; those that features
+name in `at_` are built in any case.
+"""
+
+_ASSESS: Final = """## What `assess` prints
+
+`python run_pipeline.py assess` needs features and labels, and comes before any model. A line per feature, that of the
+largest |z| of any horizon first:
+
+| column | what |
+|---|---|
+| cover | share of the decisions with full windows in which the feature was finite |
+| warm-up | bars until its windows are full, on the features' clock; – where a join's own clock tells no time |
+| ns | what it costs per row on one thread here, alone, with all that it joins |
+| PSI | population stability index, training stretch against hold-out: above 0.2 it moved |
+| p1, median, p99 | quantiles in the training stretch |
+| IC T | Spearman's correlation with the return of the mid over the T after the decision, training stretch alone |
+
+A star marks a coefficient that stands at a false discovery rate of 5 %, counted over all of the table (Benjamini and
+Hochberg), from a t over disjoint calendar blocks. A coefficient that stands predicts returns, which need not pay their
+costs. Below the table: what moved, and groups with |rho| > 0.7, of which one feature will do.
 """
 
 _JOINS: Final = """## Other clocks, other symbols, all symbols
@@ -246,7 +303,9 @@ def page() -> str:
         _JOINS,
         *_table(("form", "value"), [*_JOIN_ROWS, *((f"`({name} x)`", says) for name, says in CROSS_SECTIONS.items())]),
         _JOIN_RULES,
+        _CLOCKS,
         _FITTED,
+        _ASSESS,
         "## Operators\n",
         *_table(("form", "meaning", "unit", "warm-up", "NaN", "source"), operator_rows()),
         "\n## Columns of a bar\n",

@@ -1,16 +1,23 @@
 """The pages that are generated from the language's own tables."""
 
 import io
+import re
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
+import polars as pl
 import pytest
 from rich.console import Console
 
+from core import store
 from core.config import Config, Features
 from core.run_record import RunRecord
+from core.store import Partition, day_start_ns
+from core.units import NS_PER_S
 from research import show_operators
+from research.bar_columns import BAR_COLUMNS
 from research.catalogue import compile_texts
 from research.language_docs import DOCS, page
 from research.operators import OPERATORS
@@ -18,6 +25,23 @@ from research.operators import OPERATORS
 
 def test_the_page_of_the_language_is_up_to_date() -> None:
     assert DOCS.read_text() == page(), "run `python research/language_docs.py`"
+
+
+def test_the_example_for_notebooks_runs_on_the_tables_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    n, step_ns = 400, NS_PER_S // 5
+    for date in ("2026-01-05", "2026-01-06"):
+        close_ns = day_start_ns(date) + step_ns * np.arange(1, n + 1)
+        times = {"open_ns": close_ns - step_ns, "close_ns": close_ns, "bar_index": close_ns // step_ns}
+        values = dict.fromkeys(BAR_COLUMNS, np.random.default_rng(1).lognormal(size=n)) | {"has_gap": np.zeros(n)}
+        part = Partition("bars", "binance_um", "BTCUSDT", date, "time_200ms")
+        store.write(tmp_path / "data", part, pl.DataFrame(times | values))
+    code = re.search(r"in a notebook:\n\n```python\n(.*?)```", page(), re.DOTALL)
+    assert code
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, Any] = {}
+    exec(code[1], scope)
+    is_known = np.isfinite(scope["y"]).all(axis=1)
+    assert is_known.tolist() == (299 * [False] + (n - 299) * [True]) * 2, "windows fill anew where days are missing"
 
 
 @pytest.mark.parametrize("width", [80, 120])
