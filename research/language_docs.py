@@ -157,8 +157,8 @@ _JOINS: Final = """## Other clocks, other symbols, all symbols
 A join computes its operand on other bars and gives each row the value that was known by then:
 """
 _JOIN_ROWS: Final = (
-    ("`(at_1m x)`", "x on the symbol's own bars of another clock: `at_5s`, `at_1h`, `at_volume_100`, `at_tick_500`, …"),
-    ("`(of_ETHUSDT x)`", "x on another symbol's bars, of the same clock and venue; `of_bybit:ETHUSDT` names the venue"),
+    ("(at_1m x)", "x on the symbol's own bars of another clock: `at_5s`, `at_1h`, `at_volume_100`, `at_tick_500`, …"),
+    ("(of_ETHUSDT x)", "x on another symbol's bars, of the same clock and venue; `of_bybit:ETHUSDT` names the venue"),
 )
 _JOIN_RULES: Final = """
 ```toml
@@ -236,6 +236,11 @@ def example(operator: Operator, window: int, first: int = 0) -> str:
     return show(node(operator.name, args, str(window) if operator.window else ""))
 
 
+def join_rows() -> list[tuple[str, str]]:
+    """Form and meaning of the joins."""
+    return [*_JOIN_ROWS, *((f"({name} x)", says) for name, says in CROSS_SECTIONS.items())]
+
+
 def operator_rows() -> list[tuple[str, ...]]:
     """Form, meaning, unit, warm-up in bars, where it is NaN (beside the rule), source."""
     return [
@@ -301,7 +306,7 @@ def page() -> str:
     blocks = [
         _HEAD,
         _JOINS,
-        *_table(("form", "value"), [*_JOIN_ROWS, *((f"`({name} x)`", says) for name, says in CROSS_SECTIONS.items())]),
+        *_table(("form", "value"), [(f"`{form}`", says) for form, says in join_rows()]),
         _JOIN_RULES,
         _CLOCKS,
         _FITTED,

@@ -29,7 +29,7 @@ from research.catalogue import EVERY_COLUMN, FEATURE_SETS, compile_texts
 from research.clocks import parse_clock
 from research.fitted import chosen_features
 from research.language import compile_features
-from research.language_docs import example
+from research.language_docs import example, join_rows
 from research.operators import OPERATORS, Operator
 from research.panel_program import PanelProgram
 from research.program import GAP_COLUMN, Floats, Program
@@ -52,6 +52,8 @@ def run(cfg: Config, stage: Stage) -> None:
     costs = operator_costs_ns(noise[:, :_MOST_OPERANDS])
     stage.note(f"{len(OPERATORS)} operators; cost with a window of {_WINDOW} bars, on this machine")
     _say(stage, "operator", [_operator_entry(each, costs[name]) for name, each in OPERATORS.items()])
+    stage.note("\njoins, of operands on other bars; windows inside them count those")
+    _say_joins(stage)
     stage.note(f"\n{len(features)} features on {cfg.bars}")
     _say(stage, "feature", [_feature_entry(program, noise) for program in programs])
     stage.put("operators", {"count": len(OPERATORS), "ns_per_row": costs})
@@ -102,9 +104,14 @@ def _say(stage: Stage, kind: str, entries: Sequence[_Entry]) -> None:
     stage.note(heading)
     for entry, line in zip(entries, lines, strict=True):
         below = (
-            textwrap.fill(text, stage.width, initial_indent="    ", subsequent_indent="    ") for text in entry.says
+            textwrap.fill(text, stage.width, initial_indent=_BELOW, subsequent_indent=_BELOW) for text in entry.says
         )
         stage.note("\n".join((line, *below)))
+
+
+def _say_joins(stage: Stage) -> None:
+    for form, says in join_rows():
+        stage.note("\n".join((form, textwrap.fill(says, stage.width, initial_indent=_BELOW, subsequent_indent=_BELOW))))
 
 
 def made_up_rows(seed: int, n: int, programs: Sequence[PanelProgram]) -> Floats:

@@ -19,7 +19,7 @@ from core.units import NS_PER_S
 from research import show_operators
 from research.bar_columns import BAR_COLUMNS
 from research.catalogue import compile_texts
-from research.language_docs import DOCS, page
+from research.language_docs import DOCS, join_rows, page
 from research.operators import OPERATORS
 
 
@@ -60,6 +60,9 @@ def test_the_stage_prints_every_operator_and_feature_with_its_cost_and_fits_the_
     for operator in OPERATORS.values():
         assert any(line.startswith(operator.form) for line in lines), operator.form
         assert " ".join(operator.doc.split()) in together, operator.form
+    for form, says in join_rows():
+        assert form in lines
+        assert " ".join(says.split()) in together, form
     assert any(line.startswith("own ") for line in lines)
     assert "(mean_5s (mul 0.5 (add bid_price ask_price)))" in together
     costs = msgspec.json.decode(msgspec.json.encode(record.sections))["operators"]["ns_per_row"]
