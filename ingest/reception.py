@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from msgspec.structs import replace
+
 from core.errors import StageError
 from core.plain_rows import PlainRows
 from core.schema import BOOK_DELTAS, KLINES, LIQUIDATIONS, MARK_PRICES, TOP_OF_BOOK, TRADES
@@ -88,6 +90,7 @@ class Reception:
         self._before_ns = 0
         self._repeats = 0
         self._unsure_ns: dict[str, int] = {}
+        self._silent: dict[str, Gap] = {}  # what was told last of trades that are silent, by symbol
 
     def release_to(self, deliver: Pass) -> None:
         """Pass on what was held, and everything from here on."""
@@ -113,6 +116,8 @@ class Reception:
             heard_ns[event.symbol, type(event)] = recv_ns
         if not events:
             self._hear_repeat(message, recv_ns)
+        elif self._silent:
+            events = self._heard_again(events)
         self.deliver(recv_ns, events)
 
     def take_stamped(self, message: bytes) -> None:
@@ -206,7 +211,8 @@ class Reception:
         longer than until a stream was heard that has spoken since.
 
         Trades that have gapless ids tell it themselves when the next one comes, so that what was not missed or is
-        refilled is no gap; `finish` tells of those that none came after.
+        refilled is no gap; `finish` tells of those that none came after. One that is silent may be so for hours: it is
+        told, and closed when a trade comes.
         """
         gaps: list[Event] = []
         for (symbol, table), from_ns in since_ns.items():
@@ -215,6 +221,10 @@ class Reception:
                 if self.heard_ns[symbol, Trade] > unsure_ns:  # what was lost before then is known
                     unsure_ns = from_ns
                 self._unsure_ns[symbol] = min(unsure_ns, from_ns)
+                if until_heard and self.heard_ns[symbol, Trade] <= self._unsure_ns[symbol]:
+                    gap = Gap(symbol, table, self._unsure_ns[symbol], until_ns or self.present_ns(), reason, False)
+                    self._silent[symbol] = gap
+                    gaps.append(gap)
             else:
                 heard_ns = self.heard_ns.get((symbol, KIND_OF[table]), 0)
                 to_ns = heard_ns if until_heard and heard_ns > from_ns else until_ns or self.now_ns
@@ -230,6 +240,12 @@ class Reception:
             if self.heard_ns[symbol, Trade] <= since_ns
         ]
         self.tell([*self._damage.settle(now_ns, finished=True), *unsure, *self.decoder.finish(now_ns)])
+
+    def _heard_again(self, events: list[Event]) -> list[Event]:
+        """The same, and that silences are over: of what was missed in them the ids have told in front of the trade."""
+        came = {event.symbol for event in events if type(event) is Trade} & self._silent.keys()
+        over = [self._silent.pop(symbol) for symbol in came]
+        return [*events, *(replace(gap, reason=f"a trade came again: {gap.reason}", mended=True) for gap in over)]
 
     def _take(self, frame: bytes, recv_ns: int) -> list[Event]:
         """Decode one frame. One that does not decode is counted and sampled, and leaves a gap."""

@@ -7,8 +7,11 @@ from collections import deque
 import pytest
 
 from core.config import Capture, Hosts
+from core.gaps import unmended
+from core.schema import GAPS
 from core.units import NS_PER_S
 from ingest.events import Event, Gap, Quote
+from ingest.packing import frame_of
 from ingest.plans import plans
 from ingest.receive_clock import ReceiveClock
 from ingest.reception import Reception
@@ -169,6 +172,28 @@ def test_trades_that_were_lost_twice_and_never_came_are_lost_since_the_first_tim
     found.finish()
     (gap,) = [event for event in delivered if isinstance(event, Gap)]
     assert (gap.from_ns, gap.to_ns) == (heard_ns, heard_ns + 10 * NS_PER_S)
+
+
+@pytest.mark.parametrize("number", [2, 5])
+def test_trades_that_fall_silent_are_a_gap_until_one_comes_and_then_what_its_id_shows(number: int) -> None:
+    found, delivered = reception("market")
+    found.decoder.refills = True
+    found.take_now(trade(1).encode())
+    heard_ns, stream = found.now_ns, ("BTCUSDT", "trades")
+    for _ in range(2):  # and again an hour later
+        found.lost({stream: heard_ns}, "silent", until_heard=True)
+        found.lost({stream: heard_ns}, "connection lost")
+    told = [event for event in delivered if isinstance(event, Gap)]
+    assert [(gap.from_ns, gap.reason, gap.mended) for gap in told] == [(heard_ns, "silent", False)] * 2
+    assert unmended(frame_of(GAPS, told)).height == 2
+    found.take_now(trade(number).encode())
+    found.lost({stream: heard_ns}, "silent", until_heard=True)  # it has come meanwhile
+    found.take_now(trade(number + 1).encode())
+    found.finish()
+    gaps = frame_of(GAPS, [event for event in delivered if isinstance(event, Gap)])
+    holes = unmended(gaps).select("from_ns", "reason").rows()
+    assert holes == ([] if number == 2 else [(heard_ns, "aggTrade 1 is followed by 5")])
+    assert gaps.height == 3 + len(holes)
 
 
 def test_what_is_lost_until_another_connection_took_over_ends_where_a_stream_spoke_by_itself() -> None:
