@@ -3,9 +3,9 @@
 Making a file and removing the one it replaces takes 110 to 160 us of CPU on ext4, whatever its size; writing one that
 is there takes 10, exchanging the names of two another 10 (2026-11-21, Linux 6.18). So two files take turns: the one
 that was replaced is kept aside and written over the next time, if nobody reads it. Linux tells: a write lease
-(F_SETLEASE of fcntl(2)) is granted only on a file that nobody else has open or mapped, and who opens it while it is held
-waits until it is given up, a fraction of a millisecond later. Where it is not granted, for whatever reason, a new file
-is made.
+(F_SETLEASE of fcntl(2)) is granted only on a file that nobody else has open or mapped, and who opens it while it is
+held waits until it is given up, a fraction of a millisecond later. Where it is not granted, for whatever reason, a new
+file is made.
 """
 
 import errno

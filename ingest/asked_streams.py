@@ -29,8 +29,8 @@ class Start(msgspec.Struct, frozen=True):
 
 
 def note_asked(root: Path, began_ns: int, feeds: Sequence[Feed]) -> None:
-    """Add the line of a capture that begins, unless the last one asked for the same: a service that fails each time, and
-    is started again, leaves one.
+    """Add the line of a capture that begins, unless the last one asked for the same: a service that fails, and is
+    started again and again, leaves one.
     """
     streams: defaultdict[str, set[str]] = defaultdict(set)
     for feed in feeds:
