@@ -78,13 +78,17 @@ def default_stages(source: str) -> list[str]:
 
 
 def run(config: Config, names: list[str], console: Console | None = None) -> RunRecord:
-    """Run stages in order; the report is written and rendered also when one of them fails."""
+    """Run stages in order; the report is written and rendered also when one of them fails: then its place is a note."""
     out = console or Console(highlight=False, soft_wrap=True)
-
-    def render(folder: Path) -> None:
-        out.print(f"report: {write_page(folder)}")
-
-    return run_stages(config, stage_runs(names), out, render)
+    pages: list[Path] = []
+    try:
+        record = run_stages(config, stage_runs(names), out, lambda folder: pages.append(write_page(folder)))
+    except BaseException as error:
+        for page in pages:
+            error.add_note(f"report: {page}")
+        raise
+    out.print(f"report: {pages[0]}")
+    return record
 
 
 def nightly(config: Config) -> None:

@@ -86,19 +86,22 @@ def _warn_of_half_a_capture(config: Config, stages: Mapping[str, StageRun], reco
 
 
 def guarded(work: Callable[[], Any]) -> int:
-    """Call `work` and turn its errors into the contract's exit codes, each with one clear message."""
+    """Call `work` and turn its errors into the contract's exit codes, each with one clear message and its notes."""
     try:
         work()
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USAGE
+        return _told(error, f"error: {error}", EXIT_USAGE)
     except (StageError, OSError) as error:  # OSError: a disk that is full, read-only or not a folder
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        print("interrupted: tables written so far are whole", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return _told(error, f"error: {error}", EXIT_FAILED)
+    except KeyboardInterrupt as error:
+        return _told(error, "interrupted: tables written so far are whole", EXIT_INTERRUPTED)
     return 0
+
+
+def _told(error: BaseException, message: str, exit_code: int) -> int:
+    for line in (message, *getattr(error, "__notes__", ())):
+        print(line, file=sys.stderr)
+    return exit_code
 
 
 Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override one setting; may be repeated.")]

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import run_pipeline
+from core.cli import guarded
+from core.config import Config
 from run_pipeline import NIGHTLY_STAGES, ON_REQUEST, STAGES, default_stages, stage_runs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,6 +44,16 @@ def test_what_cannot_be_meant_is_refused_with_exit_code_2(arguments: list[str], 
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_failed_is_told_before_where_the_report_lies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = Config(data_dir=str(tmp_path))
+    assert guarded(lambda: run_pipeline.run(config, ["labels"])) == 1
+    out, err = capsys.readouterr()
+    assert "report:" not in out
+    said, report = err.splitlines()
+    assert said.startswith("error: table `bars`")
+    assert Path(report.removeprefix("report: ")).read_text().startswith("<!")
 
 
 def test_a_stage_script_takes_a_duration_only_where_it_captures(tmp_path: Path) -> None:
