@@ -244,16 +244,18 @@ def test_a_new_writer_clears_away_what_a_killed_one_left(tmp_path: Path) -> None
     assert not stale.exists()
 
 
-def test_partitions_that_a_killed_capture_left_in_pieces_are_merged_at_the_next_start(tmp_path: Path) -> None:
+def test_partitions_that_a_capture_left_in_pieces_are_merged_at_the_next_start(tmp_path: Path) -> None:
     yesterday = time.time_ns() - NS_PER_DAY
     for number in range(3):
         writer = TableWriter(tmp_path, durable_s=0.01)
         writer.add("binance_um", [quote(yesterday + number)])
-        writer.flush()  # and killed: never closed
+        writer.close(merge=False)
     place = partitions(tmp_path, TOP_OF_BOOK)[0]
-    TableWriter(tmp_path, durable_s=1.0)
+    assert len(files(tmp_path, place)) > 1
+    writer = TableWriter(tmp_path, durable_s=1.0)
     while len(files(tmp_path, place)) > 1:
         time.sleep(0.01)
+    writer.close()
     assert read(tmp_path, place).height == 3
 
 
