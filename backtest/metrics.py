@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from core.units import NS_PER_HOUR
-from research.inference import block_s, ratio_of_sums
+from research.learning.inference import block_s, ratio_of_sums
 
 CLOSED: Final = "closed"
 ENDED: Final = (CLOSED, "unfilled", "rejected")

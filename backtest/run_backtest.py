@@ -36,8 +36,8 @@ from labels.fills import GATE, THROUGH
 from labels.fills import TOUCH as TOUCH_RULE
 from labels.grid import Terms
 from labels.venue_events import load, neighbours
-from research.candidates import Candidate, Winner, held_s, read_winner, winner_path
-from research.decision import decide
+from research.learning.candidates import Candidate, Winner, held_s, read_winner, winner_path
+from research.learning.decision import decide
 
 READS, WRITES = (SCORES, LABELS, TOP_OF_BOOK, TRADES, MARK_PRICES, GAPS), (FILLS,)
 

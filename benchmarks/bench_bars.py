@@ -37,10 +37,10 @@ from core import schema, store
 from core.cli import run_stages
 from core.config import Config
 from core.units import NS_PER_DAY
-from research.bar_events import TRADE, Events, merge_events
-from research.bars import BarPass, Bars
+from research.bars.bar_pass import BarPass, Bars
+from research.bars.clocks import parse_clock
+from research.bars.events import TRADE, Events, merge_events
 from research.build_bars import run
-from research.clocks import parse_clock
 
 DATE = "2026-01-05"
 EVENTS = 10_000_000

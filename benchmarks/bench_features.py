@@ -32,12 +32,12 @@ from frame_features import BAR, comparison, in_pandas, in_polars
 
 from core.config import Features
 from research.catalogue import compile_chosen
-from research.expression import parse
 from research.language import compile_features
 from research.language_docs import example
-from research.merged import evaluate_programs
-from research.operators import OPERATORS
-from research.program import Floats, Program
+from research.programs.expression import parse
+from research.programs.merged import evaluate_programs
+from research.programs.operators import OPERATORS
+from research.programs.program import Floats, Program
 
 BARS: Final = 1_000_000
 LIVE_BARS: Final = 20_000

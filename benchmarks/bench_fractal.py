@@ -29,8 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from numpy.typing import NDArray
 
-from research import fractal
-from research.hmm import fit_regimes
+from research.machine import fractal
+from research.machine.hmm import fit_regimes
 
 Floats = NDArray[np.float64]
 POINTS: Final = 10_000

@@ -34,10 +34,10 @@ from live.parity import compare
 from live.runner import Runner, header
 from live.session import by_instrument, slices
 from live.start import cold_start
-from research.candidates import Candidate, Winner
 from research.catalogue import choose
-from research.decision import Calibration
-from research.trees import TreeEnsemble
+from research.learning.candidates import Candidate, Winner
+from research.learning.decision import Calibration
+from research.learning.trees import TreeEnsemble
 
 TREES, DEPTH = 120, 5
 MINUTES, PER_S = 10, 12

@@ -16,12 +16,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from core.config import Features
 from core.units import NS_PER_MINUTE, NS_PER_MS
-from research.bar_columns import BAR_COLUMNS
-from research.bars import ClosedBars
+from research.bars.bar_pass import ClosedBars
+from research.bars.clocks import parse_clock
+from research.bars.columns import BAR_COLUMNS
 from research.catalogue import DEFINITIONS, FEATURE_COLUMNS, choose
-from research.clocks import parse_clock
-from research.panel import Panel
-from research.panel_program import PanelProgram, compile_panel
+from research.programs.panel import Panel
+from research.programs.panel_program import PanelProgram, compile_panel
 
 NAMES: Final = tuple(f"binance_um:S{k}" for k in range(4))
 JOINS: Final = {

@@ -25,8 +25,9 @@ from rich.console import Console
 from core.cli import run_stages
 from core.config import DEFAULT_SYMBOLS, Config, Features
 from core.units import NS_PER_MS, NS_PER_S
-from research import catalogue, models
-from research.purged_cv import k_fold
+from research import catalogue
+from research.learning import models
+from research.learning.purged_cv import k_fold
 from research.train_models import run
 from tests.research.synthetic_tables import write_market
 

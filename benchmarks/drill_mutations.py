@@ -41,33 +41,33 @@ class Mutation:
 
 MUTATIONS: Final = (
     Mutation(
-        "if_gt", "leak: then of the next bar", "research/elementwise.py",
+        "if_gt", "leak: then of the next bar", "research/machine/elementwise.py",
         "chosen = c[i] if a[i] > b[i] else d[i]", "chosen = c[min(i + 1, n - 1)] if a[i] > b[i] else d[i]", "if_gt",
         ("if_gt_0",),
     ),
     Mutation(
-        "lag", "leak: k - 1 bars ago, but in the last row of a tile", "research/rolling.py",
+        "lag", "leak: k - 1 bars ago, but in the last row of a tile", "research/machine/rolling.py",
         "to[i] = x[i] - before if op == DELTA else before",
         "to[i] = x[i] - before if op == DELTA else ring[min(i + 1, x.size - 1)]", "lag",
         ("lag_7", "lag_70"),
     ),
     Mutation(
-        "mean, short", "leak: the next bar's value enters", "research/rolling_short.py",
+        "mean, short", "leak: the next bar's value enters", "research/machine/rolling_short.py",
         "now[i] = shift[i] = x[i]", "now[i] = shift[i] = x[min(i + 1, n - 1)]", "mean",
         ("mean_7",),
     ),
     Mutation(
-        "zscore", "leak: of the next bar's value", "research/rolling.py",
+        "zscore", "leak: of the next bar's value", "research/machine/rolling.py",
         "away = x[i] - shift[i] - mean", "away = x[min(i + 1, n - 1)] - shift[i] - mean", "zscore",
         ("zscore_70",),
     ),
     Mutation(
-        "max", "leak: over w + 1 bars, the next one included", "research/rolling_extremes.py",
+        "max", "leak: over w + 1 bars, the next one included", "research/machine/rolling_extremes.py",
         "best = max(best, max(third, keys[i + 3]))", "best = max(best, max(third, keys[min(i + 4, n - 1)]))", "max",
         ("max_70",),
     ),
     Mutation(
-        "corr", "leak: the other series is one bar ahead", "research/rolling_moments.py",
+        "corr", "leak: the other series is one bar ahead", "research/machine/rolling_moments.py",
         "dx, dy = x[i] - shift, y[i] - shift_y\n        sx, sy, sxx, syy, sxy = sx + dx, sy + dy, sxx + dx * dx, "
         "syy + dy * dy, sxy + dx * dy\n        x_",
         "dx, dy = x[i] - shift, y[min(i + 1, n - 1)] - shift_y\n        sx, sy, sxx, syy, sxy = sx + dx, sy + dy, "
@@ -75,71 +75,71 @@ MUTATIONS: Final = (
         ("corr_7", "corr_70"),
     ),
     Mutation(
-        "rank", "leak: the next bar is ranked", "research/rolling_order.py",
+        "rank", "leak: the next bar is ranked", "research/machine/rolling_order.py",
         "old, new = ring[place], x[i] + 0.0", "old, new = ring[place], x[min(i + 1, n - 1)] + 0.0", "rank",
         ("rank_7", "rank_70"),
     ),
     Mutation(
-        "ewm_mean", "leak: away from the next bar's value", "research/recursive.py",
+        "ewm_mean", "leak: away from the next bar's value", "research/machine/recursive.py",
         "away = x[i] - mean", "away = x[min(i + 1, n - 1)] - mean", "ewm_mean",
         ("ewm_mean_7", "ewm_mean_70"),
     ),
     Mutation(
-        "hmm", "leak: the next bar's odds", "research/hmm.py",
+        "hmm", "leak: the next bar's odds", "research/machine/hmm.py",
         "p = to[i] = _updated(p, odds[i])", "p = to[i] = _updated(p, odds[min(i + 1, n - 1)])", "hmm",
         ("hmm_0",),
     ),
     Mutation(
-        "vpin", "leak: the next bar's sells", "research/volume_buckets.py",
+        "vpin", "leak: the next bar's sells", "research/machine/volume_buckets.py",
         "volume = buy[i] + sell[i]", "volume = buy[i] + sell[min(i + 1, n - 1)]", "vpin",
         ("vpin_7", "vpin_70"),
     ),
     Mutation(
-        "fracdiff", "leak: the ring is one bar ahead", "research/fractal.py",
+        "fracdiff", "leak: the ring is one bar ahead", "research/machine/fractal.py",
         "ring[place] = ring[place + window] = x[i]", "ring[place] = ring[place + window] = x[min(i + 1, n - 1)]",
         "fracdiff",
         ("fracdiff_7", "fracdiff_70"),
     ),
     Mutation(
-        "argmax", "leak: places of the next bar", "research/rolling_moments.py",
+        "argmax", "leak: places of the next bar", "research/machine/rolling_moments.py",
         "value = sign * x[i]\n", "value = sign * x[min(i + 1, x.size - 1)]\n", "argmax",
         ("argmax_7", "argmax_70"),
     ),
     Mutation(
-        "sum, blocks", "off by one: the suffix of w + 1 bars", "research/rolling.py",
+        "sum, blocks", "off by one: the suffix of w + 1 bars", "research/machine/rolling.py",
         "total[i] += suffix[i + 1] + (left - i) * between", "total[i] += suffix[i] + (left - i) * between", "sum",
         ("sum_70",),
     ),
     Mutation(
-        "run", "off by one: known one bar too soon", "research/rolling_order.py",
+        "run", "off by one: known one bar too soon", "research/machine/rolling_order.py",
         "seen = min(seen + 1, window) if now == now else 0", "seen = min(seen + 1, window) if now == now else 1", "run",
         ("run_7", "run_70"),
     ),
     Mutation(
-        "std, blocks", "state: half of a group of four is dropped at the end of a tile", "research/rolling.py",
+        "std, blocks", "state: half of a group of four is dropped at the end of a tile", "research/machine/rolling.py",
         "memory[_BASE], memory[_PART], memory[_BASE2], memory[_PART2] = base, part, base2, part2",
         "memory[_BASE], memory[_PART], memory[_BASE2], memory[_PART2] = base, part, base2, 0.0", "std",
         ("std_70",), 2,
     ),
     Mutation(
-        "ewm_std", "state: the spread is not kept from tile to tile", "research/recursive.py",
+        "ewm_std", "state: the spread is not kept from tile to tile", "research/machine/recursive.py",
         "memory[_WEIGHT], memory[_MEAN], memory[_M2], memory[_SEEN] = weight, mean, m2, seen",
         "memory[_WEIGHT], memory[_MEAN], memory[_M2], memory[_SEEN] = weight, mean, 0.0, seen", "ewm_std",
         ("ewm_std_7", "ewm_std_70"), 2,
     ),
     Mutation(
-        "hurst", "state: computed by the tile's rows, not by bar_index", "research/fractal.py",
+        "hurst", "state: computed by the tile's rows, not by bar_index", "research/machine/fractal.py",
         "if (first_index + i) % hop == turn:", "if i % hop == turn:", "hurst",
         ("hurst_64", "hurst_70"),
     ),
     Mutation(
-        "latest", "state: saved and not restored", "research/program.py",
+        "latest", "state: saved and not restored", "research/programs/program.py",
         '            self._state[begin:end] = saved["state"][first:last]',
         '            self._state[begin:end] = saved["state"][first:last] if last - first != 3 else np.nan', "latest",
         ("latest_7", "latest_70"), 3,
     ),
     Mutation(
-        "decay", "gap: windows go on over it", "research/interpreter.py",
+        "decay", "gap: windows go on over it", "research/machine/interpreter.py",
         "            state[:] = np.nan\n", "            state[:] = state\n", "decay",
         ("decay_7", "decay_70"), 4,
     ),

@@ -26,7 +26,7 @@ from benchmarks.references.every import REFERENCES
 from benchmarks.references.windows import Reference
 from research.catalogue import CATALOGUE, DEFINITIONS, EVERY_COLUMN
 from research.language import compile_features
-from research.program import Floats, Ints
+from research.programs.program import Floats, Ints
 from tests.research.made_up_bars import BAR, rows_of, trading
 
 ROOT: Final = Path(__file__).resolve().parents[1]

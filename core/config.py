@@ -274,7 +274,7 @@ class Config(Section, frozen=True):
     seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 1  # what the training libraries take
     # None: the default four; in replay whatever the frames hold.
     symbols: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
-    bars: BarClock = "time_200ms"  # the others: research/clocks.py
+    bars: BarClock = "time_200ms"  # the others: research/bars/clocks.py
     bars_also: tuple[BarClock, ...] = ()  # further clocks to build in the same pass, beside those that features ask for
     # The least number of book levels that bars hold; features that read more have more built. They cost a read of L2.
     bars_levels: Annotated[int, Meta(ge=0, le=20)] = 0

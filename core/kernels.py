@@ -21,7 +21,7 @@ from core.compile_notice import NOTICE
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 CACHE: Final = Path(os.environ.get("NUMBA_CACHE_DIR", ROOT / ".kernels"))
-_IMPORT: Final = re.compile(rb"^(?:from|import) ([a-z_][\w.]*)", re.MULTILINE)
+_IMPORT: Final = re.compile(rb"^(?:from|import) ([a-z_][\w.]*)(?: import ([\w, ]+|\([^)]*\)))?", re.MULTILINE)
 
 
 class _Compilations(event.Listener):
@@ -72,5 +72,10 @@ def digest(file: Path, root: Path = ROOT) -> str:
 
 
 def _imported(text: bytes, root: Path) -> list[Path]:
-    modules = (root.joinpath(*found.decode().split(".")).with_suffix(".py") for found in _IMPORT.findall(text))
-    return [path for path in modules if path.is_file()]
+    """The files under `root` that a text names: a module, or modules of a package (`from package import module`)."""
+    named = [(source.decode(), names.decode()) for source, names in _IMPORT.findall(text)]
+    modules = [source for source, _ in named]
+    for source, names in named:
+        modules += [f"{source}.{name.split()[0]}" for name in names.strip("()").split(",") if name.strip()]
+    paths = (root.joinpath(*module.split(".")).with_suffix(".py") for module in modules)
+    return [path for path in paths if path.is_file()]

@@ -153,7 +153,7 @@ WORDS: Final[dict[str, str]] = {
     "features": "Names, units and meanings: [the catalogue](language.md#the-catalogue).",
     "fills": "Null: what did not happen.",
     "quality": "Null: does not apply, or is not known.",
-    "bars": "What closes a bar, and each definition to the letter: research/bars.py. Null: not known yet.",
+    "bars": "What closes a bar, and each definition to the letter: research/bars/bar_pass.py. Null: not known yet.",
 }
 """What stands below a table's columns."""
 

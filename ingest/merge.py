@@ -11,7 +11,7 @@ from ingest.events import BookUpdate, Event, Gap, Kline, Liquidation, Mark, Quot
 from ingest.transport import NEVER_NS
 
 RANK: Final[dict[type, int]] = {Gap: 0, Quote: 1, Trade: 2, Liquidation: 3, Mark: 4, BookUpdate: 5, Kline: 6}
-"""The order of events received at one nanosecond: that of the kinds in research/bars.py."""
+"""The order of events received at one nanosecond: that of the kinds in research/bars/bar_pass.py."""
 _MOST_HELD: Final = 5_000_000  # events; servers keep connections within 100 virtual ms of each other
 
 

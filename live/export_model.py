@@ -39,10 +39,10 @@ from live.manifest import (
 )
 from live.onnx_export import features_metadata, to_onnx
 from live.scorer import Scorer
-from research import trees
-from research.candidates import Winner, model_path, read_winner
 from research.catalogue import compile_texts
-from research.trees import TreeEnsemble
+from research.learning import trees
+from research.learning.candidates import Winner, model_path, read_winner
+from research.learning.trees import TreeEnsemble
 
 READS, WRITES = (schema.FEATURES,), ()
 VERSION: Final = 2

@@ -22,11 +22,11 @@ from core.config import Fee
 from core.errors import StageError
 from core.store import write_atomic
 from live.scorer import Scorer
-from research.candidates import Candidate
 from research.catalogue import compile_texts
-from research.decision import Calibration
-from research.panel_program import PanelProgram
-from research.program import Program
+from research.learning.candidates import Candidate
+from research.learning.decision import Calibration
+from research.programs.panel_program import PanelProgram
+from research.programs.program import Program
 
 FORMAT: Final = 3
 CURRENT: Final = "current.txt"

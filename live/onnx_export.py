@@ -7,8 +7,8 @@ TreeEnsembleRegressor returns float32 whatever its attributes). The cast is exac
 floored to float32, so every row goes the way it went in training, a row on a threshold too: BRANCH_LEQ sends
 `x <= threshold` left, and a missing value goes where `missing_left` says. Measured on onnxruntime 1.31: within 2e-14 of
 adding the leaves tree by tree, for 1 us more a row than float32. The graph is made from the array form that all three
-families share (research/trees.py), because no converter reads all three at their current versions (skl2onnx 1.20 fails
-on scikit-learn's).
+families share (research/learning/trees.py), because no converter reads all three at their current versions (skl2onnx
+1.20 fails on scikit-learn's).
 """
 
 import json
@@ -20,7 +20,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from research.trees import TreeEnsemble
+from research.learning.trees import TreeEnsemble
 
 INPUT: Final = "x"
 OUTPUT: Final = "score_bps"

@@ -27,7 +27,7 @@ from labels.fills import limit_price
 from labels.grid import Decisions, Grid, Terms, label
 from labels.venue_clock import UNKNOWN, WINDOW_NS, SkewWindow
 from labels.venue_events import Books, Quotes, Trades, quotes_of
-from research.candidates import Candidate
+from research.learning.candidates import Candidate
 
 _MARGIN_NS: Final = 250 * NS_PER_MS  # beyond the least delay of the feed, for what was published before an order's end
 _FOREVER: Final = np.iinfo(np.int64).max

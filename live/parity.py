@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from live.journal import CLOCK, Recording, Records, State
 from live.manifest import Bundle
 from live.runner import started_bars, started_panel
-from research.bar_events import EVENT
-from research.bars import ClosedBars, join_closed
-from research.clocks import decision_step_ns, is_decision, parse_clock
-from research.decision import decide
-from research.panel import Joined, Panel
+from research.bars.bar_pass import ClosedBars, join_closed
+from research.bars.clocks import decision_step_ns, is_decision, parse_clock
+from research.bars.events import EVENT
+from research.learning.decision import decide
+from research.programs.panel import Joined, Panel
 
 _EVENT_FIELDS: Final = tuple(EVENT.names or ())
 Floats = NDArray[np.float64]

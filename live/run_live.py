@@ -41,7 +41,7 @@ from live.parity import CapturedBars, CaptureParity, Parity, against_capture, co
 from live.runner import Outcome, Runner, header, levels_of
 from live.session import Witness, follow
 from live.start import start_states
-from research.bar_columns import bar_columns
+from research.bars.columns import bar_columns
 
 READS, WRITES = (schema.BARS,), ()
 VERSION: Final = 2

@@ -22,13 +22,13 @@ from ingest.stored_books import holds_back
 from live.journal import CLOCK, Header, Journal, State, state_sha256
 from live.manifest import Bundle
 from live.paper import PaperAccount
-from research.bar_columns import bar_columns, deepest_level
-from research.bar_events import as_events, breaks_book
-from research.bars import BarPass, ClosedBars, join_closed
-from research.clocks import decision_step_ns, is_decision, parse_clock
-from research.decision import decide
-from research.interpreter import TILE
-from research.panel import Panel
+from research.bars.bar_pass import BarPass, ClosedBars, join_closed
+from research.bars.clocks import decision_step_ns, is_decision, parse_clock
+from research.bars.columns import bar_columns, deepest_level
+from research.bars.events import as_events, breaks_book
+from research.learning.decision import decide
+from research.machine.interpreter import TILE
+from research.programs.panel import Panel
 
 _BARS, _FEATURES = "bars.", "features."
 """Prefixes of the arrays of an instrument's state."""

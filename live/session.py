@@ -21,7 +21,7 @@ from live.journal import Journal, State
 from live.manifest import Bundle
 from live.parity import CapturedBars
 from live.runner import Runner, levels_of, received_ns, started_bars
-from research.bar_events import Events, as_events
+from research.bars.events import Events, as_events
 
 
 class Witness:

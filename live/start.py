@@ -19,10 +19,10 @@ from core.store import Partition
 from live.journal import State
 from live.manifest import Bundle
 from live.runner import fresh_bars, join_state, started_panel
-from research.bars import ClosedBars
+from research.bars.bar_pass import ClosedBars
 from research.day_state import load_state
-from research.panel import Joined, Panel, closed_bars
-from research.panel_program import PanelProgram
+from research.programs.panel import Joined, Panel, closed_bars
+from research.programs.panel_program import PanelProgram
 
 
 def start_states(cfg: Config, bundle: Bundle) -> dict[str, State]:

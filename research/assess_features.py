@@ -28,12 +28,14 @@ from core.labelled import require_settings
 from core.run_record import Stage
 from core.schema import Table
 from core.store import Partition
-from research import dataset, drift
-from research.assessment import Assessment, findings, table, too_short
 from research.catalogue import CALENDAR, compile_texts
-from research.dataset import Dataset
-from research.feature_counts import DayCount, day_count
-from research.feature_quality import (
+from research.learning import dataset
+from research.learning.dataset import Dataset
+from research.learning.purged_cv import Split, holdout, thinned
+from research.quality import drift
+from research.quality.assessment import Assessment, findings, table, too_short
+from research.quality.feature_counts import DayCount, day_count
+from research.quality.feature_quality import (
     Coefficient,
     Matrix,
     clusters,
@@ -43,7 +45,6 @@ from research.feature_quality import (
     rank_scores,
     with_false_discovery,
 )
-from research.purged_cv import Split, holdout, thinned
 from research.show_operators import made_up_rows, panel_cost_ns
 
 READS: tuple[Table, ...] = (schema.FEATURES, schema.LABELS)

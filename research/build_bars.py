@@ -1,4 +1,4 @@
-"""Stage `bars`: events to bars, symbol by symbol, day by day. What a bar is: research/bars.py.
+"""Stage `bars`: events to bars, symbol by symbol, day by day. What a bar is: research/bars/bar_pass.py.
 
     python research/build_bars.py --set bars=time_200ms
 
@@ -34,11 +34,11 @@ from core.schema import BARS, BOOK_DELTAS, GAPS, INVERSE, LIQUIDATIONS, MARK_PRI
 from core.store import Partition, hash_of
 from core.units import NS_PER_DAY
 from ingest.stored_books import holds_back
-from research.bar_columns import bar_columns
-from research.bar_events import Events
-from research.bars import BarPass, ClosedBars, join_closed
-from research.clocks import Clock, decision_step_ns, parse_clock
-from research.day_events import TABLES, DayEvents
+from research.bars.bar_pass import BarPass, ClosedBars, join_closed
+from research.bars.clocks import Clock, decision_step_ns, parse_clock
+from research.bars.columns import bar_columns
+from research.bars.day_events import TABLES, DayEvents
+from research.bars.events import Events
 from research.day_state import Arrays, load_state, save_state, state_hash, state_inputs
 from research.needs import Needs, needed_bars
 

@@ -32,16 +32,16 @@ from core.errors import ConfigError, StageError
 from core.run_record import Stage
 from core.schema import BARS, FEATURES, TOP_OF_BOOK
 from core.store import Partition, hash_of
-from research.bar_columns import deepest_level
-from research.bars import ClosedBars
+from research.bars.bar_pass import ClosedBars
+from research.bars.clocks import decision_step_ns, is_decision, parse_clock
+from research.bars.columns import deepest_level
 from research.catalogue import compile_texts
-from research.clocks import decision_step_ns, is_decision, parse_clock
 from research.day_state import Arrays, load_state, save_state, state_hash, state_inputs
-from research.feature_counts import COUNT, DayCount, Filling, bars_filled, count_of, counted, report
-from research.fitted import chosen_features, require_fitted
-from research.panel import BAR_TIMES, Each, Joined, Panel, bars_read, closed_bars
-from research.panel_program import PanelProgram
-from research.program import GAP_COLUMN
+from research.fitting.fitted import chosen_features, require_fitted
+from research.programs.panel import BAR_TIMES, Each, Joined, Panel, bars_read, closed_bars
+from research.programs.panel_program import PanelProgram
+from research.programs.program import GAP_COLUMN
+from research.quality.feature_counts import COUNT, DayCount, Filling, bars_filled, count_of, counted, report
 
 READS, WRITES = (BARS,), (FEATURES,)
 

@@ -4,8 +4,8 @@ All are scale-free (bps, shares, multiples of a recent deviation, logarithms), s
 finite in a quiet market: `ratio` is 0 where nothing traded, a z-score is 0 in a constant window, and what a venue does
 not publish (mark, funding, open interest, depth) is coalesced away before it enters a window.
 
-They come in named sets, one module for a group of them (sets_*.py); `features.sets` chooses. The default study keeps to
-the eight of sets_default.py, whose windows are no longer than 300 s.
+They come in named sets, one module for a group of them (sets/); `features.sets` chooses. The default study keeps to
+the eight of sets/default.py, whose windows are no longer than 300 s.
 
 Windows are time, whole seconds. A clock that cannot express them (volume bars, bars that no second is a whole number
 of) counts in all sets the bars that they hold on the default clock instead, and the names say so: `return_bps_5s` is
@@ -23,21 +23,19 @@ from numpy.typing import NDArray
 from core import schema
 from core.errors import ConfigError
 from core.units import NS_PER_DAY, NS_PER_S
-from research import (
-    sets_book,
-    sets_calendar,
-    sets_default,
-    sets_derivatives,
-    sets_flow,
-    sets_fractal,
-    sets_price,
-)
-from research.bar_columns import MAX_LEVELS, bar_columns, deepest_level
-from research.expression import Node, nearest, node, parts, rebuild, show
-from research.feature import Feature
+from research.bars.columns import MAX_LEVELS, bar_columns, deepest_level
 from research.language import expand, window_bars
-from research.panel_program import PanelProgram, compile_panel
-from research.program import Program
+from research.programs.expression import Node, nearest, node, parts, rebuild, show
+from research.programs.panel_program import PanelProgram, compile_panel
+from research.programs.program import Program
+from research.sets import book as sets_book
+from research.sets import calendar as sets_calendar
+from research.sets import default as sets_default
+from research.sets import derivatives as sets_derivatives
+from research.sets import flow as sets_flow
+from research.sets import fractal as sets_fractal
+from research.sets import price as sets_price
+from research.sets.feature import Feature
 
 
 def feature_columns(levels: int) -> tuple[str, ...]:

@@ -30,11 +30,11 @@ from core.schema import BARS, Table
 from core.store import Partition
 from core.text_table import blocks
 from core.units import NS_PER_S
-from research.clocks import Clock, parse_clock
-from research.correlation import CoMoments, co_moments
-from research.cross_section import aligned
+from research.bars.clocks import Clock, parse_clock
 from research.language import compile_features
-from research.program import Floats, Ints, Stream
+from research.programs.cross_section import aligned
+from research.programs.program import Floats, Ints, Stream
+from research.quality.correlation import CoMoments, co_moments
 
 READS: tuple[Table, ...] = (BARS,)
 WRITES: tuple[Table, ...] = ()

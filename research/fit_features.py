@@ -38,19 +38,19 @@ from core.run_record import Stage
 from core.schema import BARS, FEATURES, Table
 from core.store import Partition
 from core.units import NS_PER_DAY, NS_PER_MINUTE, NS_PER_S
-from research.bar_columns import bar_columns, deepest_level
+from research.bars.clocks import decision_step_ns, parse_clock
+from research.bars.columns import bar_columns, deepest_level
 from research.catalogue import DEFINITIONS, EVERY_COLUMN, REFERENCE_BAR, feature_columns, feature_rows
-from research.clocks import decision_step_ns, parse_clock
-from research.component import LEVELS, component_text, first_component, level_flows
-from research.expression import show
-from research.fitted import Fitted, fitted_path, instant_text, read_fitted, write_fitted
-from research.hmm import fit_regimes
+from research.fitting.fitted import Fitted, fitted_path, instant_text, read_fitted, write_fitted
+from research.fitting.not_fitted import NotFitted
+from research.fitting.seasonality import fit_season, season_text
+from research.fitting.stationarity import least_order
 from research.language import compile_features, expand, window_bars
+from research.machine.component import LEVELS, component_text, first_component, level_flows
+from research.machine.hmm import fit_regimes
 from research.needs import needed_bars
-from research.not_fitted import NotFitted
-from research.seasonality import fit_season, season_text
-from research.sets_fractal import fractional_bps
-from research.stationarity import least_order
+from research.programs.expression import show
+from research.sets.fractal import fractional_bps
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

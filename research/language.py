@@ -14,10 +14,10 @@ from typing import Final, NoReturn, TypeAlias
 
 from core.errors import ConfigError
 from core.units import parse_duration_ns
-from research.assembly import assemble
-from research.clocks import parse_clock
-from research.expression import Node, fail_at_word, nearest, node, parse, parts, rebuild, show, written
-from research.program import Program
+from research.bars.clocks import parse_clock
+from research.programs.assembly import assemble
+from research.programs.expression import Node, fail_at_word, nearest, node, parse, parts, rebuild, show, written
+from research.programs.program import Program
 
 Source: TypeAlias = str | Node
 MAX_WINDOW: Final = 10_000_000

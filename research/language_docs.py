@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from core.config import ROOT
-from research.bar_columns import LEVEL_COLUMNS, MAX_LEVELS, deepest_level
+from research.bars.columns import LEVEL_COLUMNS, MAX_LEVELS, deepest_level
 from research.catalogue import (
     CATALOGUE,
     DEFINITIONS,
@@ -24,10 +24,10 @@ from research.catalogue import (
     choose,
     compile_texts,
 )
-from research.expression import node, show
-from research.joins import CROSS_SECTIONS
 from research.language import compile_features
-from research.operators import OPERATORS, Operator
+from research.programs.expression import node, show
+from research.programs.joins import CROSS_SECTIONS
+from research.programs.operators import OPERATORS, Operator
 
 DOCS: Final = ROOT / "docs" / "language.md"
 
@@ -78,7 +78,7 @@ saved = live.save()      # arrays for np.savez; another stream that restores the
 program.evaluate(x, out=y)                                # over an earlier result: spares the machine fresh memory
 several = program.evaluate_many([x, x], threads=2)        # symbols on threads, each from a fresh start
 
-from research.merged import evaluate_programs
+from research.programs.merged import evaluate_programs
 
 other = compile_features({"late": "(lag_5 (zscore_300 ofi_qty))"}, columns=["ofi_qty"], bar="200ms")
 y, late = evaluate_programs([program, other], x)          # one pass; what they share is computed once
@@ -89,7 +89,7 @@ Over bars of a run, in a notebook:
 ```python
 import polars as pl
 
-from research.bar_columns import BAR_COLUMNS
+from research.bars.columns import BAR_COLUMNS
 from research.catalogue import DEFINITIONS
 from research.language import compile_features
 
@@ -117,9 +117,9 @@ unknown operator meen_20, did you mean mean?
 
 _CLOCKS: Final = """## Bars of other clocks
 
-`--set bars=time_1s` (or `volume_10`, `dollar_1000000`, `tick_500`, `renko_5`, …: `research/clocks.py`) changes the bars
-on which the features stand. Windows of your own are what you wrote: a time must be a whole number of bars, and on bars
-of no time only counts are windows. Those of the catalogue are whole seconds:
+`--set bars=time_1s` (or `volume_10`, `dollar_1000000`, `tick_500`, `renko_5`, …: `research/bars/clocks.py`) changes the
+bars on which the features stand. Windows of your own are what you wrote: a time must be a whole number of bars, and on
+bars of no time only counts are windows. Those of the catalogue are whole seconds:
 
 | bars | windows of the catalogue | names |
 |---|---|---|
@@ -187,8 +187,8 @@ Over bars in memory:
 
 ```python
 from research.catalogue import DEFINITIONS, FEATURE_COLUMNS
-from research.panel import Panel, closed_bars
-from research.panel_program import compile_panel
+from research.programs.panel import Panel, closed_bars
+from research.programs.panel_program import compile_panel
 
 program = compile_panel({"trend": "(sub mid (at_1m (mean_20 mid)))"}, FEATURE_COLUMNS, "time_200ms", DEFINITIONS)
 panel = Panel(program, ["binance_um:BTCUSDT"])
@@ -314,10 +314,11 @@ def page() -> str:
         "## Operators\n",
         *_table(("form", "meaning", "unit", "warm-up", "NaN", "source"), operator_rows()),
         "\n## Columns of a bar\n",
-        ", ".join(f"`{name}`" for name in FEATURE_COLUMNS) + ". What each is: research/bars.py.",
+        ", ".join(f"`{name}`" for name in FEATURE_COLUMNS) + ". What each is: research/bars/bar_pass.py.",
         f"\nOf level k of the book, from 1 (the best) to {MAX_LEVELS}: "
         + ", ".join(f"`{name}_k`" for name in LEVEL_COLUMNS)
-        + ". A run whose features read levels has the bars stage build as many. What each is: research/order_book.py.",
+        + ". A run whose features read levels has the bars stage build as many. "
+        "What each is: research/bars/order_book.py.",
         "\n## Definitions\n",
         *_table(("name", "expression"), [(name, f"`{text}`") for name, text in DEFINITIONS.items()]),
         "\n## The catalogue\n",

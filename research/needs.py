@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from core.config import Config
-from research.bar_columns import deepest_level
+from research.bars.clocks import Clock, parse_clock
+from research.bars.columns import deepest_level
 from research.catalogue import compile_texts
-from research.clocks import Clock, parse_clock
-from research.fitted import features_so_far
+from research.fitting.fitted import features_so_far
 
 
 @dataclass(frozen=True)

@@ -25,14 +25,14 @@ from core.config import Config
 from core.run_record import Stage
 from core.schema import Table
 from core.text_table import table_lines
+from research.bars.clocks import parse_clock
 from research.catalogue import EVERY_COLUMN, FEATURE_SETS, compile_texts
-from research.clocks import parse_clock
-from research.fitted import chosen_features
+from research.fitting.fitted import chosen_features
 from research.language import compile_features
 from research.language_docs import example, join_rows
-from research.operators import OPERATORS, Operator
-from research.panel_program import PanelProgram
-from research.program import GAP_COLUMN, Floats, Program
+from research.programs.operators import OPERATORS, Operator
+from research.programs.panel_program import PanelProgram
+from research.programs.program import GAP_COLUMN, Floats, Program
 
 READS: tuple[Table, ...] = ()
 WRITES: tuple[Table, ...] = ()

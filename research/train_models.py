@@ -29,18 +29,19 @@ from core.labelled import require_settings
 from core.run_record import Stage
 from core.store import Partition
 from core.units import NS_PER_HOUR, NS_PER_S, seconds_label
-from research import dataset, drift, metrics, training
-from research.candidates import Candidate, Winner, held_s, model_name, model_path, winner_path, write_winner
 from research.catalogue import CALENDAR, compile_texts
-from research.dataset import Dataset
-from research.decision import probability_up
-from research.explain import MAX_ROWS, importance
-from research.fitted import chosen_features
-from research.ledger import Data, read_ledger, with_look, with_trials, write_ledger
-from research.nested import Plan, walk
-from research.purged_cv import thinned
-from research.training import Judged, Scores
-from research.verdict import MIN_DEFLATED_SHARPE, hours_to_judge
+from research.fitting.fitted import chosen_features
+from research.learning import dataset, metrics, training
+from research.learning.candidates import Candidate, Winner, held_s, model_name, model_path, winner_path, write_winner
+from research.learning.dataset import Dataset
+from research.learning.decision import probability_up
+from research.learning.explain import MAX_ROWS, importance
+from research.learning.ledger import Data, read_ledger, with_look, with_trials, write_ledger
+from research.learning.nested import Plan, walk
+from research.learning.purged_cv import thinned
+from research.learning.training import Judged, Scores
+from research.learning.verdict import MIN_DEFLATED_SHARPE, hours_to_judge
+from research.quality import drift
 
 READS, WRITES = (schema.FEATURES, schema.LABELS), (schema.SCORES,)
 VERSION: Final = 5

@@ -1,6 +1,7 @@
 """Stoikov's micro-price as the paper writes it: G* = G1 + B G1 + B^2 G1 + … over symmetrised data.
 
-One step back to balance is added to each state, as in research/microprice.py: what was never seen has no adjustment.
+One step back to balance is added to each state, as in research/machine/microprice.py: what was never seen has no
+adjustment.
 """
 
 from typing import Any

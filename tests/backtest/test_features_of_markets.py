@@ -15,11 +15,11 @@ from ingest import capture
 from ingest.raw import RawReader
 from ingest.venues import decoder_for
 from research import build_bars, build_features
-from research.bar_columns import MAX_LEVELS
-from research.bar_events import Events, as_events
-from research.bars import Bars, join_closed
+from research.bars.bar_pass import Bars, join_closed
+from research.bars.clocks import parse_clock
+from research.bars.columns import MAX_LEVELS
+from research.bars.events import Events, as_events
 from research.catalogue import ALL, CATALOGUE, SETS, compile_chosen, feature_rows
-from research.clocks import parse_clock
 
 BAR = "time_200ms"
 FORCED = {

@@ -13,8 +13,8 @@ from core.errors import StageError
 from core.schema import FILLS, LABELS, SCORES
 from core.store import Partition
 from core.units import NS_PER_S
-from research.candidates import Candidate, Winner
-from research.decision import Calibration
+from research.learning.candidates import Candidate, Winner
+from research.learning.decision import Calibration
 
 T0 = 1_767_592_800 * NS_PER_S
 TAKER = Candidate("taker", "hgb", 10.0, 0.5, 0.0)

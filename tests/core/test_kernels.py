@@ -56,13 +56,19 @@ def test_a_cached_kernel_follows_a_change_of_what_it_calls(tmp_path: Path) -> No
 def test_a_digest_covers_what_is_imported_at_any_remove(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("import b\n")
     (tmp_path / "b.py").write_text("from c import d\nimport a\n")
-    (tmp_path / "c.py").write_text("d = 1\n")
+    (tmp_path / "c.py").write_text("from rules import e, f as g\nfrom rules import (\n    h,\n)\n")
+    (tmp_path / "rules").mkdir()
+    for name in "efh":
+        (tmp_path / "rules" / f"{name}.py").write_text("d = 1\n")
     (tmp_path / "unrelated.py").write_text("1\n")
     first = digest(tmp_path / "a.py", tmp_path)
     (tmp_path / "unrelated.py").write_text("2\n")
     assert digest(tmp_path / "a.py", tmp_path) == first
-    (tmp_path / "c.py").write_text("d = 2\n")
-    assert digest(tmp_path / "a.py", tmp_path) != first
+    for changed in ("c.py", "rules/e.py", "rules/f.py", "rules/h.py"):
+        before = digest(tmp_path / "a.py", tmp_path)
+        with (tmp_path / changed).open("a") as text:
+            text.write("d = 2\n")
+        assert digest(tmp_path / "a.py", tmp_path) != before, changed
 
 
 def test_kernels_of_the_project_have_a_folder_each() -> None:

@@ -7,8 +7,8 @@ from core.schema import TABLES
 from core.schema_docs import page
 from core.wide_columns import WIDE, WORDS, documented
 from ingest.day_quality import FIGURES
-from research.bar_columns import BAR_COLUMNS, LEVEL_COLUMNS, MAX_LEVELS, bar_columns
-from research.candidates import model_name
+from research.bars.columns import BAR_COLUMNS, LEVEL_COLUMNS, MAX_LEVELS, bar_columns
+from research.learning.candidates import model_name
 
 
 def names_of(table: str) -> list[str]:

@@ -15,10 +15,10 @@ from live.manifest import (
     write_bundle,
 )
 from live.onnx_export import features_metadata, to_onnx
-from research.candidates import Candidate
 from research.catalogue import compile_texts
-from research.decision import Calibration
-from research.trees import TreeEnsemble
+from research.learning.candidates import Candidate
+from research.learning.decision import Calibration
+from research.learning.trees import TreeEnsemble
 
 NAMES = ("binance_um:BTCUSDT", "bybit:ETHUSDT")
 BEGIN_NS = 1_700_000_000 * NS_PER_S

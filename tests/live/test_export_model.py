@@ -22,8 +22,8 @@ from live.export_model import check_parity, run
 from live.manifest import CURRENT, EXPORTED, load_bundle
 from live.onnx_export import to_onnx
 from live.scorer import Scorer
-from research.candidates import Winner, model_path, read_winner, write_winner
-from research.decision import Calibration
+from research.learning.candidates import Winner, model_path, read_winner, write_winner
+from research.learning.decision import Calibration
 from tests.live.synthetic import BARS, BEGIN_NS, FEATURES, TAKER, forest
 
 Verdict = Literal["edge", "no edge"]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from live.onnx_export import features_metadata, to_onnx
 from live.scorer import Scorer
-from research.trees import TreeEnsemble, from_catboost, from_hgb, from_lightgbm
+from research.learning.trees import TreeEnsemble, from_catboost, from_hgb, from_lightgbm
 
 BOUND = 1e-6
 Rows = NDArray[np.float32]

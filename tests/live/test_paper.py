@@ -14,7 +14,7 @@ from labels.build_labels import costs_of, grid_terms, sound_decisions
 from labels.grid import label
 from labels.venue_events import venue_day
 from live.paper import PaperAccount
-from research.candidates import Candidate
+from research.learning.candidates import Candidate
 from tests.live.synthetic import BEGIN_NS, MAKER, TAKER, market
 
 NAME = "binance_um:BTCUSDT"

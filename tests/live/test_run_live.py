@@ -21,9 +21,9 @@ from live.manifest import load_bundle
 from live.run_live import latency_line, mode_of, model_folder, percentiles_us, run, trading_figures, trading_line
 from live.runner import Outcome, header
 from live.start import cold_start, last_days, start_states
-from research.bar_columns import BAR_COLUMNS
-from research.bars import Bars
-from research.clocks import parse_clock
+from research.bars.bar_pass import Bars
+from research.bars.clocks import parse_clock
+from research.bars.columns import BAR_COLUMNS
 from research.day_state import save_state
 from tests.live.synthetic import BARS, BEGIN_NS, FEATURES, JOINED, NAMES, write
 

@@ -25,7 +25,7 @@ from live.parity import against_capture, compare
 from live.runner import Outcome, Runner, exchange_times, header, received_ns, started_panel
 from live.session import Witness, by_instrument, slices
 from live.start import cold_start, require_compared
-from research.bar_events import GAP, TRADE, as_events
+from research.bars.events import GAP, TRADE, as_events
 from tests.live.synthetic import BARS, BEGIN_NS, FEATURES, JOINED, MAKER, NAMES, TAKER, market, write
 
 Run = Callable[..., Recording]

@@ -4,10 +4,10 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from research.expression import Node, node
 from research.language import compile_features
-from research.opcodes import SHORT
-from research.operators import OPERATORS
+from research.machine.opcodes import SHORT
+from research.programs.expression import Node, node
+from research.programs.operators import OPERATORS
 
 Floats = NDArray[np.float64]
 COLUMNS = ("a", "b")

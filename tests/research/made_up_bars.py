@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from core.store import day_start_ns
 from core.units import NS_PER_S
-from research.bar_columns import MAX_LEVELS, bar_columns
+from research.bars.columns import MAX_LEVELS, bar_columns
 from research.catalogue import feature_rows
 
 Floats = NDArray[np.float64]

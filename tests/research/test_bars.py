@@ -19,10 +19,10 @@ from core.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MINUTE, NS_PER_MS, NS_PER
 from ingest.events import BookUpdate, Event, Gap, Liquidation, Mark, Quote, Trade
 from ingest.raw import RawReader
 from ingest.venues import decoder_for
-from research.bar_columns import BAR_COLUMNS
-from research.bar_events import EVENT, GAP, LIQUIDATION, MARK, QUOTE, TRADE, as_events, merge_events
-from research.bars import SILENCE_NS, Bars, ClosedBars, join_closed
-from research.clocks import Clock, parse_clock
+from research.bars.bar_pass import SILENCE_NS, Bars, ClosedBars, join_closed
+from research.bars.clocks import Clock, parse_clock
+from research.bars.columns import BAR_COLUMNS
+from research.bars.events import EVENT, GAP, LIQUIDATION, MARK, QUOTE, TRADE, as_events, merge_events
 
 DAY_NS = 20_000 * NS_PER_DAY
 NAN = math.nan

@@ -18,12 +18,12 @@ from core.run_record import RunRecord
 from core.store import Partition
 from core.units import NS_PER_DAY, NS_PER_MINUTE, NS_PER_S
 from research import build_features
-from research.bar_columns import BAR_COLUMNS, bar_columns
-from research.bar_events import merge_events
-from research.bars import Bars, join_closed
+from research.bars.bar_pass import Bars, join_closed
+from research.bars.clocks import parse_clock
+from research.bars.columns import BAR_COLUMNS, bar_columns
+from research.bars.day_events import DayEvents
+from research.bars.events import merge_events
 from research.build_bars import run
-from research.clocks import parse_clock
-from research.day_events import DayEvents
 from research.day_state import load_state
 
 DAY, NEXT_DAY = "2026-01-05", "2026-01-06"
@@ -111,7 +111,7 @@ def test_a_day_in_slices_is_the_day_in_one(tmp_path: Path, monkeypatch: pytest.M
         put(tmp_path / name, schema.TOP_OF_BOOK, top)
         put(tmp_path / name, schema.TRADES, traded)
     build(tmp_path / "one")
-    monkeypatch.setattr("research.day_events.SLICE_ROWS", 7)
+    monkeypatch.setattr("research.bars.day_events.SLICE_ROWS", 7)
     build(tmp_path / "sliced")
     for date in (DAY, NEXT_DAY):
         assert bars_of(tmp_path / "sliced", date).equals(bars_of(tmp_path / "one", date))
@@ -339,7 +339,7 @@ def test_levels_go_on_over_midnight_and_are_built_where_features_read_them(tmp_p
 def test_a_day_is_cut_at_minutes_so_that_no_slice_is_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     top, _ = over_midnight()
     put(tmp_path, schema.TOP_OF_BOOK, top)
-    monkeypatch.setattr("research.day_events.SLICE_ROWS", 400)
+    monkeypatch.setattr("research.bars.day_events.SLICE_ROWS", 400)
     sizes = [events.size for events in DayEvents(tmp_path, Partition("bars", "bybit", "BTCUSDT", DAY)).slices()]
     assert sum(sizes) == top.filter(pl.col("recv_ns") < MIDNIGHT_NS).height
     assert len(sizes) > 2
@@ -379,7 +379,7 @@ def test_bars_do_not_tell_which_symbols_have_a_tomorrow(tmp_path: Path) -> None:
 def test_the_last_event_of_a_day_is_that_of_any_table(
     slice_rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("research.day_events.SLICE_ROWS", slice_rows)
+    monkeypatch.setattr("research.bars.day_events.SLICE_ROWS", slice_rows)
     start = MIDNIGHT_NS - NS_PER_DAY
     put(tmp_path, schema.TOP_OF_BOOK, quotes(start + np.array([0, 5]) * NS_PER_MINUTE))
     put(tmp_path, schema.TRADES, trades(start + np.array([0, 7, 90]) * NS_PER_MINUTE))

@@ -16,12 +16,12 @@ from core.run_record import RunRecord, Stage
 from core.schema import BARS, FEATURES
 from core.store import Partition
 from core.units import NS_PER_S
-from research.bar_columns import BAR_COLUMNS, bar_columns
+from research.bars.columns import BAR_COLUMNS, bar_columns
 from research.build_features import run
 from research.catalogue import SETS
 from research.day_state import state_path
-from research.feature_counts import Filling, bars_filled
 from research.language import compile_features
+from research.quality.feature_counts import Filling, bars_filled
 
 STEP_NS = NS_PER_S // 5
 DAYS = ("2026-01-05", "2026-01-06")

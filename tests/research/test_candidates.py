@@ -7,7 +7,7 @@ import pytest
 from core.cells import MakerCell, TakerCell
 from core.config import Labels, Train
 from core.errors import StageError
-from research.candidates import (
+from research.learning.candidates import (
     Candidate,
     Winner,
     candidate_cells,
@@ -18,7 +18,7 @@ from research.candidates import (
     winner_path,
     write_winner,
 )
-from research.decision import Calibration
+from research.learning.decision import Calibration
 
 
 def test_makers_start_at_their_shortest_horizon_and_rest_on_through() -> None:

@@ -11,12 +11,12 @@ from core.config import Features
 from core.errors import ConfigError
 from core.store import day_start_ns
 from core.units import NS_PER_S
-from research.bar_columns import BAR_COLUMNS
+from research.bars.columns import BAR_COLUMNS
 from research.catalogue import ALL, DEFINITIONS, FEATURE_COLUMNS, choose, compile_chosen, feature_rows
 from research.catalogue import SETS as ALL_SETS
-from research.expression import parse, parts, show
 from research.language import compile_features
-from research.sets_default import DEFAULT_SETS
+from research.programs.expression import parse, parts, show
+from research.sets.default import DEFAULT_SETS
 from tests.research.feature_programs import assert_same_bits
 
 Floats = NDArray[np.float64]

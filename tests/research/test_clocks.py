@@ -5,8 +5,8 @@ import pytest
 
 from core.errors import ConfigError
 from core.units import NS_PER_DAY, NS_PER_MS, NS_PER_S
-from research.clocks import Clock, decision_step_ns, is_decision, parse_clock
-from research.event_clocks import DOLLAR, DOLLAR_RUN, RANGE, RENKO, TICK, TICK_IMBALANCE, TIME, VOLUME
+from research.bars.clocks import Clock, decision_step_ns, is_decision, parse_clock
+from research.bars.event_clocks import DOLLAR, DOLLAR_RUN, RANGE, RENKO, TICK, TICK_IMBALANCE, TIME, VOLUME
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,12 @@ from core.run_record import RunRecord
 from core.store import Partition
 from core.units import NS_PER_MINUTE
 from research import fit_features
-from research.bar_columns import MAX_LEVELS, bar_columns
+from research.bars.columns import MAX_LEVELS, bar_columns
 from research.catalogue import EVERY_COLUMN
-from research.component import LEVELS, component_text, first_component
-from research.fitted import chosen_features, read_fitted
+from research.fitting.fitted import chosen_features, read_fitted
 from research.language import compile_features
-from research.sets_book import DEFINITIONS
+from research.machine.component import LEVELS, component_text, first_component
+from research.sets.book import DEFINITIONS
 from tests.research.made_up_bars import BAR, rows_of, trading
 
 

@@ -16,9 +16,9 @@ from core.errors import StageError
 from core.run_record import RunRecord
 from core.store import Partition
 from core.units import NS_PER_S
-from research.bar_columns import bar_columns
+from research.bars.columns import bar_columns
 from research.correlate_symbols import run
-from research.correlation import co_moments
+from research.quality.correlation import co_moments
 from tests.research.made_up_bars import resting
 
 NAMES = ("binance_um:BTCUSDT", "binance_um:ETHUSDT", "bybit:BTCUSDT")

@@ -11,7 +11,7 @@ from core.cells import MakerCell, TakerCell
 from core.config import Config, Labels
 from core.errors import StageError
 from core.store import Partition
-from research import dataset
+from research.learning import dataset
 from tests.research.synthetic_tables import write_market
 
 CELLS = [TakerCell(10.0), MakerCell(2.0, 10.0), MakerCell(2.0, 60.0)]

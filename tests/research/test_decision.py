@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from research.decision import Calibration, decide, fit_calibration, log_odds, probability_up, sides
+from research.learning.decision import Calibration, decide, fit_calibration, log_odds, probability_up, sides
 
 FAIR = Calibration(0.0, 1.0)
 

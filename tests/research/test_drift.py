@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from research.drift import psi
+from research.quality.drift import psi
 
 RANDOM = np.random.default_rng(3)
 NORMAL = RANDOM.normal(size=20_000)

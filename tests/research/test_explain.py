@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from research import explain, models
-from research.models import FAMILIES
+from research.learning import explain, models
+from research.learning.models import FAMILIES
 
 
 @pytest.mark.parametrize("name", FAMILIES)

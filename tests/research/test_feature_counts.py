@@ -10,7 +10,7 @@ from core.config import Config
 from core.run_record import RunRecord
 from core.store import Partition
 from research.catalogue import compile_texts
-from research.feature_counts import DayCount, report
+from research.quality.feature_counts import DayCount, report
 
 LONG_JOIN = {"joined": "(at_1m (mean_5 close_price))"}
 

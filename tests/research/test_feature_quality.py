@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from core.units import NS_PER_S
-from research.feature_quality import (
+from research.quality.feature_quality import (
     clusters,
     coefficients,
     correlations,

@@ -19,8 +19,8 @@ from core.schema import BARS, FEATURES
 from core.store import Partition
 from core.units import NS_PER_DAY, NS_PER_MINUTE
 from research import build_features, fit_features
-from research.bar_columns import BAR_COLUMNS
-from research.fitted import Fitted, chosen_features, features_so_far, read_fitted, write_fitted
+from research.bars.columns import BAR_COLUMNS
+from research.fitting.fitted import Fitted, chosen_features, features_so_far, read_fitted, write_fitted
 from research.needs import needed_bars
 
 BAR = "time_1m"

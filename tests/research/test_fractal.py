@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from research.language import compile_features
-from research.operators import OPERATORS
+from research.programs.operators import OPERATORS
 from tests.research.feature_programs import SEEDS, Floats, evaluate, random_rows
 
 NAN = np.nan

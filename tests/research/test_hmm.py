@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from research.hmm import Regimes, _expect, _maximise, fit_regimes
 from research.language import compile_features
+from research.machine.hmm import Regimes, _expect, _maximise, fit_regimes
 from tests.research.feature_programs import SEEDS
 
 Floats = NDArray[np.float64]

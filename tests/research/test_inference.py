@@ -10,7 +10,7 @@ from scipy.stats import norm, ttest_1samp
 from scipy.stats import t as student
 
 from core.units import NS_PER_MINUTE, NS_PER_S
-from research import inference
+from research.learning import inference
 
 
 def at_seconds(seconds: np.ndarray) -> np.ndarray:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from research.expression import Node, parse
 from research.language import compile_features
-from research.program import Program
+from research.programs.expression import Node, parse
+from research.programs.program import Program
 from tests.research.feature_programs import COLUMNS, EXPRESSIONS, SEEDS, assert_same_bits, random_rows
 
 FIRST_BAR = 8_836_000_003  # an absolute index as of 200 ms bars in 2026

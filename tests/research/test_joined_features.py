@@ -15,13 +15,13 @@ from core.errors import ConfigError, StageError
 from core.run_record import RunRecord
 from core.store import Partition
 from core.units import NS_PER_DAY, NS_PER_S
-from research.bar_columns import bar_columns
-from research.bars import ClosedBars
+from research.bars.bar_pass import ClosedBars
+from research.bars.clocks import parse_clock
+from research.bars.columns import bar_columns
 from research.build_features import run
 from research.catalogue import choose, compile_texts
-from research.clocks import parse_clock
 from research.needs import needed_bars
-from research.panel import Panel
+from research.programs.panel import Panel
 from tests.research.made_up_bars import trading
 
 DAYS = ("2026-01-05", "2026-01-06")

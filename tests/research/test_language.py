@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from research.expression import parse, show
-from research.interpreter import SCRATCH
 from research.language import compile_features, expand, window_bars
+from research.machine.interpreter import SCRATCH
+from research.programs.expression import parse, show
 
 
 def test_the_example_of_the_documentation() -> None:

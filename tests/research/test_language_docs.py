@@ -17,10 +17,10 @@ from core.run_record import RunRecord
 from core.store import Partition, day_start_ns
 from core.units import NS_PER_S
 from research import show_operators
-from research.bar_columns import BAR_COLUMNS
+from research.bars.columns import BAR_COLUMNS
 from research.catalogue import compile_texts
 from research.language_docs import DOCS, join_rows, page
-from research.operators import OPERATORS
+from research.programs.operators import OPERATORS
 
 
 def test_the_page_of_the_language_is_up_to_date() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from core.errors import StageError
 from core.store import hash_of
-from research.ledger import Data, Ledger, n_trials, read_ledger, with_look, with_trials, write_ledger
+from research.learning.ledger import Data, Ledger, n_trials, read_ledger, with_look, with_trials, write_ledger
 
 DATA = Data("data", frozenset({"bybit:BTCUSDT 2026-01-05 aa", "bybit:ETHUSDT 2026-01-05 bb"}))
 SUBSET = Data("subset", frozenset({"bybit:BTCUSDT 2026-01-05 aa"}))

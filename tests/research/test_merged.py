@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from research.expression import Node
 from research.language import compile_features
-from research.merged import evaluate_programs, merge
+from research.programs.expression import Node
+from research.programs.merged import evaluate_programs, merge
 from tests.research.feature_programs import COLUMNS, EXPRESSIONS, SEEDS, assert_same_bits, random_rows
 
 lists_of_programs = st.lists(st.lists(EXPRESSIONS, min_size=1, max_size=2), min_size=1, max_size=4)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from research import metrics
-from research.selection import Orders
+from research.learning import metrics
+from research.learning.selection import Orders
 
 
 def orders(net: list[float], gross: list[float], filled: list[bool]) -> Orders:

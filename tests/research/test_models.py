@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from research import models
-from research.models import FAMILIES
+from research.learning import models
+from research.learning.models import FAMILIES
 
 
 def sample(n: int = 4_000, width: int = 6, seed: int = 1):

@@ -4,7 +4,7 @@ import pytest
 
 from core.config import Config, Features, load
 from core.errors import ConfigError
-from research.bar_columns import BAR_COLUMNS, LEVEL_COLUMNS, MAX_LEVELS, bar_columns, deepest_level
+from research.bars.columns import BAR_COLUMNS, LEVEL_COLUMNS, MAX_LEVELS, bar_columns, deepest_level
 from research.needs import needed_bars
 
 

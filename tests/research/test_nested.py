@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from core.units import NS_PER_S
-from research.nested import plan, sample, walk
+from research.learning.nested import plan, sample, walk
 
 HELD_NS = 10 * NS_PER_S
 

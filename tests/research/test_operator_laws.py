@@ -11,9 +11,9 @@ import pytest
 
 from research.language import compile_features
 from research.language_docs import example
-from research.opcodes import HOPS, SHORT
-from research.operators import OPERATORS, Operator
-from research.program import GAP_COLUMN, Program
+from research.machine.opcodes import HOPS, SHORT
+from research.programs.operators import OPERATORS, Operator
+from research.programs.program import GAP_COLUMN, Program
 from tests.research.feature_programs import Floats, assert_same_bits
 
 ROWS = 420

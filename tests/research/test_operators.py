@@ -11,9 +11,9 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from research.expression import node
 from research.language import compile_features
-from research.operators import OPERATORS
+from research.programs.expression import node
+from research.programs.operators import OPERATORS
 from tests.research.feature_programs import SEEDS, Floats, assert_same_bits, evaluate, random_rows
 
 NAN = np.nan

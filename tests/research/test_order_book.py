@@ -20,11 +20,11 @@ from ingest.packing import frame_of
 from ingest.raw import RawReader
 from ingest.stored_books import holds_back
 from ingest.venues import decoder_for, venue_of
-from research import order_book
-from research.bar_columns import BAR_COLUMNS, bar_columns
-from research.bar_events import DELTA, EVENT, GAP, TRADE, as_events, merge_events
-from research.bars import BarPass, Bars, ClosedBars, join_closed
-from research.clocks import parse_clock
+from research.bars import order_book
+from research.bars.bar_pass import BarPass, Bars, ClosedBars, join_closed
+from research.bars.clocks import parse_clock
+from research.bars.columns import BAR_COLUMNS, bar_columns
+from research.bars.events import DELTA, EVENT, GAP, TRADE, as_events, merge_events
 
 DAY_NS = 20_000 * NS_PER_DAY
 LEVELS = 3

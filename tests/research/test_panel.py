@@ -12,14 +12,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core.units import NS_PER_S
-from research.bar_columns import BAR_COLUMNS
-from research.bars import ClosedBars
+from research.bars.bar_pass import ClosedBars
+from research.bars.clocks import parse_clock
+from research.bars.columns import BAR_COLUMNS
 from research.catalogue import DEFINITIONS, FEATURE_COLUMNS, feature_rows
-from research.clocks import parse_clock
-from research.expression import Node, parse, parts, show
 from research.language import compile_features, expand
-from research.panel import Panel
-from research.panel_program import PanelProgram, compile_panel
+from research.programs.expression import Node, parse, parts, show
+from research.programs.panel import Panel
+from research.programs.panel_program import PanelProgram, compile_panel
 
 NAMES = ("binance:ADA", "binance:BTC", "bybit:ADA", "bybit:BTC")
 MAIN = "time_1s"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from research.purged_cv import holdout, k_fold, thinned, walk_forward
+from research.learning.purged_cv import holdout, k_fold, thinned, walk_forward
 
 
 @st.composite

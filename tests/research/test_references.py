@@ -7,9 +7,14 @@ import pytest
 
 from benchmarks.references.every import REFERENCES
 from benchmarks.references.windows import bars
-from research import sets_book, sets_calendar, sets_derivatives, sets_flow, sets_fractal, sets_price
 from research.catalogue import CATALOGUE, DEFINITIONS, EVERY_COLUMN
 from research.language import compile_features
+from research.sets import book as sets_book
+from research.sets import calendar as sets_calendar
+from research.sets import derivatives as sets_derivatives
+from research.sets import flow as sets_flow
+from research.sets import fractal as sets_fractal
+from research.sets import price as sets_price
 from tests.research.made_up_bars import BAR, rows_of, trading
 
 N = 6000

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from research.bar_columns import BAR_COLUMNS
-from research.bar_events import EVENT, QUOTE, TRADE
-from research.bars import BarPass, Bars
-from research.clocks import parse_clock
-from research.running_totals import add, since
+from research.bars.bar_pass import BarPass, Bars
+from research.bars.clocks import parse_clock
+from research.bars.columns import BAR_COLUMNS
+from research.bars.events import EVENT, QUOTE, TRADE
+from research.bars.running_totals import add, since
 
 terms = st.lists(st.floats(1e-8, 1e9).flatmap(lambda size: st.sampled_from([size, -size])), max_size=30)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from research.screening import covariance_t, screened
+from research.learning.screening import covariance_t, screened
 
 
 def test_block_t_equals_a_slow_computation() -> None:

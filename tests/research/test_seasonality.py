@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from research.fitting.seasonality import WAVES, fit_season, season_text
 from research.language import compile_features
-from research.seasonality import WAVES, fit_season, season_text
 
 MINUTE = np.arange(4 * 1440)
 SECOND, DAY = MINUTE % 1440 * 60.0, 20_000 + MINUTE // 1440

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.units import NS_PER_S
-from research.candidates import Candidate
-from research.dataset import Outcomes
-from research.inference import ratio_of_sums
-from research.selection import choose, known_t, patched, place
+from research.learning.candidates import Candidate
+from research.learning.dataset import Outcomes
+from research.learning.inference import ratio_of_sums
+from research.learning.selection import choose, known_t, patched, place
 
 
 def outcomes(end_ns: np.ndarray, net: np.ndarray | None = None) -> Outcomes:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from research.catalogue import ALL, CATALOGUE, DEFINITIONS, EVERY_COLUMN, FEATURE_SETS, SETS, choose, compile_chosen
-from research.sets_default import DEFAULT_SETS
+from research.sets.default import DEFAULT_SETS
 from tests.research.feature_programs import assert_same_bits
 from tests.research.made_up_bars import BAR, Floats, resting, rows_of, trading, without_depth
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from research.catalogue import DEFINITIONS
 from research.language import compile_features
-from research.sets_calendar import HORIZON_MIN, SETS, event_features
+from research.sets.calendar import HORIZON_MIN, SETS, event_features
 
 COLUMNS = ("funding_s", "second_of_day", "day")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from research.catalogue import DEFINITIONS
 from research.language import compile_features
-from research.sets_fractal import SETS, fractional_bps
+from research.sets.fractal import SETS, fractional_bps
 from tests.research.feature_programs import SEEDS
 
 Floats = NDArray[np.float64]

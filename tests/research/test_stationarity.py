@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from research.stationarity import adf_critical, adf_statistic, is_stationary, least_order
+from research.fitting.stationarity import adf_critical, adf_statistic, is_stationary, least_order
 
 
 def test_critical_values_are_those_of_the_published_tables() -> None:

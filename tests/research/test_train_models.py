@@ -14,12 +14,13 @@ from core import schema, store
 from core.config import Config, Features, Fee, Labels, Train
 from core.errors import ConfigError, StageError
 from core.run_record import RunRecord
-from research import catalogue, train_models, trees
-from research.candidates import Candidate, model_path, read_winner
-from research.inference import Ratio
-from research.selection import Orders
-from research.training import Judged
-from research.verdict import Stretch, judge
+from research import catalogue, train_models
+from research.learning import trees
+from research.learning.candidates import Candidate, model_path, read_winner
+from research.learning.inference import Ratio
+from research.learning.selection import Orders
+from research.learning.training import Judged
+from research.learning.verdict import Stretch, judge
 from tests.research.synthetic_tables import write_market
 
 FEATURES = Features(sets=("ofi",))

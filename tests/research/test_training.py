@@ -3,10 +3,10 @@
 import numpy as np
 
 from core.config import Labels
-from research.candidates import Candidate
-from research.dataset import Outcomes
-from research.selection import Search
-from research.training import best_families, longest_chosen_s, round_trip_bps, traded
+from research.learning.candidates import Candidate
+from research.learning.dataset import Outcomes
+from research.learning.selection import Search
+from research.learning.training import best_families, longest_chosen_s, round_trip_bps, traded
 
 
 def test_a_round_trip_costs_what_both_sides_lose_together() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from research import trees
+from research.learning import trees
 
 
 def sample(seed: int, n: int = 3_000, width: int = 7, missing: float = 0.05):

@@ -3,8 +3,8 @@
 import pytest
 from scipy.stats import norm
 
-from research.inference import Ratio
-from research.verdict import Stretch, hours_to_judge, judge, look_z
+from research.learning.inference import Ratio
+from research.learning.verdict import Stretch, hours_to_judge, judge, look_z
 
 GOOD = Ratio(1.0, 5.0, 0.6, 1.4, 60)
 WALK = Stretch(400, 8.4, 1.0, GOOD)

@@ -1,0 +1,1 @@
+"""Market events to bars: the clocks, the book, and the one pass that serves a day and a live event."""

@@ -1,0 +1,259 @@
+"""The L2 book of one symbol from the messages of `book_deltas` in order of receipt, for bars: compiled, batch and live.
+
+A message is all deltas of one receipt instant, update id and kind. It counts as a whole: the book, its best levels and
+their flow are looked at after the last delta of each. The rules are those of ingest/book.py and book_rebuild.py, which
+a test compares on recorded data:
+
+unknown     The book is unknown before the first snapshot, and from a gap of the depth stream (told when it becomes
+            known, at its end) to the next snapshot. An unknown book has no levels: NaN.
+change      Quantities are absolute, 0 removes a level, removing an unknown one is normal.
+snapshot    It replaces the book. Where snapshots come beside the stream (`holds_back`: Binance, by REST), changes that
+            came while the book was unknown are held back for it: of those with a later update id the ones since the
+            last snapshot are applied with it, and changes that it already holds are not applied after it. If more came
+            than are held (HELD), the book stays unknown.
+crossed     While the best bid is at or above the best ask, or a side is empty, the levels last known stand.
+
+Level k counts the prices that are there, from the best, 1. Its flow, `ofi_qty_k`, is the order flow imbalance of Cont,
+Kukanov and Stoikov (bar_pass.py) of the k-th level in place of the best, per message, summed: Cont, Cucuringu, Zhang,
+"Cross-impact of order flow imbalance in equity markets", Quantitative Finance 23(10), 2023, section 2. A level that is
+not there has no quantity at a price behind all others. The first book after an unknown one has none before to compare
+with and adds nothing; a snapshot of a known book is a message like the others.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.kernels import njit
+from research.bars.running_totals import MOST, added
+
+Ints: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
+
+CHANGE, SNAPSHOT, LAST = 0, 1, 2
+"""Flags of a delta in its event: of a snapshot; the last of its message."""
+HELD: Final = 65_536  # deltas held back for a snapshot: 20 s of the busiest stream, and a request has 10 s
+_ROOM: Final = 4096  # levels of a side, to begin with
+
+# Of `numbers`: of the book; of the message being taken; per side, the ranks changed since levels were seen, and levels.
+_KNOWN, _SEEN, _HOLDS_BACK, _SNAPSHOT_ID, _HELD, _MESSAGE = range(6)
+_FIRST, _LAST, _BIDS, _ASKS, _N_NUMBERS = 6, 8, 10, 11, 12
+_ALL: Final = 2**62  # a rank behind all levels
+_BETWEEN, _CHANGING, _REPLACING, _PASSING = range(4)  # what becomes of the message
+_SIDE, _PRICE, _QTY, _ID = range(4)
+FLOW: Final = 4  # the row of `tops` with the totals of flow, its low part behind it
+
+
+class Book(NamedTuple):
+    """The state: bids are side 0, asks side 1 with negated prices, so that the best key is the largest of both.
+
+    `ladders` (4, room): keys and quantities of the bids, then of the asks, keys ascending: the best stands last, so
+    that changes near the touch move little. `tops` (6, levels): the same of the levels last seen, the best first, -inf
+    and 0 where there is none; then the running total of each level's flow, its high and low part. `held` (n, 4) rings
+    through side, price, qty and id of deltas. `numbers` (12,).
+    """
+
+    ladders: Floats
+    tops: Floats
+    held: Floats
+    numbers: Ints
+
+
+def make_book(levels: int, holds_back: bool) -> Book:
+    """A book that is not known yet. Without levels it takes no memory, and must be given no deltas."""
+    numbers = np.zeros(_N_NUMBERS, np.int64)
+    numbers[_HOLDS_BACK] = holds_back
+    tops = np.zeros((FLOW + 2, levels))
+    tops[:FLOW:2] = -np.inf
+    held = np.zeros((HELD if levels and holds_back else 0, 4))
+    return Book(np.zeros((4, _ROOM if levels else 0)), tops, held, numbers)
+
+
+def with_room(book: Book, levels: int = 0) -> Book:
+    """The same book with twice the room, or room for so many levels a side."""
+    room = book.ladders.shape[1]
+    return book._replace(ladders=np.pad(book.ladders, ((0, 0), (0, max(levels + 1, 2 * room) - room))))
+
+
+def save_book(book: Book) -> dict[str, NDArray[Any]]:
+    """The state as arrays, without what is not used of them."""
+    bids, asks = book.numbers[[_BIDS, _ASKS]].tolist()
+    return {
+        "book_levels": np.concatenate([book.ladders[:2, :bids], book.ladders[2:, :asks]], axis=1),
+        "book_tops": book.tops.copy(),
+        "book_held": book.held[: book.numbers[_HELD]].copy(),
+        "book_numbers": book.numbers.copy(),
+    }
+
+
+def restored_book(book: Book, saved: Mapping[str, NDArray[Any]]) -> Book:
+    """The book with the state of a `save_book`, which may have more levels. Raises ValueError where it has fewer."""
+    sides, tops, levels = saved["book_levels"], saved["book_tops"], book.tops.shape[1]
+    if tops.shape[1] < levels:
+        raise ValueError(f"state has {tops.shape[1]} book levels, wanted {levels}: rebuild the bars")
+    if not levels:
+        return book
+    if sides.shape[1] >= book.ladders.shape[1]:
+        book = with_room(book, sides.shape[1])
+    book.numbers[:], book.tops[:] = saved["book_numbers"], tops[:, :levels]
+    bids, asks = book.numbers[[_BIDS, _ASKS]].tolist()
+    book.ladders[:2, :bids], book.ladders[2:, :asks] = sides[:, :bids], sides[:, bids:]
+    book.held[: len(saved["book_held"])] = saved["book_held"]
+    return book
+
+
+@njit(cache=True, nogil=True)
+def lose_book(numbers: Ints) -> None:
+    """Something was missed: nothing is known until the next snapshot."""
+    numbers[_KNOWN] = numbers[_SEEN] = 0
+
+
+@njit(cache=True, nogil=True, inline="always")
+def take_delta(
+    side: int, price: float, qty: float, update_id: int, flags: int,
+    ladders: Floats, tops: Floats, held: Floats, numbers: Ints,
+) -> bool:  # fmt: skip
+    """Take one delta; with the last of a message bring `tops` up to the book.
+
+    False where the book lacks room: nothing was taken, ask again `with_room`.
+    """
+    is_last = flags & LAST != 0
+    more = 0
+    if is_last and (numbers[_MESSAGE] == _REPLACING or flags & SNAPSHOT):
+        more = _later_than(update_id, held, numbers)
+    if max(numbers[_BIDS], numbers[_ASKS]) + more >= ladders.shape[1]:
+        return False
+    if numbers[_MESSAGE] == _BETWEEN:
+        _begin_message(update_id, flags, numbers)
+    if numbers[_MESSAGE] == _PASSING:
+        if numbers[_KNOWN] == 0:
+            _hold(side, price, qty, update_id, held, numbers)
+    else:
+        _put(side, price, qty, ladders, numbers)
+    if is_last:
+        if numbers[_MESSAGE] == _REPLACING:
+            _apply_held(more, ladders, held, numbers)
+        if numbers[_MESSAGE] != _PASSING and numbers[_KNOWN] == 1:
+            _see_levels(ladders, tops, numbers)
+        numbers[_MESSAGE] = _BETWEEN
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _begin_message(update_id: int, flags: int, numbers: Ints) -> None:
+    if flags & SNAPSHOT:
+        numbers[_MESSAGE], numbers[_SNAPSHOT_ID] = _REPLACING, update_id
+        numbers[_BIDS] = numbers[_ASKS] = 0
+        for side in range(2):
+            numbers[_FIRST + side], numbers[_LAST + side] = 0, _ALL
+    else:
+        is_news = numbers[_HOLDS_BACK] == 0 or update_id > numbers[_SNAPSHOT_ID]
+        numbers[_MESSAGE] = _CHANGING if numbers[_KNOWN] == 1 and is_news else _PASSING
+
+
+@njit(cache=True, nogil=True)
+def _hold(side: int, price: float, qty: float, update_id: int, held: Floats, numbers: Ints) -> None:
+    """Keep a delta for a snapshot to come; the oldest goes."""
+    if held.shape[0] == 0:
+        return
+    at = numbers[_HELD] % held.shape[0]
+    held[at, _SIDE], held[at, _PRICE], held[at, _QTY], held[at, _ID] = side, price, qty, update_id
+    numbers[_HELD] += 1
+
+
+@njit(cache=True, nogil=True)
+def _later_than(update_id: int, held: Floats, numbers: Ints) -> int:
+    """How many of the newest deltas held are later than the snapshot `update_id`."""
+    count, room = numbers[_HELD], held.shape[0]
+    found = 0
+    while found < min(count, room) and held[(count - 1 - found) % room, _ID] > update_id:
+        found += 1
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _apply_held(newest: int, ladders: Floats, held: Floats, numbers: Ints) -> None:
+    """End a snapshot with the `newest` deltas held: the book is known, unless some that belong to them were lost."""
+    count, room = numbers[_HELD], held.shape[0]
+    for back in range(newest, 0, -1):
+        row = (count - back) % room
+        _put(int(held[row, _SIDE]), held[row, _PRICE], held[row, _QTY], ladders, numbers)
+    numbers[_KNOWN] = 0 if newest == room and count > room else 1
+    numbers[_HELD] = 0
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _put(side: int, price: float, qty: float, ladders: Floats, numbers: Ints) -> None:
+    """Set a level's absolute quantity, 0 removes it; note the ranks that change: all behind one that comes or goes."""
+    which = 0 if side > 0 else 1
+    key, keys, qtys = price if side > 0 else -price, 2 * which, 2 * which + 1
+    count = numbers[_BIDS + which]
+    at = _place(ladders, keys, count, key)
+    is_there = at < count and ladders[keys, at] == key
+    if is_there and qty > 0.0:
+        ladders[qtys, at] = qty
+    elif is_there:
+        for row in range(at, count - 1):
+            ladders[keys, row], ladders[qtys, row] = ladders[keys, row + 1], ladders[qtys, row + 1]
+        numbers[_BIDS + which] = count - 1
+    elif qty > 0.0:
+        for row in range(count, at, -1):
+            ladders[keys, row], ladders[qtys, row] = ladders[keys, row - 1], ladders[qtys, row - 1]
+        ladders[keys, at], ladders[qtys, at] = key, qty
+        numbers[_BIDS + which] = count + 1
+    else:
+        return
+    rank = count - 1 - at if is_there else count - at
+    numbers[_FIRST + which] = min(numbers[_FIRST + which], rank)
+    numbers[_LAST + which] = max(numbers[_LAST + which], rank if is_there and qty > 0.0 else _ALL)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _place(ladders: Floats, keys: int, count: int, key: float) -> int:
+    """The first of `count` ascending keys that is not below `key`: by doubling steps from the end, then by halves."""
+    high, step = count, 1
+    while high - step >= 0 and ladders[keys, high - step] >= key:
+        high -= step
+        step *= 2
+    low = max(high - step + 1, 0)
+    while low < high:
+        middle = (low + high) // 2
+        if ladders[keys, middle] < key:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _see_levels(ladders: Floats, tops: Floats, numbers: Ints) -> None:
+    """Bring the levels up to the book from the best that was touched, unless it is crossed or lacks a side."""
+    bids, asks = numbers[_BIDS], numbers[_ASKS]
+    if bids == 0 or asks == 0 or ladders[0, bids - 1] >= -ladders[2, asks - 1]:
+        return
+    levels = tops.shape[1]
+    for which in range(2):
+        count, sign, keys, qtys = numbers[_BIDS + which], 1.0 - 2.0 * which, 2 * which, 2 * which + 1
+        for level in range(numbers[_FIRST + which], min(numbers[_LAST + which] + 1, levels)):
+            key, qty = -np.inf, 0.0
+            if level < count:
+                key, qty = ladders[keys, count - 1 - level], ladders[qtys, count - 1 - level]
+            key_before, qty_before = tops[keys, level], tops[qtys, level]
+            tops[keys, level], tops[qtys, level] = key, qty
+            flow = sign * (qty * (key >= key_before) - qty_before * (key <= key_before))
+            if numbers[_SEEN] == 1 and abs(flow) < MOST:
+                tops[FLOW, level], tops[FLOW + 1, level] = added(tops[FLOW, level], tops[FLOW + 1, level], flow)
+        numbers[_FIRST + which], numbers[_LAST + which] = _ALL, -1
+    numbers[_SEEN] = 1
+
+
+@njit(cache=True, nogil=True)
+def write_level(level: int, tops: Floats, numbers: Ints, rows: Floats, row: int, column: int) -> None:
+    """Write bid price, bid qty, ask price, ask qty of a level to a row of `rows` from `column` on."""
+    for which in range(2):
+        key, qty = tops[2 * which, level], tops[2 * which + 1, level]
+        is_known = numbers[_SEEN] == 1 and key > -np.inf
+        rows[row, column + 2 * which] = (key if which == 0 else -key) if is_known else np.nan
+        rows[row, column + 2 * which + 1] = qty if is_known else np.nan

@@ -1,0 +1,1 @@
+"""From features and labels to models, scores, a winner and the verdict."""

@@ -1,0 +1,258 @@
+"""Features with joins, compiled: programs that run on the bars of several clocks and symbols, and how they are joined.
+
+The operand of a join (joins.py) is an expression on other bars. All operands that stand equally deep and are asked of
+the same bars become one program, a layer, whose results are columns of the layers above it; the last layer computes the
+features. So each distinct operand is computed once on a symbol's bars, whichever features of whichever symbols ask.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from research.bars.clocks import parse_clock
+from research.language import Source, compile_features, expand, fail_in, in_bars_of, window_bars
+from research.programs.expression import Node, fail_at_word, parse, parts, show, written
+from research.programs.joins import Join
+from research.programs.program import Program
+
+FEATURES: Final = "features"
+"""The key of the last layer."""
+
+
+@dataclass(frozen=True)
+class JoinedColumn:
+    """A column that comes from another layer, from the output of that number, by `join`.
+
+    A value holds for `step_ns`, after which its clock has the next bar; 0: until that comes.
+    """
+
+    join: Join
+    layer: int
+    output: int
+    step_ns: int
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A program on the bars of one clock; `joined` are its last columns, after those of the bars.
+
+    `key` tells where its expressions are computed: the same for any set of features, so that a program of fewer ones
+    can go on from the state of one of more.
+    """
+
+    key: str
+    clock: str
+    program: Program
+    joined: tuple[JoinedColumn, ...]
+
+
+@dataclass(frozen=True)
+class PanelProgram:
+    """The features of all symbols of a run. `layers` stand in an order in which each needs only those before it.
+
+    `columns` are those that come with each bar, of any clock.
+    """
+
+    layers: tuple[Layer, ...]
+    columns: tuple[str, ...]
+
+    @property
+    def main(self) -> Program:
+        """The program that gives the features once the joined columns are there."""
+        return self.layers[-1].program
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.main.names
+
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        """The features' texts over the columns alone."""
+        return self.main.expressions
+
+    @property
+    def bar(self) -> str:
+        """The clock of the features' rows."""
+        return self.layers[-1].clock
+
+    @property
+    def clocks(self) -> tuple[str, ...]:
+        """The clocks whose bars are read, that of the features first."""
+        return tuple(dict.fromkeys(layer.clock for layer in reversed(self.layers)))
+
+    @property
+    def nodes(self) -> int:
+        """Distinct operators; a join counts as none."""
+        return sum(layer.program.nodes for layer in self.layers)
+
+    @property
+    def crosses_symbols(self) -> bool:
+        """Do features of one symbol need bars of another?"""
+        return any(column.join.form != "at" for layer in self.layers for column in layer.joined)
+
+    @property
+    def compares_symbols(self) -> bool:
+        """Do features hang on which symbols are in the run?"""
+        return any(column.join.is_cross_section for layer in self.layers for column in layer.joined)
+
+    @property
+    def is_chained(self) -> bool:
+        """Does a day go on from the state of the day before? It must where an operator remembers everything, and does
+        with joins, whose bars would each have to be read as far back as their own windows reach."""
+        return len(self.layers) > 1 or self.main.is_infinite
+
+    @property
+    def warmup_bars(self) -> int | None:
+        """Rows before the first for which all windows are full, those inside joins too, where bars come one by one.
+
+        None where that cannot be said: so many bars of a clock that is not of time are not so many rows.
+        """
+        known: dict[tuple[Node, str], int | None] = {}
+        return _latest(_warmup(parse(text), self.bar, known) for text in self.expressions)
+
+    def asked(self, instruments: Sequence[str]) -> list[tuple[str, ...]]:
+        """For each layer the instruments (`venue:SYMBOL`) on whose bars it runs, in a run of `instruments`.
+
+        Raises ValueError, with the feature and the place in its text, where one of them is not in the run.
+        """
+        wanted: list[set[str]] = [set() for _ in self.layers]
+        wanted[-1] = set(instruments)
+        for layer, viewers in zip(reversed(self.layers), reversed(wanted), strict=True):
+            for column in layer.joined:
+                wanted[column.layer] |= {column.join.target(viewer) for viewer in viewers}
+                wanted[column.layer] |= set(instruments) if column.join.is_cross_section else set()
+        for missing in sorted(set().union(*wanted) - set(instruments)):
+            self._fail_missing(missing, instruments)
+        return [tuple(sorted(names)) for names in wanted]
+
+    def _fail_missing(self, missing: str, instruments: Sequence[str]) -> None:
+        run = ", ".join(sorted(instruments))
+        for feature, text in zip(self.names, self.expressions, strict=True):
+            asking = _asking(parse(text), set(instruments), missing, instruments)
+            if asking is not None:
+                why = f"{missing} is none of the symbols of the run, {run}: name one of these, or add {missing} to"
+                fail_at_word(text, written(asking), f"feature {feature}: {why} `symbols`")
+
+
+def _asking(tree: Node, viewers: set[str], missing: str, instruments: Sequence[str]) -> Node | None:
+    """The join through which `tree`, on the bars of `viewers`, asks for a missing instrument; None: none does."""
+    for part, join in _joins([tree]):
+        targets = {join.target(viewer) for viewer in viewers}
+        if missing in targets:
+            return part
+        seen = targets | set(instruments) if join.is_cross_section else targets
+        found = _asking(part.args[0], seen, missing, instruments)
+        if found is not None:
+            return found
+    return None
+
+
+def compile_panel(
+    features: Mapping[str, Source],
+    columns: Sequence[str],
+    bar: str,
+    definitions: Mapping[str, Source] | None = None,
+) -> PanelProgram:
+    """Like `language.compile_features`, for features with joins. `bar` is a clock's name, such as `time_200ms`.
+
+    `columns` are those of the bars of every clock. Raises ValueError, with the feature's name and the place in its
+    text, for anything that is not in the language.
+    """
+    trees = {name: _expanded(name, source, columns, bar, definitions or {}) for name, source in features.items()}
+    found: dict[_Home, dict[Node, None]] = {}
+    for tree in trees.values():
+        _find_operands(tree, bar, found)
+    homes = {home: {show(tree): tree for tree in found[home]} for home in sorted(found)}
+    layers = [_layer("/".join(map(str, home)), named, columns, home.clock, homes) for home, named in homes.items()]
+    return PanelProgram((*layers, _layer(FEATURES, trees, columns, bar, homes)), tuple(columns))
+
+
+def _warmup(tree: Node, bar: str, known: dict[tuple[Node, str], int | None]) -> int | None:
+    """Of an expression on the bars of a clock. `known` are those found before, since features share parts."""
+    if (tree, bar) not in known:
+        on = tree.join.clock(bar) if tree.join else bar
+        before = _latest(_warmup(arg, on, known) for arg in tree.args)
+        own = tree.operator.warmup_bars(window_bars(tree.window, bar)) if tree.window else 0
+        known[tree, bar] = None if before is None else _rows_of(before, on, bar) if on != bar else before + own
+    return known[tree, bar]
+
+
+def _latest(warmups: Iterable[int | None]) -> int | None:
+    latest = 0
+    for each in warmups:
+        if each is None:
+            return None
+        latest = max(latest, each)
+    return latest
+
+
+def _rows_of(bars: int, clock: str, around: str) -> int | None:
+    """How many rows of the clock `around` come before the first that sees a bar which so many of its clock precede."""
+    step_ns, row_ns = parse_clock(clock).step_ns, parse_clock(around).step_ns
+    return -(-(bars + 1) * step_ns // row_ns) - 1 if step_ns and row_ns else None
+
+
+class _Home(NamedTuple):
+    """Where operands are computed: above how many other joins, on which clock, and for `of_` on which symbol."""
+
+    depth: int
+    clock: str
+    symbol: str
+
+
+def _home(join: Join, operand: Node, around: str) -> _Home:
+    return _Home(_depth(operand), join.clock(around), join.place if join.form == "of" else "")
+
+
+def _depth(tree: Node) -> int:
+    """The most joins that stand within each other."""
+    return max((1 + _depth(part.args[0]) for part, _ in _joins([tree])), default=0)
+
+
+def _joins(trees: Iterable[Node]) -> list[tuple[Node, Join]]:
+    """The joins of some trees, but for those inside other joins."""
+    found = [(part, part.join) for part in parts(*trees, into_joins=False)]
+    return [(part, join) for part, join in found if join is not None]
+
+
+def _expanded(name: str, source: Source, columns: Sequence[str], bar: str, definitions: Mapping[str, Source]) -> Node:
+    """The feature's tree over the columns, with all that stands inside its joins checked."""
+    try:
+        tree = expand(source, columns, definitions)
+        _check(tree, bar, source, tree)
+    except ValueError as error:
+        raise ValueError(f"feature {name}: {error}") from None
+    return tree
+
+
+def _check(tree: Node, bar: str, source: Source, whole: Node) -> None:
+    """Raises ValueError for a window, or a cross-section, that the bars on which it stands do not have."""
+    in_bars_of(tree, bar, source, whole)
+    for part, join in _joins([tree]):
+        if join.is_cross_section and not parse_clock(bar).is_time:
+            why = f"{written(part)} compares bars that close at the same instant, which those of {bar} do not"
+            fail_in(source, whole, part, f"{why}: put it on bars of time, as in (at_1s ({written(part)} x))")
+        _check(part.args[0], join.clock(bar), source, whole)
+
+
+def _find_operands(tree: Node, bar: str, found: dict[_Home, dict[Node, None]]) -> None:
+    """Note every operand of a join where it is computed, those inside others too."""
+    for part, join in _joins([tree]):
+        operand = part.args[0]
+        found.setdefault(_home(join, operand, bar), {})[operand] = None
+        _find_operands(operand, join.clock(bar), found)
+
+
+def _layer(
+    key: str, named: Mapping[str, Node], columns: Sequence[str], clock: str, homes: Mapping[_Home, Mapping[str, Node]]
+) -> Layer:
+    joins = {show(part): (join, part.args[0]) for part, join in _joins(named.values())}
+    program = compile_features(named, (*columns, *joins), clock)
+    joined = [_column(join, operand, clock, homes) for join, operand in joins.values()]
+    return Layer(key, clock, program, tuple(joined))
+
+
+def _column(join: Join, operand: Node, around: str, homes: Mapping[_Home, Mapping[str, Node]]) -> JoinedColumn:
+    home = _home(join, operand, around)
+    output = list(homes[home]).index(show(operand))
+    return JoinedColumn(join, list(homes).index(home), output, parse_clock(home.clock).step_ns)

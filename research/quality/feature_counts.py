@@ -1,0 +1,190 @@
+"""What became of the decisions of a day: kept, dropped while windows filled, or dropped for a value that is not finite.
+
+Bars count from the last restart (a gap, a bar left out), and not before every joined column has had a value once: what
+stands on hourly bars cannot be known in the first hour, and no feature is to blame for that.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.run_record import Stage
+from core.store import Partition
+from core.units import NS_PER_S
+from research.bars.clocks import parse_clock
+from research.catalogue import compile_texts
+from research.day_state import load_state
+from research.programs.panel_program import PanelProgram
+from research.programs.program import Floats, Ints
+
+COUNT: Final = "count"
+
+
+@dataclass(frozen=True)
+class DayCount:
+    """What became of a day's decisions: `filling` came while windows filled, `unknown` had a feature not finite later.
+
+    `fitted` are not among them: they lie where numbers in the features were fitted, and are left out altogether.
+    `blame` counts the rows of `unknown` in which each feature was not finite.
+    """
+
+    part: Partition
+    bars: int
+    fitted: int
+    decisions: int
+    filling: int
+    unknown: int
+    blame: tuple[int, ...]
+
+    @property
+    def kept(self) -> int:
+        return self.decisions - self.filling - self.unknown
+
+
+def day_count(root: Path, day: Partition) -> DayCount | None:
+    """What became of the decisions of a day that is built; None where that is not known any more."""
+    state = load_state(root, day)
+    return count_of(day, state[COUNT]) if state is not None else None
+
+
+def count_of(day: Partition, count: Ints) -> DayCount:
+    """From the array that `counted` made, which is kept in the day's state as COUNT."""
+    bars, fitted, decisions, filling, unknown, *blame = count.tolist()
+    return DayCount(day, bars, fitted, decisions, filling, unknown, tuple(blame))
+
+
+def counted(bars: int, fitted: int, values: Floats, is_warm: NDArray[np.bool_]) -> Ints:
+    """Bars, fitted, decisions, filling, unknown, then the blame, of the features (m, features) at a day's decisions."""
+    is_finite = np.isfinite(values)
+    is_kept = is_finite.all(axis=1)
+    blame = (~is_finite[is_warm]).sum(axis=0)
+    lost = [np.sum(~is_warm & ~is_kept), np.sum(is_warm & ~is_kept)]
+    return np.array([bars, fitted, values.shape[0], *lost, *blame], np.int64)
+
+
+class Filling(NamedTuple):
+    """Where the windows stood at the last bar: its index, the bars since the restart, and whether all was joined."""
+
+    bar_index: int = -2
+    bars: int = -1
+    is_joined: int = 0
+
+
+def bars_filled(bar_index: Ints, has_gap: NDArray[np.bool_], joined: Floats, last: Filling) -> tuple[Ints, Filling]:
+    """For each bar (n,) how many came before it since the windows began to fill; -1 where they have not begun.
+
+    `joined` (n, columns) are the joined columns, `last` is where the bars before ended; also where these end.
+    """
+    has_joined = np.logical_or.accumulate(np.isfinite(joined).all(axis=1)) | bool(last.is_joined)
+    at = np.arange(bar_index.size) + last.bars + 1
+    begins = np.where(np.diff(bar_index, prepend=last.bar_index) != 1, at, 0)
+    is_blank = has_gap | ~has_joined
+    begins[is_blank] = at[is_blank] + 1
+    filled = at - np.maximum.accumulate(begins)
+    if not filled.size:
+        return filled, last
+    return filled, Filling(int(bar_index[-1]), int(filled[-1]), int(has_joined[-1]))
+
+
+def report(stage: Stage, program: PanelProgram, counts: Sequence[DayCount]) -> None:
+    """The section `features` and its lines."""
+    fills = [f"{bars:,} bars of {clock}" for clock, bars in _warmup_bars(program).items()]
+    stage.say(
+        f"{len(program.names)} features of {program.nodes} operators on {program.bar}; windows fill in "
+        f"{' and '.join(fills)}"
+    )
+    by_symbol = sorted(counts, key=lambda count: (count.part.instrument, count.part.date))
+    symbols = [list(days) for _, days in groupby(by_symbol, key=lambda count: count.part.instrument)]
+    rows = [_row(program, days) for days in symbols]
+    for row, days in zip(rows, symbols, strict=True):
+        stage.say(_line(row) + _why_none(row, program, sum(day.bars for day in days)))
+        for name, blamed in row["blame"].items():
+            stage.say(f"{row['symbol']}: {name} was not finite in {blamed:,} decisions, which were dropped")
+    stage.rows_in, stage.rows_out = sum(count.bars for count in counts), sum(count.kept for count in counts)
+    stage.put("features", {"count": len(program.names), "names": program.names, "rows": rows})
+
+
+def _warmup_bars(program: PanelProgram) -> dict[str, int]:
+    """The longest warm-up on each clock, that of the features first."""
+    return {
+        clock: max(layer.program.warmup_bars for layer in program.layers if layer.clock == clock)
+        for clock in program.clocks
+    }
+
+
+def _row(program: PanelProgram, days: list[DayCount]) -> dict[str, Any]:
+    """One symbol's row of the section `features`."""
+    blame = np.sum([day.blame for day in days], axis=0)
+    return {
+        "symbol": days[0].part.instrument,
+        "fitted": sum(day.fitted for day in days),
+        "decisions": sum(day.decisions for day in days),
+        "kept": sum(day.kept for day in days),
+        "filling": sum(day.filling for day in days),
+        "unknown": sum(day.unknown for day in days),
+        "blame": {name: int(n) for name, n in zip(program.names, blame, strict=True) if n},
+    }
+
+
+def _line(row: dict[str, Any]) -> str:
+    line = f"{row['symbol']}: {row['kept']:,} of {row['decisions']:,} decisions have all features"
+    line += f"; dropped: {row['filling']:,} while windows filled, {row['unknown']:,} not finite"
+    return line + (f"; {row['fitted']:,} more lie where numbers were fitted" if row["fitted"] else "")
+
+
+def _why_none(row: dict[str, Any], program: PanelProgram, bars: int) -> str:
+    """What to change where no decision among so many bars has all features; empty where some have."""
+    if row["kept"]:
+        return ""
+    if row["unknown"]:
+        worst = sorted(row["blame"], key=lambda name: -row["blame"][name])
+        more = f" and {len(worst) - 3} more" if len(worst) > 3 else ""
+        return f": never all finite once windows were full, look at {', '.join(worst[:3])}{more}"
+    if not row["filling"]:
+        if row["fitted"]:
+            return ": numbers were fitted on all of it, run `fit` with an earlier features.fit_until"
+        return ": no bar closes at a decision time, see `decision` and `bars`"
+    longest = _blocking(program, bars)
+    span = f" ({longest.span_ns / NS_PER_S:g} s)" if longest.span_ns else f" of {longest.clock}"
+    window = f"that of {longest.name}, {longest.bars:,} bars{span}"
+    return f": the stretch is shorter than the longest window, {window}: capture more"
+
+
+class _Filled(NamedTuple):
+    """What must fill: a feature's own windows, or those inside a join; on which clock, after how many bars."""
+
+    name: str
+    clock: str
+    bars: int
+
+    @property
+    def span_ns(self) -> int:
+        """How long that takes; 0 on a clock that no time can be counted in."""
+        return self.bars * parse_clock(self.clock).step_ns
+
+
+def _blocking(program: PanelProgram, bars: int) -> _Filled:
+    """The longest of what a stretch of so many bars of the features' own clock cannot have filled.
+
+    How many bars of another clock the stretch has is known only where both clocks are of time. What cannot have filled
+    comes before what may have, and that before what has.
+    """
+    own = [
+        _Filled(name, program.bar, compile_texts({name: text}, program.bar).main.warmup_bars)
+        for name, text in zip(program.names, program.expressions, strict=True)
+    ]
+    joined = [
+        _Filled(f"{name} on {layer.clock}", layer.clock, layer.program.warmup_bars + 1)
+        for layer in program.layers[:-1]
+        for name in layer.program.names[:1]
+    ]
+    had_ns = bars * parse_clock(program.bar).step_ns
+    short = [each for each in own if each.bars >= bars]
+    short += [each for each in joined if had_ns and each.span_ns > had_ns]
+    unknown = [each for each in joined if not had_ns or not each.span_ns]
+    return max(short or unknown or own + joined, key=lambda each: each.span_ns or each.bars)
