@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from core.errors import StageError
 from core.run_record import Stage
 from core.store import Partition
 from core.units import NS_PER_S
@@ -92,7 +93,7 @@ def bars_filled(bar_index: Ints, has_gap: NDArray[np.bool_], joined: Floats, las
 
 
 def report(stage: Stage, program: PanelProgram, counts: Sequence[DayCount]) -> None:
-    """The section `features` and its lines."""
+    """The section `features` and its lines. Raises StageError where no symbol-day keeps a decision, tables written."""
     fills = [f"{bars:,} bars of {clock}" for clock, bars in _warmup_bars(program).items()]
     stage.say(
         f"{len(program.names)} features of {program.nodes} operators on {program.bar}; windows fill in "
@@ -101,12 +102,16 @@ def report(stage: Stage, program: PanelProgram, counts: Sequence[DayCount]) -> N
     by_symbol = sorted(counts, key=lambda count: (count.part.instrument, count.part.date))
     symbols = [list(days) for _, days in groupby(by_symbol, key=lambda count: count.part.instrument)]
     rows = [_row(program, days) for days in symbols]
-    for row, days in zip(rows, symbols, strict=True):
-        stage.say(_line(row) + _why_none(row, program, sum(day.bars for day in days)))
+    whys = [_why_none(row, program, sum(day.bars for day in days)) for row, days in zip(rows, symbols, strict=True)]
+    for row, why in zip(rows, whys, strict=True):
+        stage.say(_line(row) + why)
         for name, blamed in row["blame"].items():
             stage.say(f"{row['symbol']}: {name} was not finite in {blamed:,} decisions, which were dropped")
     stage.rows_in, stage.rows_out = sum(count.bars for count in counts), sum(count.kept for count in counts)
     stage.put("features", {"count": len(program.names), "names": program.names, "rows": rows})
+    if not stage.rows_out:
+        longest = max(range(len(rows)), key=lambda at: rows[at]["decisions"])
+        raise StageError(f"no decision of {', '.join(row['symbol'] for row in rows)} has all features{whys[longest]}")
 
 
 def _warmup_bars(program: PanelProgram) -> dict[str, int]:

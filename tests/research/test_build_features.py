@@ -192,10 +192,10 @@ def test_a_quiet_market_loses_no_row_once_the_windows_are_full(tmp_path: Path) -
 
 def test_a_stretch_shorter_than_the_windows_says_so(tmp_path: Path) -> None:
     put_bars(tmp_path, DAYS[0], make_bars(store.day_start_ns(DAYS[0]), 1000, seed=1))
-    stage, _, printed = run_stage(Config(data_dir=str(tmp_path)))
-    assert stage.rows_out == features_of(Config(data_dir=str(tmp_path)), DAYS[0]).height == 0
-    assert "0 of 200 decisions have all features" in printed
-    assert "shorter than the longest window, that of return_bps_300s, 1,500 bars (300 s): capture more" in printed
+    longest = r"longest window, that of return_bps_300s, 1,500 bars \(300 s\): capture more"
+    with pytest.raises(StageError, match=f"no decision of binance_um:BTCUSDT has all features: .* {longest}"):
+        run_stage(Config(data_dir=str(tmp_path)))
+    assert features_of(Config(data_dir=str(tmp_path)), DAYS[0]).height == 0, "the table is there, and empty"
 
 
 def test_a_feature_that_is_often_unknown_is_named(cfg: Config) -> None:
@@ -210,10 +210,9 @@ def test_a_feature_that_is_often_unknown_is_named(cfg: Config) -> None:
 
 def test_what_was_never_finite_is_named_and_no_window_is_blamed(cfg: Config) -> None:
     never = {"never": "(log (sub 0 close_price))"}
-    stage, _, printed = run_stage(msgspec.structs.replace(cfg, features=Features(sets=("time",), mine=never)))
-    assert stage.rows_out == 0
-    assert "never all finite once windows were full, look at never" in printed
-    assert "shorter" not in printed
+    with pytest.raises(StageError, match="never all finite once windows were full, look at never") as failed:
+        run_stage(msgspec.structs.replace(cfg, features=Features(sets=("time",), mine=never)))
+    assert "shorter" not in str(failed.value)
 
 
 def test_without_bars_the_message_names_the_stage_to_run(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from core.config import Config
+from core.errors import StageError
 from core.run_record import RunRecord
 from core.store import Partition
 from research.catalogue import compile_texts
@@ -21,8 +22,11 @@ def said_of(features: dict[str, str], clock: str, bars: int, data_dir: Path) -> 
     counts = [DayCount(day, bars, 0, bars, bars, 0, (0,) * len(features))]
     printed = io.StringIO()
     with RunRecord(Config(data_dir=str(data_dir)), Console(file=printed, width=400)).stage("features") as stage:
-        report(stage, compile_texts(features, clock), counts)
-    return printed.getvalue()
+        with pytest.raises(StageError) as failed:
+            report(stage, compile_texts(features, clock), counts)
+        assert stage.rows_in == bars, "what was written is told of, too"
+    assert str(failed.value).partition("all features")[2] in printed.getvalue()
+    return str(failed.value)
 
 
 @pytest.mark.parametrize(
