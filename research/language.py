@@ -17,6 +17,7 @@ from core.units import parse_duration_ns
 from research.bars.clocks import parse_clock
 from research.programs.assembly import assemble
 from research.programs.expression import Node, fail_at_word, nearest, node, parse, parts, rebuild, show, written
+from research.programs.joins import SIGNAL_COLUMNS, signal_name
 from research.programs.program import Program
 
 Source: TypeAlias = str | Node
@@ -108,18 +109,35 @@ def _expand(source: Source, scope: _Scope) -> Node:
     if not isinstance(source, str | Node):
         raise ValueError(f"an expression is text or a Node, was {source!r}")
     tree = parse(source) if isinstance(source, str) else source
-    meanings = {
-        part: _meaning(str(part.head), source, scope) for part in parts(tree) if not part.is_call and not part.is_number
-    }
-    return rebuild(tree, lambda part: meanings.get(part, part))
+    return _named(tree, source, scope, {})
+
+
+def _named(tree: Node, source: Source, scope: _Scope, done: dict[Node, Node]) -> Node:
+    """The tree with what its names stand for, inside a signal its own columns; `done` are parts seen before."""
+    if tree.is_number:
+        return tree
+    if scope is _OF_SIGNALS and tree.join:
+        fail_in(source, tree, tree, f"{written(tree)} stands inside a signal, which has no bars: put it around")
+    if tree not in done:
+        if not tree.is_call:
+            done[tree] = _meaning(str(tree.head), source, scope)
+        else:
+            inside = (_OF_SIGNALS, {}) if tree.join and tree.join.is_signal else (scope, done)
+            done[tree] = node(tree.head, (_named(arg, source, *inside) for arg in tree.args), tree.window)
+    return done[tree]
 
 
 def _meaning(name: str, source: Source, scope: _Scope) -> Node:
-    """What a name in `source` stands for: itself if it is a column, else its definition's expression."""
+    """What a name in `source` stands for: itself if it is a column, else its definition's expression; the latest value
+    if it is a signal."""
     if name in scope.columns:
         return node(name)
+    if scope is _OF_SIGNALS:
+        fail_at_word(_text(source), name, f"a signal has no {name}: inside stand {' and '.join(SIGNAL_COLUMNS)} alone")
     if name in scope.open:
         fail_at_word(_text(source), name, f"{name} is defined by itself")
+    if name not in scope.definitions and signal_name(name):
+        return node(name, [node(SIGNAL_COLUMNS[0])])
     if name not in scope.definitions:
         hint = nearest(name, [*scope.columns, *scope.definitions])
         fail_at_word(_text(source), name, f"unknown name {name}{hint}")
@@ -133,11 +151,15 @@ def _meaning(name: str, source: Source, scope: _Scope) -> Node:
     return scope.expanded[name]
 
 
+_OF_SIGNALS: Final = _Scope(SIGNAL_COLUMNS, {})
+
+
 def _check_joins(tree: Node, columns: tuple[str, ...], source: Source) -> None:
     """Raises ValueError for a join that is no column."""
     for part in parts(tree, into_joins=False):
         if part.join and show(part) not in columns:
-            what = "needs bars of another clock or symbol, which rows do not hold: use panel_program.compile_panel"
+            needed = "a table of values" if part.join.is_signal else "bars of another clock or symbol"
+            what = f"needs {needed}, which rows do not hold: use panel_program.compile_panel"
             fail_in(source, tree, part, f"{written(part)} {what}")
 
 
@@ -152,9 +174,11 @@ def in_bars_of(tree: Node, bar: str, source: Source, whole: Node | None = None) 
             return part
         try:
             bars = window_bars(part.window, bar)
-            if bars < part.operator.least:
-                least = part.operator.least
+            least, most = part.operator.least, part.operator.most
+            if bars < least:
                 raise ValueError(f"{part.operator.form} needs at least {least} bars, {_was(part.window, bars)}")
+            if bars > most:
+                raise ValueError(f"{part.operator.form} takes an n up to {most}, was {bars}")
             return node(part.head, part.args, str(bars))
         except ValueError as error:
             fail_in(source, whole or tree, part, str(error))

@@ -3,11 +3,13 @@
   (at_1m x)        x on the symbol's own bars of another clock: at_5s, at_1h, at_volume_100, at_dollar_1000000, …
   (of_ETHUSDT x)   x on another symbol's bars of the same clock and venue; of_bybit:ETHUSDT names the venue
   (cs_rank x)      where x stands among the symbols of the run whose bars closed at the same instant; on time bars only
+  (signal_oi x)    x over the values of a slow series (the table `signals`), each a row of its own: signal_columns.py
 
 A row takes the value at the last bar that closed at or before its own close, one that closes at the same instant
 included, and never a bar that is still open. A value on time bars holds until the next of these is due: where that is
 missing (silence) it is not known. Windows inside count bars of the clock on which they stand. Joins nest:
-`(at_1m (of_ETHUSDT x))` is x on the other symbol's minute bars.
+`(at_1m (of_ETHUSDT x))` is x on the other symbol's minute bars. A signal stands on no bars: its operand reads the
+series alone, and windows inside count values.
 """
 
 import re
@@ -19,7 +21,7 @@ from core.errors import ConfigError
 from core.units import parse_duration_ns
 from research.bars.clocks import parse_clock
 
-Form = Literal["at", "of", "cs_rank", "cs_mean", "cs_zscore"]
+Form = Literal["at", "of", "signal", "cs_rank", "cs_mean", "cs_zscore"]
 CROSS_SECTIONS: Final[dict[str, str]] = {
     "cs_rank": "share of the other symbols below this one, equal ones half; 0.5 where it is alone",
     "cs_mean": "mean over the symbols",
@@ -27,12 +29,15 @@ CROSS_SECTIONS: Final[dict[str, str]] = {
 }
 """Forms that compare the symbols of a run at one instant, by name. Symbols whose x is not known do not count."""
 
+SIGNAL_COLUMNS: Final = ("value", "time_s")
+"""What stands inside a signal: its value, and what the value is of, in seconds since 1970."""
+_SIGNAL: Final = re.compile(r"signal_([a-z0-9_]+)", re.ASCII)
 _SYMBOL: Final = re.compile(r"of_(?:[a-z_]+:)?[A-Za-z0-9][\w.\-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Join:
-    """One join. `place` is the name of a clock (at), `SYMBOL` or `venue:SYMBOL` (of), or empty."""
+    """One join. `place` is the name of a clock (at), `SYMBOL` or `venue:SYMBOL` (of), a series (signal), or empty."""
 
     form: Form
     place: str = ""
@@ -40,6 +45,10 @@ class Join:
     @property
     def is_cross_section(self) -> bool:
         return self.form in CROSS_SECTIONS
+
+    @property
+    def is_signal(self) -> bool:
+        return self.form == "signal"
 
     def clock(self, around: str) -> str:
         """The clock that the operand runs on, where the join itself stands on the clock `around`."""
@@ -66,9 +75,20 @@ def parse_join(word: str) -> Join | None:
         if not _SYMBOL.fullmatch(word):
             raise ValueError(f"{word}: of_ takes a symbol, as in of_ETHUSDT or of_bybit:ETHUSDT")
         return Join("of", word.removeprefix("of_"))
+    if word.startswith("signal_"):
+        name = signal_name(word)
+        if name is None:
+            raise ValueError(f"{word}: signal_ takes the name of a series, as in signal_ls_ratio_global")
+        return Join("signal", name)
     if word.startswith("cs_"):
         raise ValueError(f"{word}: the cross-sections are {', '.join(CROSS_SECTIONS)}")
     return None
+
+
+def signal_name(word: str) -> str | None:
+    """`oi` of `signal_oi`: the series that a word stands for, None for any other word."""
+    match = _SIGNAL.fullmatch(word)
+    return match[1] if match else None
 
 
 def _clock_name(word: str) -> str:

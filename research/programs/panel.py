@@ -25,6 +25,7 @@ from research.machine.interpreter import TILE
 from research.programs.cross_section import across, are_equal
 from research.programs.panel_program import FEATURES, JoinedColumn, Layer, PanelProgram
 from research.programs.program import Floats, Ints, Stream
+from research.programs.signal_columns import SignalColumns
 
 Arrays = dict[str, NDArray[Any]]
 BarsOf = Callable[[str, str], ClosedBars | None]
@@ -94,11 +95,22 @@ class Joined:
 class Panel:
     """The state of one run of a program on `instruments` (`venue:SYMBOL`).
 
+    `signals` are the slow series of each, whole or as far as they are known by now; they may be put in anew. A series
+    of an instrument that has none is never known.
+
     Raises ValueError where a feature asks for a symbol that is not among them.
     """
 
-    def __init__(self, program: PanelProgram, instruments: Sequence[str], tile: int = TILE) -> None:
+    def __init__(
+        self,
+        program: PanelProgram,
+        instruments: Sequence[str],
+        tile: int = TILE,
+        signals: Mapping[str, SignalColumns] | None = None,
+    ) -> None:
         self.program = program
+        none = SignalColumns(program.signals, {})
+        self.signals = {name: (signals or {}).get(name, none) for name in instruments}
         self.instruments = tuple(sorted(instruments))
         self._asked = program.asked(self.instruments)
         self._runs = [
@@ -122,7 +134,7 @@ class Panel:
 
     def rows(self, name: str, bars: ClosedBars, joined: Joined) -> Floats:
         """Rows (n, columns) of the features of one instrument for its bars: what they read, joined columns last."""
-        return _rows(self.program.layers[-1], name, bars, joined)
+        return _rows(self.program.layers[-1], name, bars, joined, self.signals[name])
 
     def evaluate(self, name: str, rows: Floats, bars: ClosedBars, take: Ints) -> Floats:
         """Features (m, features) of the rows `take` (m,), going on from the bars before."""
@@ -162,7 +174,8 @@ class Panel:
         before_ns, before = run.last_ns, run.last_values
         if bars is None or not len(bars):
             return Series(_NO_CLOSES, before[None][:0], before_ns, before)
-        values = _evaluate(run.stream, _rows(layer, name, bars, joined), bars, np.arange(len(bars)))
+        rows = _rows(layer, name, bars, joined, self.signals[name])
+        values = _evaluate(run.stream, rows, bars, np.arange(len(bars)))
         run.last_ns, run.last_values = int(bars.close_ns[-1]), values[-1].copy()
         return Series(bars.close_ns, values, before_ns, before)
 
@@ -186,10 +199,13 @@ def closed_bars(frame: pl.DataFrame, program: PanelProgram) -> ClosedBars:
     return ClosedBars(open_ns, close_ns, bar_index, frame.select(bars_read(program)).to_numpy())
 
 
-def _rows(layer: Layer, name: str, bars: ClosedBars, joined: Joined) -> Floats:
-    own, width = _own_rows(layer, name, bars, joined), len(layer.joined)
-    for k, column in enumerate(layer.joined, own.shape[1] - width):
+def _rows(layer: Layer, name: str, bars: ClosedBars, joined: Joined, signals: SignalColumns) -> Floats:
+    own, width = _own_rows(layer, name, bars, joined), len(layer.signals)
+    for k, column in enumerate(layer.joined, own.shape[1] - width - len(layer.joined)):
         own[:, k] = _joined_column(column, name, bars, joined)
+    if width:
+        known = signals.row(int(bars.close_ns[0])) if len(bars) == 1 else signals.rows(bars.close_ns)
+        own[:, -width:] = known[..., list(layer.signals)]
     return own
 
 
@@ -204,7 +220,7 @@ def _joined_column(column: JoinedColumn, name: str, bars: ClosedBars, joined: Jo
 
 def _own_rows(layer: Layer, name: str, bars: ClosedBars, joined: Joined) -> Floats:
     """Rows of a layer's program, its joined columns yet to be filled."""
-    width = len(layer.joined)
+    width = len(layer.joined) + len(layer.signals)
     if len(bars) > _FEW:
         return feature_rows(bars.values, bars.close_ns, width, layer.program.inputs.tolist())
     place = name, layer.clock

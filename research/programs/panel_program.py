@@ -2,7 +2,8 @@
 
 The operand of a join (joins.py) is an expression on other bars. All operands that stand equally deep and are asked of
 the same bars become one program, a layer, whose results are columns of the layers above it; the last layer computes the
-features. So each distinct operand is computed once on a symbol's bars, whichever features of whichever symbols ask.
+features. Those on the values of one slow series become a program too, a `SignalLayer`. So each distinct operand is
+computed once on a symbol's bars, whichever features of whichever symbols ask.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Final, NamedTuple
 from research.bars.clocks import parse_clock
 from research.language import Source, compile_features, expand, fail_in, in_bars_of, window_bars
 from research.programs.expression import Node, fail_at_word, parse, parts, show, written
-from research.programs.joins import Join
+from research.programs.joins import SIGNAL_COLUMNS, Join
 from research.programs.program import Program
 
 FEATURES: Final = "features"
@@ -33,8 +34,18 @@ class JoinedColumn:
 
 
 @dataclass(frozen=True)
+class SignalLayer:
+    """A program on the values of the series `name`, rows of SIGNAL_COLUMNS."""
+
+    name: str
+    program: Program
+
+
+@dataclass(frozen=True)
 class Layer:
-    """A program on the bars of one clock; `joined` are its last columns, after those of the bars.
+    """A program on the bars of one clock; `joined` are its last columns but for `signals`, after those of the bars.
+
+    `signals` are outputs of all signal layers, numbered through.
 
     `key` tells where its expressions are computed: the same for any set of features, so that a program of fewer ones
     can go on from the state of one of more.
@@ -44,17 +55,20 @@ class Layer:
     clock: str
     program: Program
     joined: tuple[JoinedColumn, ...]
+    signals: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class PanelProgram:
-    """The features of all symbols of a run. `layers` stand in an order in which each needs only those before it.
+    """The features of all symbols of a run. `layers` stand in an order in which each needs only those before it, and
+    all may need those of `signals`.
 
     `columns` are those that come with each bar, of any clock.
     """
 
     layers: tuple[Layer, ...]
     columns: tuple[str, ...]
+    signals: tuple[SignalLayer, ...] = ()
 
     @property
     def main(self) -> Program:
@@ -83,7 +97,8 @@ class PanelProgram:
     @property
     def nodes(self) -> int:
         """Distinct operators; a join counts as none."""
-        return sum(layer.program.nodes for layer in self.layers)
+        programs = [layer.program for layer in self.layers] + [layer.program for layer in self.signals]
+        return sum(program.nodes for program in programs)
 
     @property
     def crosses_symbols(self) -> bool:
@@ -163,15 +178,19 @@ def compile_panel(
     for tree in trees.values():
         _find_operands(tree, bar, found)
     homes = {home: {show(tree): tree for tree in found[home]} for home in sorted(found)}
-    layers = [_layer("/".join(map(str, home)), named, columns, home.clock, homes) for home, named in homes.items()]
-    return PanelProgram((*layers, _layer(FEATURES, trees, columns, bar, homes)), tuple(columns))
+    signals = _signal_layers([*trees.values(), *(tree for named in homes.values() for tree in named.values())])
+    outputs = [f"(signal_{layer.name} {text})" for layer in signals for text in layer.program.names]
+    made = _Made(tuple(columns), homes, {text: number for number, text in enumerate(outputs)})
+    layers = [_layer("/".join(map(str, home)), named, home.clock, made) for home, named in homes.items()]
+    return PanelProgram((*layers, _layer(FEATURES, trees, bar, made)), made.columns, signals)
 
 
 def _warmup(tree: Node, bar: str, known: dict[tuple[Node, str], int | None]) -> int | None:
     """Of an expression on the bars of a clock. `known` are those found before, since features share parts."""
     if (tree, bar) not in known:
         on = tree.join.clock(bar) if tree.join else bar
-        before = _latest(_warmup(arg, on, known) for arg in tree.args)
+        operands = () if tree.join and tree.join.is_signal else tree.args  # a table has values of before the bars
+        before = _latest(_warmup(arg, on, known) for arg in operands)
         own = tree.operator.warmup_bars(window_bars(tree.window, bar)) if tree.window else 0
         known[tree, bar] = None if before is None else _rows_of(before, on, bar) if on != bar else before + own
     return known[tree, bar]
@@ -210,9 +229,24 @@ def _depth(tree: Node) -> int:
 
 
 def _joins(trees: Iterable[Node]) -> list[tuple[Node, Join]]:
-    """The joins of some trees, but for those inside other joins."""
+    """The joins of bars in some trees, but for those inside other joins."""
     found = [(part, part.join) for part in parts(*trees, into_joins=False)]
-    return [(part, join) for part, join in found if join is not None]
+    return [(part, join) for part, join in found if join is not None and not join.is_signal]
+
+
+def _signals(trees: Iterable[Node]) -> list[tuple[Node, Join]]:
+    """The signals in some trees, but for those inside joins."""
+    found = [(part, part.join) for part in parts(*trees, into_joins=False)]
+    return [(part, join) for part, join in found if join is not None and join.is_signal]
+
+
+def _signal_layers(trees: Iterable[Node]) -> tuple[SignalLayer, ...]:
+    """The programs on the values of each series that some trees ask for."""
+    asked: dict[str, dict[str, Node]] = {}
+    for part, join in _signals(trees):
+        asked.setdefault(join.place, {})[show(part.args[0])] = part.args[0]
+    named = sorted(asked.items())
+    return tuple(SignalLayer(name, compile_features(operands, SIGNAL_COLUMNS)) for name, operands in named)
 
 
 def _expanded(name: str, source: Source, columns: Sequence[str], bar: str, definitions: Mapping[str, Source]) -> Node:
@@ -233,6 +267,17 @@ def _check(tree: Node, bar: str, source: Source, whole: Node) -> None:
             why = f"{written(part)} compares bars that close at the same instant, which those of {bar} do not"
             fail_in(source, whole, part, f"{why}: put it on bars of time, as in (at_1s ({written(part)} x))")
         _check(part.args[0], join.clock(bar), source, whole)
+    for part, _ in _signals([tree]):
+        _check_signal(part, source, whole)
+
+
+def _check_signal(signal: Node, source: Source, whole: Node) -> None:
+    """Raises ValueError for a window of time: values of a series are as far apart as its source has them."""
+    for part in parts(signal.args[0]):
+        if part.window and not part.window.isdigit():
+            why = f"{written(part)} stands inside {written(signal)}, where windows count values"
+            fail_in(source, whole, part, f"{why}: write {part.head}_12 for twelve of them")
+    in_bars_of(signal.args[0], "", source, whole)
 
 
 def _find_operands(tree: Node, bar: str, found: dict[_Home, dict[Node, None]]) -> None:
@@ -243,13 +288,21 @@ def _find_operands(tree: Node, bar: str, found: dict[_Home, dict[Node, None]]) -
         _find_operands(operand, join.clock(bar), found)
 
 
-def _layer(
-    key: str, named: Mapping[str, Node], columns: Sequence[str], clock: str, homes: Mapping[_Home, Mapping[str, Node]]
-) -> Layer:
+class _Made(NamedTuple):
+    """What a layer's expressions may read: columns of bars, what operands give where they are computed, and outputs of
+    the signal layers, by text."""
+
+    columns: tuple[str, ...]
+    homes: Mapping[_Home, Mapping[str, Node]]
+    signals: Mapping[str, int]
+
+
+def _layer(key: str, named: Mapping[str, Node], clock: str, made: _Made) -> Layer:
     joins = {show(part): (join, part.args[0]) for part, join in _joins(named.values())}
-    program = compile_features(named, (*columns, *joins), clock)
-    joined = [_column(join, operand, clock, homes) for join, operand in joins.values()]
-    return Layer(key, clock, program, tuple(joined))
+    signals = {show(part): made.signals[show(part)] for part, _ in _signals(named.values())}
+    program = compile_features(named, (*made.columns, *joins, *signals), clock)
+    joined = [_column(join, operand, clock, made.homes) for join, operand in joins.values()]
+    return Layer(key, clock, program, tuple(joined), tuple(signals.values()))
 
 
 def _column(join: Join, operand: Node, around: str, homes: Mapping[_Home, Mapping[str, Node]]) -> JoinedColumn:
