@@ -30,6 +30,7 @@ class BookStream:
         self.symbol = symbol
         self.stream = ""
         self.book = Book(rule, holds_back)
+        self._rule = rule
         self.native_quotes = False
         self.last_ns = 0
         """Receipt of the last message that the book could follow, or of the first if it has none."""
@@ -55,6 +56,9 @@ class BookStream:
                 return None
             told = self._break(f"update ids fell from {progress.last_id} to {change.last_id}", recv_ns)
             self.book.lose()
+        elif self._open is None and self.wants_snapshot and not self._rule(progress.last_id, change):
+            reason = f"update {change.first_id}-{change.last_id} does not follow {progress.last_id}"
+            told = self._gaps(progress.recv_ns, recv_ns, reason, mended=False)  # the snapshot may hold what was missed
         progress.move(change.last_id, exch_ns, recv_ns)
         self._begin(recv_ns)
         if self.native_quotes and not self._keep_levels:  # the sequence is all that is still asked of the book
@@ -159,6 +163,9 @@ class BookStream:
             return []
         from_ns, reason = self._open
         self._open = None
+        return self._gaps(from_ns, to_ns, reason, mended)
+
+    def _gaps(self, from_ns: int, to_ns: int, reason: str, mended: bool) -> list[Event]:
         streams = [BOOK_DELTAS.name] if self.native_quotes else [BOOK_DELTAS.name, TOP_OF_BOOK.name]
         return [Gap(self.symbol, stream, from_ns, to_ns, reason, mended) for stream in streams]
 

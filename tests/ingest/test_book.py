@@ -120,6 +120,19 @@ def test_what_a_break_missed_is_told_at_once_and_the_wait_for_the_snapshot_when_
     assert stream.finish(500) == []
 
 
+def test_a_change_that_is_missing_before_the_first_snapshot_is_told_though_the_book_can_do_without() -> None:
+    stream = BookStream("BTCUSDT", spot_rule)
+    stream.native_quotes = True
+    assert [stream.change(change(number, number), 0, 10 * number) for number in (11, 12)] == [[], []]
+    reason = "update 14-14 does not follow 12"
+    assert stream.change(change(14, 14), 0, 140) == [Gap("BTCUSDT", "book_deltas", 120, 140, reason, False)]
+    assert stream.change(change(13, 13), 0, 150) is None  # late
+    assert stream.rest_snapshot(13, [(1.0, 1.0)], [(2.0, 1.0)], 0, 160) == []
+    assert stream.change(change(15, 15), 0, 170) == []
+    stream.interrupted(180)  # what was missed until now is told by who holds the connection
+    assert stream.change(change(19, 19), 0, 190) == []
+
+
 def test_a_stream_without_a_snapshot_says_so_at_its_end() -> None:
     stream = BookStream("BTCUSDT", spot_rule)
     stream.native_quotes = True

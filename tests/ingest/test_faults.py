@@ -146,7 +146,8 @@ def test_doubled_frames_leave_no_row_twice(tmp_path: Path) -> None:
 
 
 def test_frames_out_of_order_leave_books_and_trades_in_order(tmp_path: Path) -> None:
-    run = captured(tmp_path, 4.0, reorder=dict.fromkeys(KINDS, 0.1))
+    late_books: dict[str, Any] = {"rest": 500, "rest_calls": 8, "rest_path": "/fapi/v1/depth"}
+    run = captured(tmp_path, 4.0, reorder=dict.fromkeys(KINDS, 0.1), **late_books)
     assert_honest(run)
     assert len(run.of("reorder")) > 10
 
