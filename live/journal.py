@@ -1,11 +1,4 @@
-"""The runner's journal: append-only files of fixed-width records, whole to the last record after kill -9.
-
-One folder is one session. `header.json` says what the records mean, `start/*.npz` holds the state that the runner began
-from, and each stream is one file of records, little-endian int64 fields first, float64 fields after them:
-
-  events     what was fed in, in the order fed, with the clock advances that closed bars (kind CLOCK)
-  bars       every closed bar                      features   the row of every warm decision
-  decisions  score, side, what became of it        fills      paper orders at their end
+"""The runner's journal, whole to the last record after kill -9; what is in it: core/journal.py.
 
 Records go to the operating system in the order event, bar, feature, decision, fill at every `flush`, which the runner
 calls before anything it decided can leave. A process that is killed therefore leaves whole records and at most one cut
@@ -18,47 +11,19 @@ import os
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import StageError
+from core.journal import STREAMS, Header, Records, read_header, read_stream, record_dtypes, stream_path
 from core.store import write_atomic
-
-FORMAT: Final = 1
-CLOCK: Final = -1
-"""Kind of a journal event that is no market event: the clock reached `recv_ns` and closed bars."""
-
-_EVENT: Final = (("seq", "instrument", "kind", "side", "recv_ns", "exch_ns"), ("a", "b", "c", "d"))
-_BAR: Final = ("seq", "instrument", "open_ns", "close_ns", "bar_index")
-_FEATURE: Final = ("seq", "instrument", "decision_ns")
-_DECISION: Final = (("seq", "instrument", "decision_ns", "side", "outcome", "latency_ns"), ("score",))
-_FILL: Final = (
-    ("seq", "instrument", "decision_ns", "side", "fill_ns", "end_ns"),
-    ("limit", "gross_bps", "net_bps"),
-)
-STREAMS: Final = ("events", "bars", "features", "decisions", "fills")
-"""The files in the order in which they are flushed: causes before effects."""
 
 Row = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Records = NDArray[Any]
 State = dict[str, NDArray[Any]]
-
-
-class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the records of a session mean. `start_sha256` is the digest of each instrument's start state."""
-
-    model_id: str
-    mode: str
-    instruments: tuple[str, ...]
-    bars: str
-    bar_columns: tuple[str, ...]
-    features: tuple[tuple[str, str], ...]
-    start_sha256: dict[str, str]
-    format: int = FORMAT
 
 
 class Recording(msgspec.Struct, frozen=True):
@@ -72,17 +37,6 @@ class Recording(msgspec.Struct, frozen=True):
     decisions: Records
     fills: Records
     cut_bytes: int
-
-
-def record_dtypes(header: Header) -> dict[str, np.dtype[Any]]:
-    """The record of each stream: int64 fields, then float64 fields; bars and features hold one row of `values`."""
-    return {
-        "events": _dtype(*_EVENT),
-        "bars": _dtype(_BAR, width=len(header.bar_columns)),
-        "features": _dtype(_FEATURE, width=len(header.features)),
-        "decisions": _dtype(*_DECISION),
-        "fills": _dtype(*_FILL),
-    }
 
 
 def state_sha256(state: Mapping[str, NDArray[Any]]) -> str:
@@ -106,7 +60,7 @@ class Journal:
         self.folder = folder
         self._dtypes = record_dtypes(header)
         self._drafts = {name: bytearray() for name in STREAMS}
-        self._files = {name: _open_whole(_path(folder, name), self._dtypes[name].itemsize) for name in STREAMS}
+        self._files = {name: _open_whole(stream_path(folder, name), self._dtypes[name].itemsize) for name in STREAMS}
         self._seq = {name: os.fstat(file).st_size // self._dtypes[name].itemsize for name, file in self._files.items()}
         self._pack = {name: _packer(self._dtypes[name]) for name in STREAMS}
 
@@ -128,7 +82,7 @@ class Journal:
     @classmethod
     def resume(cls, folder: Path) -> "Journal":
         """Continue after a kill."""
-        return cls(folder, _read_header(folder))
+        return cls(folder, read_header(folder))
 
     def event(self, instrument: int, kind: int, side: int, recv_ns: int, exch_ns: int, values: Sequence[float]) -> None:
         self._add("events", (instrument, kind, side, recv_ns, exch_ns), values)
@@ -186,7 +140,7 @@ class Journal:
 
 def read(folder: Path) -> Recording:
     """Read a session back, whole or killed. Raises StageError for what is not a session, or one that is damaged."""
-    header = _read_header(folder)
+    header = read_header(folder)
     start = {name: _load_state(_state_path(folder, name)) for name in header.start_sha256}
     for name, state in start.items():
         if state_sha256(state) != header.start_sha256[name]:
@@ -195,39 +149,9 @@ def read(folder: Path) -> Recording:
             )
     streams, cut = {}, 0
     for name, dtype in record_dtypes(header).items():
-        streams[name], cut_here = _read_stream(_path(folder, name), dtype)
+        streams[name], cut_here = read_stream(stream_path(folder, name), dtype)
         cut += cut_here
     return Recording(header=header, start=start, cut_bytes=cut, **streams)
-
-
-def _read_stream(path: Path, dtype: np.dtype[Any]) -> tuple[Records, int]:
-    """The whole records of one file and the bytes after them. Raises StageError unless they are numbered 0, 1, 2, …"""
-    content = path.read_bytes() if path.exists() else b""
-    whole = len(content) // dtype.itemsize
-    records = np.frombuffer(content, dtype, count=whole)
-    out_of_turn = np.flatnonzero(records["seq"] != np.arange(whole))
-    if out_of_turn.size:
-        first = int(out_of_turn[0])
-        raise StageError(f"{path}: record {first} has number {records['seq'][first]}: the file is damaged")
-    return records, len(content) - whole * dtype.itemsize
-
-
-def _read_header(folder: Path) -> Header:
-    path = folder / "header.json"
-    try:
-        header = msgspec.json.decode(path.read_bytes(), type=Header)
-    except FileNotFoundError as error:
-        raise StageError(f"{folder} holds no session: {path.name} is missing") from error
-    except msgspec.DecodeError as error:
-        raise StageError(f"{path} is damaged: {error}") from error
-    if header.format != FORMAT:
-        raise StageError(f"{path} has format {header.format}, this version reads {FORMAT}")
-    return header
-
-
-def _dtype(integers: Sequence[str], floats: Sequence[str] = (), width: int | None = None) -> np.dtype[Any]:
-    fields: list[Any] = [(name, "<i8") for name in integers] + [(name, "<f8") for name in floats]
-    return np.dtype(fields if width is None else [*fields, ("values", "<f8", (width,))])
 
 
 def _packer(dtype: np.dtype[Any]) -> Any:
@@ -251,10 +175,6 @@ def _write_all(file: int, draft: bytearray) -> None:
     view = memoryview(bytes(draft))
     while view:
         view = view[os.write(file, view) :]
-
-
-def _path(folder: Path, stream: str) -> Path:
-    return folder / f"{stream}.rec"
 
 
 def _state_path(folder: Path, instrument: str) -> Path:

@@ -16,7 +16,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from live.journal import CLOCK, Recording, Records, State
+from core.journal import CLOCK, Records
+from live.journal import Recording, State
 from live.manifest import Bundle
 from live.runner import started_bars, started_panel
 from research.bars.bar_pass import ClosedBars, join_closed

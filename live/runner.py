@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import StageError
+from core.journal import CLOCK, Header
 from core.schema import BOOK_DELTAS
 from ingest.events import BookUpdate, Event, Gap
 from ingest.stored_books import holds_back
-from live.journal import CLOCK, Header, Journal, State, state_sha256
+from live.journal import Journal, State, state_sha256
 from live.manifest import Bundle
 from live.paper import PaperAccount
 from research.bars.bar_pass import BarPass, ClosedBars, join_closed

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from core.config import ROOT
 from core.errors import StageError
+from core.journal import STREAMS, Header, record_dtypes
 from live import journal
-from live.journal import Header, Journal, state_sha256
+from live.journal import Journal, state_sha256
 
 START = {"binance_um:BTCUSDT": {"block": np.arange(6, dtype=np.float64).reshape(2, 3), "index": np.array([7])}}
 
@@ -80,7 +81,7 @@ def test_a_cut_record_is_dropped_counted_and_cut_off_on_resuming(
     for number in range(6):
         write_one_of_each(writer, number)
     writer.close()
-    size = journal.record_dtypes(header())["events"].itemsize
+    size = record_dtypes(header())["events"].itemsize
     os.truncate(folder / "events.rec", keep * size + cut)
     session = journal.read(folder)
     assert session.cut_bytes == cut
@@ -112,7 +113,7 @@ def test_records_out_of_turn_are_refused(tmp_path: Path) -> None:
         write_one_of_each(writer, number)
     writer.close()
     content = (tmp_path / "events.rec").read_bytes()
-    size = journal.record_dtypes(header())["events"].itemsize
+    size = record_dtypes(header())["events"].itemsize
     (tmp_path / "events.rec").write_bytes(content[:size] * 2 + content[size:])
     with pytest.raises(StageError, match="record 1 has number 0"):
         journal.read(tmp_path)
@@ -167,6 +168,6 @@ def assert_effects_have_causes(session: Any) -> None:
     """Event k made bar k, which made row k, …: an effect is never there without its cause, and none is there twice."""
     recv_ns = session.events["recv_ns"]
     assert np.unique(recv_ns).size == recv_ns.size
-    sizes = [getattr(session, name).size for name in journal.STREAMS]
+    sizes = [getattr(session, name).size for name in STREAMS]
     assert sizes == sorted(sizes, reverse=True)
     np.testing.assert_array_equal(session.events["a"], recv_ns + 0.1)
