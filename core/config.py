@@ -152,6 +152,16 @@ class Poll(Section, frozen=True):
     collectors: dict[str, Collector] = {}
 
 
+class Signals(Section, frozen=True):
+    """How features and the runner read the table `signals`. A model keeps the values that it was trained with."""
+
+    # From known to readable: what polls wrote every 2 s and the runner reads again every 10 s, and as much again, so that
+    # a run on the venue sees what a build of the same day sees later.
+    delay_s: Annotated[float, Meta(ge=0, le=86_400)] = 30.0
+    # A value older than so many of its intervals is not known any more: half an hour of one at 5m, two days of funding.
+    stale_intervals: Annotated[float, Meta(ge=1, le=1_000)] = 6.0
+
+
 class ExportEvents(Section, frozen=True):
     """`export_events`: captured events in another program's format. `export` is the stage that exports a model."""
 
@@ -199,6 +209,10 @@ class Features(Section, frozen=True):
     events: Annotated[tuple[Instant, ...], Meta(max_length=1000)] = ()
     fit_frac: Fraction = 0.2  # stage `fit` sees the first share of the bars; decisions there are never learnt from
     fit_until: Instant | None = None  # or all bars up to then
+    # How many regimes there may be: the criterion of Bayes decides. More than four the filter does not know.
+    regime_states: Annotated[tuple[Annotated[int, Meta(ge=2, le=4)], ...], Meta(min_length=1)] = (2, 3, 4)
+    # What they are told from, in the language; the first orders them. None: volatility against its own quarter-hour.
+    regime_inputs: tuple[str, ...] = ()
 
 
 class Labels(Section, frozen=True):
@@ -284,6 +298,7 @@ class Config(Section, frozen=True):
     sim: Sim = Sim()
     backfill: Backfill = Backfill()
     poll: Poll = Poll()
+    signals: Signals = Signals()
     export_events: ExportEvents = ExportEvents()
     faults: Faults = Faults()
     features: Features = Features()

@@ -97,7 +97,7 @@ def read_newest(root: Path, exchange: str, symbol: str, from_ns: int) -> pl.Data
     return latest.filter(pl.col("time_ns") >= from_ns)
 
 
-def _usable_ns(frame: pl.DataFrame) -> pl.Series:
+def usable_ns(frame: pl.DataFrame) -> pl.Series:
     """When each row may be read: when known, but no more than its resolution ahead of its time.
 
     A venue's stamp that lies further ahead would hide the values until then. Settlements may be announced.
@@ -109,7 +109,7 @@ def _usable_ns(frame: pl.DataFrame) -> pl.Series:
 
 def as_of(frame: pl.DataFrame, at_ns: int) -> pl.DataFrame:
     """The series as it stood at `at_ns`: rows known by then, the latest version of each value."""
-    known = frame.filter(_usable_ns(frame) <= at_ns).sort(SIGNALS.order)
+    known = frame.filter(usable_ns(frame) <= at_ns).sort(SIGNALS.order)
     return known.unique(_VERSION, keep="last", maintain_order=True)
 
 
@@ -120,7 +120,7 @@ def as_of_each(frame: pl.DataFrame, at_ns: pl.Series, max_age_ns: int | None = N
     is as old as its `time_ns`.
     """
     newest = (
-        frame.with_columns(usable_ns=_usable_ns(frame))
+        frame.with_columns(usable_ns=usable_ns(frame))
         .sort("usable_ns", "time_ns", "known_ns")
         .filter(pl.col("time_ns") >= pl.col("time_ns").cum_max())
         .select("usable_ns", "time_ns", "value")

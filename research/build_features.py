@@ -7,6 +7,9 @@ without a break (rolling.py), and hangs on no other day's build. Only where an o
 (recursive.py), or where features join bars of other clocks or symbols (joins.py), does a day go on from the state that
 the symbol's last day before it left: then days are built in order, and those of all symbols together where symbols are
 joined, from the last states also of those that have no bars on that day.
+
+Slow series (signal_table.py) are read whole, symbol by symbol, and no state is kept of them: a day is built again where
+what its bars could see of them has changed, and only there.
 """
 
 import sys
@@ -15,10 +18,10 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from itertools import groupby
 from typing import Final
 
@@ -30,8 +33,9 @@ from core.cli import stage_main
 from core.config import Config
 from core.errors import ConfigError, StageError
 from core.run_record import Stage
-from core.schema import BARS, FEATURES, TOP_OF_BOOK
+from core.schema import BARS, FEATURES, SIGNALS, TOP_OF_BOOK
 from core.store import Partition, hash_of
+from core.units import NS_PER_DAY
 from research.bars.bar_pass import ClosedBars
 from research.bars.clocks import decision_step_ns, is_decision, parse_clock
 from research.bars.columns import deepest_level
@@ -41,9 +45,11 @@ from research.fitting.fitted import chosen_features, require_fitted
 from research.programs.panel import BAR_TIMES, Each, Joined, Panel, bars_read, closed_bars
 from research.programs.panel_program import PanelProgram
 from research.programs.program import GAP_COLUMN
+from research.programs.signal_columns import SignalColumns
 from research.quality.feature_counts import COUNT, DayCount, Filling, bars_filled, count_of, counted, report
+from research.signal_table import SignalTable, missing_lines, signal_table
 
-READS, WRITES = (BARS,), (FEATURES,)
+READS, WRITES = (BARS, SIGNALS), (FEATURES,)
 
 VERSION: Final = 5
 """Of what an operator means: a change of the kernels raises it, and every partition is built again."""
@@ -56,7 +62,8 @@ class _Plan:
     """What every day is built with. `days` are those of each instrument of the run that have bars on any clock, in
     order; `meaning` is a hash of all but the bars.
 
-    Decisions up to `until_ns` are left out: numbers in the features were fitted there.
+    Decisions up to `until_ns` are left out: numbers in the features were fitted there. `signals` are those of an
+    instrument.
     """
 
     root: Path
@@ -65,6 +72,7 @@ class _Plan:
     step_ns: int
     until_ns: int
     meaning: str
+    signals: Callable[[str], SignalColumns]
 
     def sources(self, day: Partition) -> list[Partition]:
         """The bars that a symbol-day of features is made of, besides those that the state before it has seen."""
@@ -88,7 +96,18 @@ class _Plan:
 
     def panel(self, days: list[Partition]) -> Panel:
         """A fresh panel of the symbols of some days, and of all others where features join symbols."""
-        return Panel(self.program, list(self.days) if self.program.crosses_symbols else [days[0].instrument])
+        names = list(self.days) if self.program.crosses_symbols else [days[0].instrument]
+        return Panel(self.program, names, signals={name: self.signals(name) for name in names})
+
+    def seen(self, day: Partition) -> str:
+        """A hash of what the bars that a symbol-day is made of can see of slow series; empty where it reads none."""
+        if not self.program.signals:
+            return ""
+        filling = [] if self.program.is_chained else self.filling(day)
+        closes = [store.read(self.root, part, ["close_ns"])["close_ns"] for part in filling]
+        first = pl.concat(closes).tail(self.program.main.warmup_bars)[:1].to_list() if closes else []
+        from_ns = first[0] - 1 if first else day.starts_ns
+        return self.signals(day.instrument).digest(from_ns, day.starts_ns + NS_PER_DAY)
 
 
 def run(cfg: Config, stage: Stage) -> None:
@@ -101,10 +120,12 @@ def run(cfg: Config, stage: Stage) -> None:
     by_name = {name: list(mine) for name, mine in groupby(days, key=lambda day: day.instrument)}
     _require_symbols(program, list(by_name), cfg.features.mine)
     meaning = hash_of(VERSION, step_ns, until_ns, program.bar, program.names, program.expressions)
-    key = hash_of(meaning, [store.fingerprint(cfg.root, parts) for parts in bars])
+    table = signal_table(cfg, program)
+    held = [[part for name in by_name for part in table.parts(name)]] if program.signals else []
+    key = hash_of(meaning, [store.fingerprint(cfg.root, parts) for parts in (*bars, *held)])
     if stage.reuse(key, whole=all(_state_of(cfg.root, day) is not None for day in days)):
         return
-    plan = _Plan(cfg.root, program, by_name, step_ns, until_ns, meaning)
+    plan = _Plan(cfg.root, program, by_name, step_ns, until_ns, meaning, _signals(table, program, by_name))
     chains = _chains(program, days)
     with ThreadPoolExecutor(_WORKERS) as pool:
         if len(chains) == 1:  # the symbols of a day are joined: what can be spread is within the day
@@ -112,7 +133,20 @@ def run(cfg: Config, stage: Stage) -> None:
         else:
             built = pool.map(lambda chain: [count for days in chain for count in _build_days(plan, days)], chains)
             counts = list(stage.track(built, "features", total=len(chains)))
+    if program.signals:
+        for line in missing_lines(table.names, {name: plan.signals(name).names for name in by_name}):
+            stage.say(line)
     report(stage, program, [count for some in counts for count in some])
+
+
+def _signals(table: SignalTable, program: PanelProgram, names: Collection[str]) -> Callable[[str], SignalColumns]:
+    """The slow series of an instrument. No more are kept than are built at a time: a year of one is some MB."""
+
+    @lru_cache(maxsize=len(names) if program.crosses_symbols else 2 * _WORKERS)
+    def columns(name: str) -> SignalColumns:
+        return replace(table).columns(name, program)
+
+    return columns
 
 
 def _require_bars(cfg: Config, clock: str) -> list[Partition]:
@@ -161,7 +195,9 @@ def _build_days(plan: _Plan, days: list[Partition], each: Each = map) -> list[Da
     panel = plan.panel(days)
     begins = {name: _begin(plan, days[0], name) for name in panel.instruments}
     sources = store.fingerprint(plan.root, [part for day in days for part in plan.sources(day)])
-    inputs = hash_of(plan.meaning, panel.instruments, sources, [state_hash(begins[name]) for name in panel.instruments])
+    seen = [plan.seen(day) for day in days] if plan.program.signals else []
+    states = [state_hash(begins[name]) for name in panel.instruments]
+    inputs = hash_of(plan.meaning, panel.instruments, sources, states, *seen)
     fresh = [_count_of_fresh(plan.root, day, inputs) for day in days]
     if None not in fresh:
         return [count for count in fresh if count is not None]
@@ -188,7 +224,8 @@ def _write_day(
     rows = panel.rows(day.instrument, bars, joined)
     values = panel.evaluate(day.instrument, rows, bars, take)
     has_gap, before = rows[:, program.columns.index(GAP_COLUMN)] != 0.0, Filling(*(begin or {}).get(_FILLING, ()))
-    filled, filling = bars_filled(bars.bar_index, has_gap, rows[:, len(program.columns) :], before)
+    joined_to = len(program.columns) + len(program.layers[-1].joined)
+    filled, filling = bars_filled(bars.bar_index, has_gap, rows[:, len(program.columns) : joined_to], before)
     fitted = int(decided.sum()) - take.size
     count = counted(int(is_todays.sum()), fitted, values, filled[take] >= program.main.warmup_bars)
     is_kept = np.isfinite(values).all(axis=1)

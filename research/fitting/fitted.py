@@ -16,6 +16,7 @@ from core.store import write_atomic
 from core.units import NS_PER_S
 from research.catalogue import FITTED, choose
 from research.sets.calendar import event_features
+from research.signal_table import require_delivered
 
 
 class Fitted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,4 +95,6 @@ def _chosen(cfg: Config, fitted: dict[str, str]) -> dict[str, str]:
         if name in given:
             whose = "what `fit` found" if name in fitted else "features.events"
             raise ConfigError(f"features.mine: {name!r} is a feature of {whose} - at `$.features.mine.{name}`")
-    return choose(sets, given | cfg.features.mine, cfg.bars)
+    chosen = choose(sets, given | cfg.features.mine, cfg.bars)
+    require_delivered(chosen, cfg.poll, cfg.features.mine)
+    return chosen

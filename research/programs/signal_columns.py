@@ -68,6 +68,8 @@ class SignalColumns:
         self._held = [_held(layer.program, values.get(layer.name, NO_VALUES)) for layer in layers]
         self._last = (0, 0, np.zeros(0))
         """From when until before when the last row that was asked for holds, and it."""
+        self.names = [layer.name for layer, held in zip(layers, self._held, strict=True) if held.from_ns.size]
+        """The series that have values."""
 
     def rows(self, close_ns: Ints) -> Floats:
         """What was known at the closes (n,) of bars: (n, outputs)."""

@@ -1,0 +1,72 @@
+"""Names of slow series as features have them: without the asset, and where in the table a series of an instrument lies.
+
+`oi` of binance_um:BTCUSDT is the row `oi_btc` of that instrument, `oi_total` the row `oi_total_btc` of all:BTC,
+`oi_total_all` the row `oi_total` of all:ALL, and `liq_long_1h` is `liq_long_btc_1h`. A name may end in a resolution,
+`oi_5m`, where the table holds more than one.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+import polars as pl
+
+from core.config import Poll
+from core.polling import Collector
+from ingest.declarations import declared
+from ingest.signal_docs import DERIVED
+from ingest.signals import ALL, asset_of
+
+_DEPTHS: Final = [
+    f"depth_{side}_{pct}pct{unit}" for side in ("bid", "ask") for pct in range(1, 6) for unit in ("", "_usd")
+]
+"""Of archives alone: Binance's bookDepth."""
+
+
+class Delivered(NamedTuple):
+    """A series that something delivers: the collectors' own places (`exchange:SYMBOL`), if it is not of an instrument
+    that is traded."""
+
+    places: tuple[str, ...] = ()
+
+
+def delivered(poll: Poll) -> dict[str, Delivered]:
+    """What collectors, the user's own included, what is derived from them, and archives deliver, by name."""
+    found = {_without_asset(name): Delivered() for name, _, _ in DERIVED} | dict.fromkeys(_DEPTHS, Delivered())
+    for one in declared(poll).collectors.values():
+        places = tuple(f"{one.exchange or one.provider}:{symbol}" for symbol in one.symbols)
+        for name in _names(one):
+            found[name] = Delivered((*found.get(name, Delivered()).places, *places))
+    return found | {"oi_total_all": Delivered()}
+
+
+def places_of(name: str, instrument: str, known: Mapping[str, Delivered]) -> tuple[str, ...]:
+    """Where a series may lie for one instrument, the first that has it first: its own rows, totals over venues, and
+    what a collector keeps for no instrument."""
+    asset = asset_of(instrument.partition(":")[2]).upper()
+    own = known.get(name, Delivered()).places
+    return tuple(dict.fromkeys((instrument, f"{ALL}:{asset}", f"{ALL}:{ALL.upper()}", *own)))
+
+
+def is_named(name: str, place: str) -> pl.Expr:
+    """Which rows of the table at a `place` are of the series `name`."""
+    exchange, _, symbol = place.partition(":")
+    asset, column = asset_of(symbol), pl.col("name")
+    if exchange == ALL and asset == ALL:
+        bare = column + f"_{ALL}"
+    else:
+        bare = column.str.replace(f"^(.+)_{re.escape(asset)}(_.+)?$", "${1}${2}")
+    return (bare == name) | ((bare + "_" + pl.col("resolution")) == name)
+
+
+def unknown(names: Iterable[str], known: Mapping[str, Delivered]) -> list[str]:
+    """Names that nothing delivers, with any resolution."""
+    return [name for name in names if name not in known and name.rpartition("_")[0] not in known]
+
+
+def _names(collector: Collector) -> list[str]:
+    return [_without_asset(series.name) for series in collector.series]
+
+
+def _without_asset(template: str) -> str:
+    return template.replace("_{asset}", "").replace("{asset}_", "")
