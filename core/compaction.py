@@ -36,7 +36,7 @@ from core.store import (
     digest_of,
     file_digest,
     files,
-    has_digest,
+    is_sealed,
     os_error_of,
     rows_of,
     scan,
@@ -81,7 +81,7 @@ def compact_partition(root: Path, part: Partition, lock: AbstractContextManager[
     CannotExchangeError, or OSError where the disk refuses; the shards are as they were then.
     """
     paths = files(root, part)
-    if len(paths) == 0 or (len(paths) == 1 and has_digest(paths[0])):
+    if len(paths) == 0 or (len(paths) == 1 and is_sealed(paths[0], table_of(part))):
         return False
     put_in_place(root, merge(root, part, paths), lock)
     return True
@@ -109,8 +109,9 @@ def merge(root: Path, part: Partition, sources: Sequence[Path]) -> Staged:
     merged.parent.chmod(0o755)
     read: list[str] = []  # digests of what goes through
     try:
-        digest = sum_of_digests(map(file_digest, sources))
-        _write(merged, partial(_windows, table_of(part), sources, read), pl.read_parquet_schema(sources[0]), digest)
+        table = table_of(part)
+        digest = sum_of_digests(file_digest(path, table) for path in sources)
+        _write(merged, partial(_windows, table, sources, read), scan(sources[0], table).collect_schema(), digest)
         if sum_of_digests(read) != digest:
             raise OSError(errno.EIO, "the merge does not hold the rows of its shards", str(merged))
         sync(merged)
@@ -123,9 +124,7 @@ def merge(root: Path, part: Partition, sources: Sequence[Path]) -> Staged:
     return Staged(part, tuple(sources), merged)
 
 
-def _write(
-    path: Path, windows: Callable[[], Iterator[pl.DataFrame]], schema: dict[str, pl.DataType], digest: str
-) -> None:
+def _write(path: Path, windows: Callable[[], Iterator[pl.DataFrame]], schema: pl.Schema, digest: str) -> None:
     """Few rows at once, many as a stream: setting that up takes 10 ms."""
     about = {DIGEST: digest, INPUTS: ""}
     if rows_of(digest) <= _WINDOW_ROWS:
@@ -177,7 +176,7 @@ def _windows(table: Table, sources: Sequence[Path], read: list[str]) -> Iterator
     for from_ns, to_ns in pairwise(_cuts(marks)) if marks else [(0, 0)]:
         inside = time.is_between(from_ns, to_ns, closed="left")
         near = [each.path for each in marks if each.times[0] < to_ns and each.last >= from_ns] or sources[:1]
-        rows = pl.concat([scan(path).filter(inside) for path in near]).collect()
+        rows = pl.concat([scan(path, table).filter(inside) for path in near]).collect()
         rows = rows.sort(table.order, maintain_order=True)
         read.append(digest_of(rows))
         yield rows

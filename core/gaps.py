@@ -3,13 +3,16 @@
 The second row has the stream, from_ns and to_ns of the first, and `mended`. It may come much later, or never, if the
 capture was killed in between: then the hole stands. A capture that goes on after it tells, from the same trade on, a
 hole that reaches further; when that is mended, so is the one before.
+
+All rows of a gap have the `told_ns` at which it was told first: what someone who acts at once knew of it, and when.
 """
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, TypeAlias
 
 import polars as pl
 
-from core.schema import TRADES
+from core.schema import GAPS, TRADES
 
 UNDECODED: Final = "frame did not decode"
 """How the reason begins of a gap that says no more than that a frame was lost: what ids tell has rows of its own."""
@@ -19,6 +22,14 @@ UNDECIDED: Final = "days cut by different clocks meet here: trades may be lost o
 """What the reasons of gaps in archives say: nothing was live there, and nothing is fetched."""
 _OF_FRAME: Final = pl.col("reason").str.starts_with(UNDECODED)
 _GAP: Final = (pl.col("stream"), pl.col("from_ns"), pl.col("to_ns"), _OF_FRAME)
+Row: TypeAlias = tuple[str, int, int, str, bool]
+"""stream, from_ns, to_ns, reason, mended."""
+
+
+def told_at_their_ends(rows: Sequence[Row]) -> pl.DataFrame:
+    """Rows of the table `gaps`, in their order, of gaps that were known as soon as they ended."""
+    schema = {name: dtype for name, dtype in GAPS.columns.items() if name != "told_ns"}
+    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(told_ns="to_ns")
 
 
 def of_archives() -> pl.Expr:

@@ -4,6 +4,7 @@ Times are UTC nanoseconds, prices are quote per base, quantities are base units.
 (its matching engine's where given), `recv_ns` ours; neither bounds the other, since a local clock may run behind.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,7 +22,8 @@ class Table:
     """One table: `columns` in order, `order` the columns that rows are sorted by, `key` those that must be unique.
 
     `extra` permits further columns of one dtype after the fixed ones (features, labels and scores are as wide as the
-    configuration makes them). `nullable` names the fixed columns that may hold nulls.
+    configuration makes them). `nullable` names the fixed columns that may hold nulls. `later` are columns that files of
+    earlier versions lack, each with the column that is read in its place there.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Table:
     order: tuple[str, ...]
     key: tuple[str, ...] = ()
     nullable: frozenset[str] = frozenset()
+    later: Mapping[str, str] = field(default_factory=dict)
     extra: bool = False
     by_bars: bool = field(default=False)
 
@@ -130,8 +133,9 @@ QUALITY: Final = Table(
 GAPS: Final = Table(
     "gaps",
     "What capture knows it missed: of which stream, from when to when (recv clock), why; once more when it is mended.",
-    {"stream": TEXT, "from_ns": I64, "to_ns": I64, "reason": TEXT, "mended": FLAG},
+    {"stream": TEXT, "from_ns": I64, "to_ns": I64, "reason": TEXT, "mended": FLAG, "told_ns": I64},
     order=("from_ns",),
+    later={"told_ns": "to_ns"},
 )
 BARS: Final = Table(
     "bars",

@@ -116,9 +116,10 @@ MEANINGS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "gaps": {
         "stream": ("", "the table that lacks rows"),
         "from_ns": ("ns", "receipt of the last good message before"),
-        "to_ns": ("ns", "receipt from which on nothing is missing; when the gap became known"),
+        "to_ns": ("ns", "receipt from which on nothing is missing"),
         "reason": ("", "what was noticed, with ids where there are some"),
         "mended": ("", "of trades: all that was missed is there now; else: nothing after `to_ns` depends on it"),
+        "told_ns": ("ns", "when it became known: at `to_ns`, or later where a silence had to be noticed first"),
     },
     "signals": {
         "name": ("", "docs/signals.md"),
@@ -239,7 +240,11 @@ TRAPS: Final[dict[str, str]] = {
 - A hole in trade ids is written as it is met, and once more, `mended`, when REST has brought all of it: rows with the
   same stream, from_ns and to_ns are one gap, open unless one of them is mended (core/gaps.py). Of a hole that was
   filled in part the first row is mended too, and a row of its own tells what still lacks.
-- Bars leave out what was fetched afterwards: they are what who acts at once has seen.
+- Bars leave out what was fetched afterwards: they are what who acts at once has seen. So has the bar of `told_ns` the
+  gap, and not that of `to_ns`; what is missing is missing from `from_ns` to `to_ns`.
+- Files written before 2026-11-21 have no `told_ns`: here it is read as `to_ns`, which it mostly is. Other readers of
+  old and new files together need their option for columns that some lack (DuckDB: `union_by_name = true`), or
+  `python run_pipeline.py compact`, after which every file has it.
 - A clock that was set is a gap of all streams: times on its two sides cannot be compared.
 - A frame that did not decode is a gap from the last good message to it; where ids are in sequence it is closed by
   what the next message shows, which is a gap of its own.

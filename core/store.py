@@ -9,7 +9,7 @@ stages tell what is stale.
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -144,17 +144,25 @@ def read_between(root: Path, part: Partition, columns: Sequence[str], from_ns: i
     def rows_of(paths: list[Path]) -> pl.DataFrame:
         if not paths:
             return pl.DataFrame(schema={name: table.columns[name] for name in columns})
-        frame = pl.concat([scan(path).filter(inside).select(columns) for path in paths]).collect()
+        frame = pl.concat([scan(path, table).filter(inside).select(columns) for path in paths]).collect()
         return frame.sort(table.order[0], maintain_order=True) if len(paths) > 1 else frame
 
     return _of_one_moment(root, part, rows_of)
 
 
-def scan(path: Path) -> pl.LazyFrame:
-    """The rows of one file. Polars opens a path more than once: a file that may be replaced in between by one of the
-    same name, the shard that capture is still writing, is read through one descriptor instead."""
+def scan(path: Path, table: Table | None = None) -> pl.LazyFrame:
+    """The rows of one file, with the columns that `table` got after it was written. Polars opens a path more than once:
+    a file that may be replaced in between by one of the same name, the shard that capture is still writing, is read
+    through one descriptor instead."""
     source = path.read_bytes() if path.stat().st_size < _GROWING_BYTES else path
-    return pl.scan_parquet(source, hive_partitioning=False)
+    frame = pl.scan_parquet(source, hive_partitioning=False)
+    lacking = _lacking(table, frame.collect_schema()) if table and table.later else {}
+    return frame.with_columns(pl.col(stand_in).alias(name) for name, stand_in in lacking.items()) if lacking else frame
+
+
+def _lacking(table: Table, names: Collection[str]) -> dict[str, str]:
+    """The columns that a file of an earlier version is without, and what is read in their place."""
+    return {name: stand_in for name, stand_in in table.later.items() if name not in names}
 
 
 def write(root: Path, part: Partition, frame: pl.DataFrame, inputs: str = "") -> Path:
@@ -193,7 +201,8 @@ def fingerprint(root: Path, parts: Iterable[Partition]) -> str:
 
 
 def _partition_digest(root: Path, part: Partition) -> str:
-    return _of_one_moment(root, part, lambda paths: sum_of_digests(map(file_digest, paths)))
+    table = table_of(part)
+    return _of_one_moment(root, part, lambda paths: sum_of_digests(file_digest(path, table) for path in paths))
 
 
 def rows(root: Path, part: Partition) -> int:
@@ -265,14 +274,14 @@ def _of_one_moment(root: Path, part: Partition, answer: Callable[[list[Path]], _
 def _read_files(table: Table, paths: Sequence[Path], columns: Sequence[str] | None) -> pl.DataFrame:
     if not paths:
         return pl.DataFrame(schema=table.columns)
-    frame = pl.concat([_read_file(path, columns) for path in paths])
+    frame = pl.concat([_read_file(table, path, columns) for path in paths])
     return frame.sort(table.order, maintain_order=True) if len(paths) > 1 else frame
 
 
-def _read_file(path: Path, columns: Sequence[str] | None) -> pl.DataFrame:
-    frame = scan(path) if columns is None else scan(path).select(columns)
+def _read_file(table: Table, path: Path, columns: Sequence[str] | None) -> pl.DataFrame:
     try:
-        return frame.collect()
+        frame = scan(path, table)
+        return frame.collect() if columns is None else frame.select(columns).collect()
     except FileNotFoundError:
         raise
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -315,14 +324,16 @@ def rows_of(digest: str) -> int:
     return int(digest.split("-")[0])
 
 
-def file_digest(path: Path) -> str:
-    """The digest of a file's rows, from its footer; of a shard that was never sealed, from the rows."""
-    return footer(path).get(DIGEST) or digest_of(_read_file(path, None))
+def file_digest(path: Path, table: Table) -> str:
+    """The digest of a file's rows, from its footer; of a shard that was never sealed, or that lacks columns which the
+    table got since, from the rows."""
+    return (footer(path)[DIGEST] if is_sealed(path, table) else "") or digest_of(_read_file(table, path, None))
 
 
-def has_digest(path: Path) -> bool:
-    """Whether a shard was sealed."""
-    return DIGEST in footer(path)
+def is_sealed(path: Path, table: Table) -> bool:
+    """Whether a file was sealed, with all columns that its table has now."""
+    is_older = bool(table.later) and bool(_lacking(table, pl.read_parquet_schema(path)))
+    return DIGEST in footer(path) and not is_older
 
 
 def sum_of_digests(digests: Iterable[str]) -> str:

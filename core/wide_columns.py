@@ -85,7 +85,7 @@ _BARS: Final = _floats(
         ("liq_max_usd", "quote", "the largest liquidation's notional"),
         ("funding_s", "s", "from the close to the next funding; negative where the last told has passed"),
         ("is_empty", "0 or 1", "no valid quote, trade or liquidation: the book is carried forward"),
-        ("has_gap", "0 or 1", "a gap ended in it, or it is the first after a silence"),
+        ("has_gap", "0 or 1", "a gap became known in it, or it is the first after a silence"),
         ("bid_price_{k}", "price", "level k of the book as of the close, 1 the best; where the features read levels"),
         ("bid_qty_{k}", "base", "quantity at it"),
         ("ask_price_{k}", "price", "the same of asks"),

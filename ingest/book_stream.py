@@ -57,8 +57,8 @@ class BookStream:
             told = self._break(f"update ids fell from {progress.last_id} to {change.last_id}", recv_ns)
             self.book.lose()
         elif self._open is None and self.wants_snapshot and not self._rule(progress.last_id, change):
-            reason = f"update {change.first_id}-{change.last_id} does not follow {progress.last_id}"
-            told = self._gaps(progress.recv_ns, recv_ns, reason, mended=False)  # the snapshot may hold what was missed
+            why = f"update {change.first_id}-{change.last_id} does not follow {progress.last_id}"
+            told = self._gaps(progress.recv_ns, recv_ns, why, mended=False)  # the snapshot may hold what was missed
         progress.move(change.last_id, exch_ns, recv_ns)
         self._begin(recv_ns)
         if self.native_quotes and not self._keep_levels:  # the sequence is all that is still asked of the book

@@ -3,7 +3,8 @@
     python ingest/compact.py [--data-dir DIR]
 
 A running capture merges its own shards and, when a day is over, the whole day. This is for what is left after one was
-killed, or was on a file system that cannot exchange folders while others read.
+killed, or was on a file system that cannot exchange folders while others read. It also writes anew what is older than a
+column of its table.
 """
 
 import sys

@@ -17,7 +17,7 @@ from core.compaction import CannotExchangeError, clear_staging, merge, put_in_pl
 from core.errors import StageError
 from core.schema import EVENTS, GAPS
 from core.shard_files import set_torn_aside, torn_text
-from core.store import Partition, files, has_digest, partitions
+from core.store import Partition, files, is_sealed, partitions, table_of
 
 _LOOK_BACK_DAYS: Final = 3  # for what a capture that was killed left unmerged; `compact` does all
 
@@ -73,7 +73,7 @@ class Compactor:
                 tail = self._tail_of(part)
                 paths = [path for path in files(self._root, part) if path.name != tail]
             sources = paths if whole else small_neighbours(paths)
-            if len(sources) > 1 or (sources and not has_digest(sources[0])):
+            if len(sources) > 1 or (sources and not is_sealed(sources[0], table_of(part))):
                 put_in_place(self._root, merge(self._root, part, sources), self._lock)
         except (OSError, StageError, pl.exceptions.PolarsError) as error:
             self._tell(error)

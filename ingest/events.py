@@ -105,9 +105,10 @@ class Kline(msgspec.Struct, frozen=True, gc=False):
 
 
 class Gap(msgspec.Struct, frozen=True, gc=False):
-    """What is known to be missing of a stream (a table's name), on the receive clock. It becomes known at `to_ns`.
+    """What is known to be missing of a stream (a table's name), on the receive clock.
 
     `mended`: nothing that comes after `to_ns` depends on what was missed (a book that starts again from a snapshot).
+    `told_ns`: when it was first told, where that was after `to_ns`; else 0.
     """
 
     symbol: str
@@ -116,6 +117,17 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
     to_ns: int
     reason: str
     mended: bool
+    told_ns: int = 0
+
+    @property
+    def known_ns(self) -> int:
+        """When it became known: what acts at once had not noticed it before."""
+        return max(self.to_ns, self.told_ns)
+
+
+def told_at(gap: Gap, now_ns: int) -> Gap:
+    """A gap that is told for the first time: where it ended before, it says so."""
+    return msgspec.structs.replace(gap, told_ns=now_ns) if not gap.told_ns and gap.to_ns < now_ns else gap
 
 
 NOT_RUNNING: Final = "capture was not running"

@@ -125,7 +125,8 @@ def _klines(events: Sequence[Kline]) -> tuple[int, list[Cells]]:
 
 
 def _gaps(events: Sequence[Gap]) -> tuple[int, list[Cells]]:
-    return _by_name(GAPS, events)
+    count, columns = _by_name(GAPS, events)
+    return count, [*columns[:-1], [event.known_ns for event in events]]
 
 
 def _by_name(table: Table, events: Sequence[Any]) -> tuple[int, list[Cells]]:

@@ -11,7 +11,7 @@ from core.plain_rows import PlainRows
 from core.schema import BOOK_DELTAS, KLINES, LIQUIDATIONS, MARK_PRICES, TOP_OF_BOOK, TRADES
 from core.units import NS_PER_MS
 from ingest.damage import Damage
-from ingest.events import BookUpdate, DecodeError, Event, Gap, Kline, Liquidation, Mark, Quote, Trade
+from ingest.events import BookUpdate, DecodeError, Event, Gap, Kline, Liquidation, Mark, Quote, Trade, told_at
 from ingest.raw import RawWriter
 from ingest.receive_clock import ReceiveClock
 from ingest.venues import Plan, decoder_for
@@ -199,10 +199,11 @@ class Reception:
             now_ns = self.present_ns()
             self.tell(self._damage.settle(now_ns), now_ns)
 
-    def tell(self, events: list[Event], now_ns: int | None = None) -> None:
-        """Pass on what we know ourselves, by default as of the last message."""
+    def tell(self, events: Sequence[Event], now_ns: int | None = None) -> None:
+        """Pass on what we know ourselves, by default at present. A gap that ended before then says so."""
         if events:
-            self.deliver(self.now_ns if now_ns is None else now_ns, events)
+            now_ns = self.present_ns() if now_ns is None else now_ns
+            self.deliver(now_ns, [told_at(event, now_ns) if type(event) is Gap else event for event in events])
 
     def lost(
         self, since_ns: Mapping[tuple[str, str], int], reason: str, until_ns: int = 0, until_heard: bool = False
@@ -214,7 +215,7 @@ class Reception:
         refilled is no gap; `finish` tells of those that none came after. One that is silent may be so for hours: it is
         told, and closed when a trade comes.
         """
-        gaps: list[Event] = []
+        gaps, now_ns = list[Event](), self.present_ns()
         for (symbol, table), from_ns in since_ns.items():
             if table == TRADES.name and self.decoder.refills and (symbol, Trade) in self.heard_ns:
                 unsure_ns = self._unsure_ns.get(symbol, from_ns)
@@ -222,14 +223,14 @@ class Reception:
                     unsure_ns = from_ns
                 self._unsure_ns[symbol] = min(unsure_ns, from_ns)
                 if until_heard and self.heard_ns[symbol, Trade] <= self._unsure_ns[symbol]:
-                    gap = Gap(symbol, table, self._unsure_ns[symbol], until_ns or self.present_ns(), reason, False)
+                    gap = Gap(symbol, table, self._unsure_ns[symbol], until_ns or now_ns, reason, False)
                     self._silent[symbol] = gap
                     gaps.append(gap)
             else:
                 heard_ns = self.heard_ns.get((symbol, KIND_OF[table]), 0)
                 to_ns = heard_ns if until_heard and heard_ns > from_ns else until_ns or self.now_ns
                 gaps.append(Gap(symbol, table, from_ns, to_ns, reason, False))
-        self.tell(gaps)
+        self.tell(gaps, now_ns)
 
     def finish(self) -> None:
         """The feed has ended: tell the gaps that are still open."""
@@ -299,7 +300,7 @@ class Reception:
         """The wall clock was set: how much time passed around then is not known."""
         for at_ns, step_ns in self.clock.steps_since(self._steps_seen):
             from_ns, reason = min(self._before_ns, at_ns), f"clock set by {step_ns / NS_PER_MS:+.0f} ms"
-            self.tell([Gap(*stream, from_ns, at_ns, reason, False) for stream in self.plan.feeds])
+            self.tell([Gap(*stream, from_ns, at_ns, reason, False) for stream in self.plan.feeds], self.now_ns)
         self._steps_seen = self.clock.step_count
 
     def _hold(self, recv_ns: int, events: list[Event]) -> None:

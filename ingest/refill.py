@@ -130,12 +130,13 @@ class Refill:
         hole, brought_ns = waiting.hole, waiting.brought_ns
         count = sum(hole.first_id <= number <= hole.last_id for number in brought_ns)
         reason = f"aggTrades {hole.first_id}-{hole.last_id} missed, {count} refilled by REST"
-        mended: list[Event] = [Gap(hole.symbol, TRADES.name, hole.from_ns, hole.to_ns, reason, True)]
+        to_ns = hole.to_ns  # when the hole was told, also
+        mended: list[Event] = [Gap(hole.symbol, TRADES.name, hole.from_ns, to_ns, reason, True, to_ns)]
         if left := self._reception.decoder.missing(hole):
             self._say(f"{self._reception.venue}:{hole.symbol} {reason}: {why}")
             ids = ", ".join(f"{first}-{last}" for first, last in left)
             since_ns = brought_ns.get(left[0][0] - 1, hole.from_ns)
-            rest = Gap(hole.symbol, TRADES.name, since_ns, hole.to_ns, f"aggTrades {ids[:100]} missed: {why}", False)
-            is_shorter = hole.from_ns < since_ns < hole.to_ns  # else nothing is new to who reads `gaps`
+            rest = Gap(hole.symbol, TRADES.name, since_ns, to_ns, f"aggTrades {ids[:100]} missed: {why}", False, to_ns)
+            is_shorter = hole.from_ns < since_ns < to_ns  # else nothing is new to who reads `gaps`
             mended = [rest, *mended] if is_shorter else []
         self._reception.tell(mended, self._reception.present_ns())

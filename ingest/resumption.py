@@ -21,7 +21,7 @@ from core.schema import GAPS, KLINES, LIQUIDATIONS, TRADES
 from core.shard_files import set_torn_aside, torn_text
 from core.store import Partition, date_of_ns, files, read, read_between
 from core.units import NS_PER_S
-from ingest.events import NOT_RUNNING, Event, Gap, Trade
+from ingest.events import NOT_RUNNING, Event, Gap, Trade, told_at
 from ingest.feed import Feed
 from ingest.reception import TABLE_OF
 
@@ -67,7 +67,8 @@ class Resumption:
         if open_ns is not None and recv_ns >= open_ns:
             ends_ns = {stream: min(ends_ns.get(stream, open_ns), open_ns) for stream in since_ns}
             del self._since_ns[id(feed)]
-        return [_gap(stream, since_ns.pop(stream), end_ns) for stream, end_ns in ends_ns.items()]
+        found = (_gap(stream, since_ns.pop(stream), end_ns) for stream, end_ns in ends_ns.items())
+        return [told_at(gap, recv_ns) for gap in found]
 
 
 def _gap(stream: Stream, from_ns: int, to_ns: int) -> Gap:

@@ -191,7 +191,7 @@ def _is_of_bars(event: Event, with_depth: bool) -> bool:
 
 def received_ns(event: Event) -> int:
     """When an event became known."""
-    return event.to_ns if isinstance(event, Gap) else event.recv_ns
+    return event.known_ns if isinstance(event, Gap) else event.recv_ns
 
 
 def exchange_times(events: Iterable[Event]) -> list[int]:
@@ -199,7 +199,7 @@ def exchange_times(events: Iterable[Event]) -> list[int]:
     times_ns: list[int] = []
     for event in events:
         rows = len(event.bids) + len(event.asks) if isinstance(event, BookUpdate) else 1
-        times_ns += [event.to_ns if isinstance(event, Gap) else event.exch_ns] * rows
+        times_ns += [event.known_ns if isinstance(event, Gap) else event.exch_ns] * rows
     return times_ns
 
 

@@ -13,13 +13,13 @@ from typing import Final, TypeAlias
 import numpy as np
 import polars as pl
 
-from core.gaps import NOT_ARCHIVED
-from core.schema import GAPS, TRADES, Table
+from core.gaps import NOT_ARCHIVED, Row, told_at_their_ends
+from core.schema import TRADES, Table
 from core.units import NS_PER_HOUR
 from ingest.archives.formats import DUPLICATE, Counts
 
-Hole: TypeAlias = tuple[str, int, int, str, bool]
-"""A row of `gaps`: stream, from_ns, to_ns, reason, mended."""
+Hole: TypeAlias = Row
+"""A row of `gaps`."""
 MOST_ROWS: Final = 4_000_000
 """Rows held before they are put down, and about as many in a shard: 256 MB, twice that while they are sorted."""
 _ROW_GROUP: Final = 250_000
@@ -166,7 +166,7 @@ class Spool:
 
 def hole_rows(holes: Sequence[Hole]) -> pl.DataFrame:
     """Rows of the table `gaps`."""
-    return pl.DataFrame(holes, schema=GAPS.columns, orient="row").sort("from_ns")
+    return told_at_their_ends(holes).sort("from_ns")
 
 
 def hole(last_id: int, next_id: int, last_ns: int, next_ns: int) -> Hole:

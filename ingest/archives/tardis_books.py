@@ -5,6 +5,7 @@ from typing import Final
 
 import polars as pl
 
+from core.gaps import told_at_their_ends
 from core.schema import BOOK_DELTAS, BOOK_SIDE, GAPS
 from core.units import NS_PER_US
 from ingest.archives.columns import chosen, rows_of, time_ns
@@ -72,7 +73,7 @@ def _restarts(file: ArchiveFile, marked: pl.DataFrame, starts: list[int], last_n
         at = int(times.search_sorted(start_ns))
         from_ns = times[at - 1] if at else last_ns
         rows.append((BOOK_DELTAS.name, from_ns, start_ns, "Tardis' recorder connected again", True))
-    return [Piece(GAPS, pl.DataFrame(rows, schema=GAPS.columns, orient="row"))] if rows else []
+    return [Piece(GAPS, told_at_their_ends(rows))] if rows else []
 
 
 def snapshots(depth: int) -> Callable[[ArchiveFile, int, Counts], Iterator[list[Piece]]]:

@@ -69,9 +69,9 @@ class DayEvents:
                 store.read_between(self.root, part, columns, from_ns, to_ns) for part, columns in self._parts
             )
             left -= sum(frame.height for frame in (quotes, trades, *others))
-            ended = gaps.filter(pl.col("to_ns").is_between(from_ns, to_ns, closed="left"))
+            told = gaps.filter(pl.col("told_ns").is_between(from_ns, to_ns, closed="left"))
             liquidations, marks, *deltas = others
-            yield merge_events(quotes, _as_it_came(trades, gaps), liquidations, marks, ended, *deltas)
+            yield merge_events(quotes, _as_it_came(trades, gaps), liquidations, marks, told, *deltas)
         if left:
             day = self.day
             raise StageError(f"{day.instrument} {day.date}: {left} events are of another day: capture again")
@@ -93,16 +93,16 @@ class DayEvents:
         return [ends_ns[0], *(self.day.starts_ns + cuts * NS_PER_MINUTE).tolist(), ends_ns[1]]
 
     def _gaps(self) -> pl.DataFrame:
-        """The gaps that touch this day, whichever day they began and were written on. A hole that was mended is one
-        too: who acts at once has it, and does not wait for the refill.
+        """The gaps that touch this day or were told in it, whichever day they began and were written on. A hole that
+        was mended is one too: who acts at once has it, and does not wait for the refill.
 
-        A gap counts from its end. One that was found later than that (a stream that turned out to be silent) the live
-        runner takes when it is told: it decides in between, where here windows are filling already.
+        A gap counts from when it was told, as for the live runner: what was found late (a stream that turned out to be
+        silent) was not known before.
         """
         parts = store.partitions(self.root, GAPS, [self.day.instrument])
         found = pl.concat([pl.DataFrame(schema=GAPS.columns), *(store.read(self.root, part) for part in parts)])
         end_ns = self.day.starts_ns + NS_PER_DAY
-        return settled(found.filter((pl.col("to_ns") >= self.day.starts_ns) & (pl.col("from_ns") < end_ns)))
+        return settled(found.filter((pl.col("told_ns") >= self.day.starts_ns) & (pl.col("from_ns") < end_ns)))
 
 
 def _as_it_came(trades: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:

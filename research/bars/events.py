@@ -58,7 +58,7 @@ def merge_events(
 ) -> Events:
     """One array (n,) of dtype EVENT in the total order, from rows of the event tables, each sorted by recv_ns.
 
-    A gap stands at its to_ns; those of the book's depth are left out unless `deltas` are given, whole messages, since
+    A gap stands at its told_ns; those of the book's depth are left out unless `deltas` are given, whole messages, since
     without them bars hold the best prices only. Gaps may come in any order. Of the other tables only the columns that
     an EVENT holds are needed.
     """
@@ -106,9 +106,9 @@ def _event_rows(event: Event, with_depth: bool) -> Iterable[_Row]:
             a, b, c, d = (float("nan") if value is None else value for value in known)
             yield event.recv_ns, MARK, (event.next_funding_ns or 0) // NS_PER_MINUTE, a, b, c, d
         case Gap() if event.stream != BOOK_DELTAS.name:
-            yield event.to_ns, GAP, 0, 0.0, 0.0, 0.0, 0.0
+            yield event.known_ns, GAP, 0, 0.0, 0.0, 0.0, 0.0
         case Gap() if with_depth and breaks_book(event):
-            yield event.to_ns, GAP, 1, 0.0, 0.0, 0.0, 0.0
+            yield event.known_ns, GAP, 1, 0.0, 0.0, 0.0, 0.0
         case BookUpdate() if with_depth:
             yield from _delta_rows(event)
 
@@ -124,8 +124,8 @@ def _gap_rows(gaps: pl.DataFrame, with_depth: bool) -> tuple[Ints, Ints]:
     """Times at which gaps became known, and whether they are of the depth."""
     of_depth = pl.col("stream") == BOOK_DELTAS.name
     breaks = ~pl.col("reason").str.contains(BREAKS_NO_BOOK) if with_depth else pl.lit(False)
-    found = gaps.filter(~of_depth | breaks).sort("to_ns")
-    return _read_only(found["to_ns"]), _read_only(found.select(of_depth.cast(pl.Int64)).to_series())
+    found = gaps.filter(~of_depth | breaks).sort("told_ns")
+    return _read_only(found["told_ns"]), _read_only(found.select(of_depth.cast(pl.Int64)).to_series())
 
 
 def _no_deltas() -> pl.DataFrame:

@@ -11,6 +11,7 @@ from backtest.market.reconcile import Account, accounts, unexplained
 from backtest.market.simulate import Market
 from backtest.market.tape import Tape
 from core.config import Config
+from core.gaps import told_at_their_ends
 from core.schema import GAPS
 from core.store import Partition, partitions, read, table_of, write
 from core.units import NS_PER_MS
@@ -44,8 +45,8 @@ def change(root: Path, table: str, how: Change, venue: str = "binance_um") -> pl
 
 
 def tell(root: Path, table: str, from_ns: int, to_ns: int) -> None:
-    gap = {"stream": [table], "from_ns": [from_ns], "to_ns": [to_ns], "reason": ["of a test"], "mended": [False]}
-    write(root, Partition(GAPS.name, "binance_um", "BTCUSDT", "2026-01-05"), pl.DataFrame(gap, schema=GAPS.columns))
+    gap = told_at_their_ends([(table, from_ns, to_ns, "of a test", False)])
+    write(root, Partition(GAPS.name, "binance_um", "BTCUSDT", "2026-01-05"), gap)
 
 
 def without(*places: int) -> Change:

@@ -5,10 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.gaps import settled, unmended
-from core.schema import GAPS
+from core.gaps import Row, settled, told_at_their_ends, unmended
 
-Row = tuple[str, int, int, str, bool]
 ROWS = st.lists(
     st.tuples(
         st.sampled_from(["trades", "book_deltas"]), st.integers(0, 2), st.integers(3, 4), st.just(""), st.booleans()
@@ -17,7 +15,7 @@ ROWS = st.lists(
 
 
 def frame(*rows: Row) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema=GAPS.columns, orient="row")
+    return told_at_their_ends(rows).drop("told_ns")
 
 
 def test_a_mended_row_closes_the_one_of_the_same_stream_and_times_alone() -> None:

@@ -7,7 +7,10 @@ import polars as pl
 import pytest
 
 from core import schema, shard_files, store
+from core.compaction import compact_partition
 from core.errors import StageError
+from core.gaps import told_at_their_ends
+from core.store import Partition
 from core.units import NS_PER_DAY
 
 PART = store.Partition("trades", "bybit", "BTCUSDT", "2026-01-05")
@@ -99,6 +102,29 @@ def test_the_fingerprint_does_not_depend_on_how_rows_are_cut_into_shards(tmp_pat
     store.append(two, PART, trades([1]), START + 1, 0)
     store.append(two, PART, trades([2, 3]), START + 2, 1)
     assert store.fingerprint(one, [PART]) == store.fingerprint(two, [PART])
+
+
+def test_a_file_of_before_a_column_came_is_read_with_what_stands_for_it(tmp_path: Path) -> None:
+    gaps = Partition("gaps", "bybit", "BTCUSDT", "2026-01-05")
+    told = told_at_their_ends([("trades", START + n, START + n + 9, "lost", False) for n in range(4)])
+    for number, columns in enumerate((told.columns[:-1], told.columns)):  # one of before, one of now
+        rows = told[2 * number : 2 * number + 2].with_columns(told_ns=pl.col("to_ns") + number).select(columns)
+        about = {store.DIGEST: store.digest_of(rows)}
+        store.write_file(tmp_path / gaps.path / store.shard_name(START + 2 * number, number), rows, about)
+    expected = told.with_columns(told_ns=pl.col("to_ns") + pl.Series([0, 0, 1, 1]))
+    assert store.read(tmp_path, gaps).equals(expected)
+    assert store.read_between(tmp_path, gaps, ["from_ns", "told_ns"], START, START + 3).rows()[1] == (
+        START + 1,
+        START + 10,
+    )
+    fingerprint = store.fingerprint(tmp_path, [gaps])
+    assert compact_partition(tmp_path, gaps)
+    (whole,) = store.files(tmp_path, gaps)
+    assert pl.read_parquet(whole, hive_partitioning=False).equals(expected)
+    assert store.fingerprint(tmp_path, [gaps]) == fingerprint
+    assert not compact_partition(tmp_path, gaps)
+    store.write_file(whole, expected.drop("told_ns"), {store.DIGEST: store.digest_of(expected.drop("told_ns"))})
+    assert compact_partition(tmp_path, gaps)  # one file, and yet not whole
 
 
 def test_rows_are_split_at_midnight() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from core.store import Partition, date_of_ns, has_digest, shard_name
+from core.schema import TOP_OF_BOOK
+from core.store import Partition, date_of_ns, is_sealed, shard_name
 from core.units import NS_PER_DAY
 from ingest.events import Quote
 from ingest.rows import TableWriter
@@ -29,7 +30,7 @@ def test_a_shard_that_cannot_be_read_is_told_of_and_the_rows_of_the_capture_are_
         time.sleep(0.01)
     writer.close()
     (sealed,) = (tmp_path / Partition("top_of_book", "binance_um", "BTCUSDT", date_of_ns(now_ns)).path).iterdir()
-    assert has_digest(sealed)
+    assert is_sealed(sealed, TOP_OF_BOOK)
     assert len(said) == 1
 
 
@@ -43,4 +44,4 @@ def test_a_bug_in_merging_surfaces_when_all_rows_are_sealed(tmp_path: Path, monk
     with pytest.raises(RuntimeError, match="a bug"):
         writer.close()
     (sealed,) = (tmp_path / Partition("top_of_book", "binance_um", "BTCUSDT", "1970-01-01").path).iterdir()
-    assert has_digest(sealed)
+    assert is_sealed(sealed, TOP_OF_BOOK)

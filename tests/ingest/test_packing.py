@@ -47,7 +47,7 @@ ONE_OF_EACH: list[tuple[Event, Table]] = [
     (Liquidation("X", 1, 2, "short", 3.0, 4.0, True), LIQUIDATIONS),
     (Mark("X", 1, 2, 3.0, 4.0, 5.0, 6, 7.0, True), MARK_PRICES),
     (Kline("X", 1, 2, "1m", 3, 4, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11, 12.0, 13.0, True), KLINES),
-    (Gap("X", "trades", 1, 2, "lost", True), GAPS),
+    (Gap("X", "trades", 1, 2, "lost", True, 3), GAPS),
 ]
 
 

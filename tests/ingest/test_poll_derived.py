@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.config import Hosts, Poll
+from core.gaps import told_at_their_ends
 from core.schema import GAPS, LIQUIDATIONS, MARK_PRICES, SIGNALS
 from core.store import Partition, write
 from core.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MINUTE, NS_PER_S
@@ -188,7 +189,7 @@ def test_a_gap_in_the_capture_lowers_the_coverage_unless_it_was_mended(tmp_path:
     part = capture(tmp_path, "bybit", range(60), LIQUIDATED)
     gap = (LIQUIDATIONS.name, T0 + 10 * NS_PER_MINUTE, T0 + 19 * NS_PER_MINUTE, "disconnected")
     later = (LIQUIDATIONS.name, T0 + 30 * NS_PER_MINUTE, T0 + 39 * NS_PER_MINUTE, "refilled")
-    write(tmp_path, part.of(GAPS), pl.DataFrame([(*gap, False), (*later, True)], schema=GAPS.columns, orient="row"))
+    write(tmp_path, part.of(GAPS), told_at_their_ends([(*gap, False), (*later, True)]))
     derive_liquidations(tmp_path, BOTH, LAG_NS, T0 + NS_PER_DAY)
     assert stored(tmp_path, "liq_coverage_btc_1h", BOTH[1])[0] == pytest.approx(50 / 60)
 
@@ -197,7 +198,7 @@ def test_a_gap_that_began_the_day_before_lowers_the_coverage_too(tmp_path: Path)
     part = capture(tmp_path, "bybit", range(60), [])
     gap = (LIQUIDATIONS.name, T0 - NS_PER_HOUR, T0 + 15 * NS_PER_MINUTE - 1, "disconnected", False)
     before = Partition(GAPS.name, "bybit", "BTCUSDT", "2025-12-31")
-    write(tmp_path, before, pl.DataFrame([gap], schema=GAPS.columns, orient="row"))
+    write(tmp_path, before, told_at_their_ends([gap]))
     derive_liquidations(tmp_path, [part.instrument], LAG_NS, T0 + NS_PER_DAY)
     assert stored(tmp_path, "liq_coverage_btc_1h", part.instrument)[0] == pytest.approx(45 / 60)
 

@@ -187,6 +187,8 @@ def test_trades_that_fall_silent_are_a_gap_until_one_comes_and_then_what_its_id_
     assert [(gap.from_ns, gap.reason, gap.mended) for gap in told] == [(heard_ns, "silent", False)] * 2
     assert unmended(frame_of(GAPS, told)).height == 2
     found.take_now(trade(number).encode())
+    (again,) = [event for event in delivered if isinstance(event, Gap) and event.mended]
+    assert (again.to_ns, again.known_ns) == (told[-1].to_ns, told[-1].known_ns)  # when it was told first
     found.lost({stream: heard_ns}, "silent", until_heard=True)  # it has come meanwhile
     found.take_now(trade(number + 1).encode())
     found.finish()
@@ -211,3 +213,6 @@ def test_what_is_lost_until_another_connection_took_over_ends_where_a_stream_spo
         "ETHUSDT": (found.now_ns, found.now_ns),
         "XRPUSDT": (since_ns, found.now_ns),
     }
+    told_ns = {event.known_ns for event in delivered if isinstance(event, Gap)}
+    assert len(told_ns) == 1  # at once, when the other had taken over
+    assert told_ns.pop() > found.now_ns > spoke_ns

@@ -74,6 +74,7 @@ def test_missed_trades_are_fetched_and_the_gap_is_mended() -> None:
     assert told == Gap("BTCUSDT", "trades", before.recv_ns, after.recv_ns, "aggTrade 4 is followed by 9", False)
     assert (gap.from_ns, gap.to_ns) == (before.recv_ns, after.recv_ns)
     assert gap.reason == "aggTrades 5-8 missed, 4 refilled by REST"
+    assert gap.known_ns == told.known_ns == gap.to_ns  # the hole was known when it was met
     filled = [event for event in trades if event.recv_assumed]
     assert [int(event.trade_id) for event in filled] == [5, 6, 7, 8]
     assert all(gap.from_ns <= event.recv_ns <= gap.to_ns for event in filled)
@@ -138,6 +139,7 @@ def test_of_a_hole_that_is_filled_in_part_only_the_rest_stays_a_gap(
     before = int(still.reason.split()[1].split("-")[0]) - 1
     assert still.from_ns == next(trade.recv_ns for trade in trades if trade.trade_id == str(before))
     assert gone([told, still, mended]) == [(still.from_ns, still.to_ns)]
+    assert {told.known_ns, still.known_ns, mended.known_ns} == {told.to_ns}
 
 
 def test_holes_that_still_wait_when_a_capture_breaks_off_stay_told() -> None:

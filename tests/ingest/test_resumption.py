@@ -93,7 +93,9 @@ def test_a_gap_ends_with_the_first_row_or_with_the_subscription(tmp_path: Path) 
     assert told(resumption.gaps(feed, 906, [trade(906)])) == set()
     resumption.opened(feed, 950)
     assert not resumption.is_over
-    assert told(resumption.gaps(feed, 990, [quote(990)])) == {("BTCUSDT", "top_of_book", 110, 950)}
+    last = resumption.gaps(feed, 990, [quote(990)])
+    assert told(last) == {("BTCUSDT", "top_of_book", 110, 950)}
+    assert [event.told_ns for event in last if isinstance(event, Gap)] == [990]
     assert resumption.is_over
     assert told(resumption.gaps(feed, 999, [trade(999), quote(999)])) == set()
 

@@ -15,7 +15,7 @@ from core.compaction import staging_of
 from core.errors import StageError
 from core.plain_rows import PlainRows
 from core.schema import EVENTS, GAPS, TOP_OF_BOOK, Table, check
-from core.store import Partition, files, has_digest, partitions, read
+from core.store import Partition, files, is_sealed, partitions, read
 from core.units import NS_PER_DAY
 from ingest import rows
 from ingest.events import BookUpdate, Gap, Quote, Trade
@@ -192,7 +192,7 @@ def test_a_capture_that_ends_leaves_one_sorted_file_per_partition(tmp_path: Path
         writer.flush()
     writer.close()
     assert len(files(tmp_path, part())) == 1
-    assert has_digest(files(tmp_path, part())[0])
+    assert is_sealed(files(tmp_path, part())[0], TOP_OF_BOOK)
     assert read(tmp_path, part())["recv_ns"].to_list() == list(range(1, 101))
 
 

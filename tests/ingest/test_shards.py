@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from core.compaction import staging_of
 from core.plain_rows import PlainRows, joined
 from core.schema import GAPS, MARK_PRICES, TOP_OF_BOOK, TRADES
-from core.store import Partition, files, fingerprint, has_digest, partitions, read
+from core.store import Partition, files, fingerprint, is_sealed, partitions, read
 from core.turned_file import TurnedFile
 from core.units import NS_PER_DAY
 from ingest import tails
@@ -99,7 +99,7 @@ def test_a_shard_grows_in_place_until_it_is_old(tmp_path: Path) -> None:
         bench.take([second])
     assert len(files(tmp_path, part)) == 1
     assert bench.writer.tail_of(part) == files(tmp_path, part)[0].name
-    assert not has_digest(files(tmp_path, part)[0])
+    assert not is_sealed(files(tmp_path, part)[0], TOP_OF_BOOK)
     bench.now_s = OLD_S
     bench.take([10])
     assert bench.writer.tail_of(part) == files(tmp_path, part)[1].name
@@ -116,7 +116,7 @@ def test_a_shard_of_many_rows_is_sealed_when_it_is_old(tmp_path: Path) -> None:
     bench.take(list(range(WORTH_SEALING)))
     bench.now_s = OLD_S
     bench.take([WORTH_SEALING])
-    assert has_digest(files(tmp_path, part)[0])
+    assert is_sealed(files(tmp_path, part)[0], TOP_OF_BOOK)
     assert bench.writer.tail_of(part) == ""
     assert bench.on_disk() == list(range(WORTH_SEALING + 1))
 

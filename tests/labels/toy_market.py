@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from core.schema import GAPS, MARK_PRICES, TRADES
+from core.gaps import told_at_their_ends
+from core.schema import MARK_PRICES, TRADES
 from core.units import BPS, NS_PER_MS, NS_PER_S
 from labels.fees import Costs
 from labels.grid import Terms
@@ -73,10 +74,8 @@ def day_of(
             ),
         }
     )
-    gap_rows = pl.DataFrame(
-        [(stream, ns(from_ms), ns(to_ms), "", mended) for stream, from_ms, to_ms, mended in gaps or []],
-        schema=GAPS.columns,
-        orient="row",
+    gap_rows = told_at_their_ends(
+        [(stream, ns(from_ms), ns(to_ms), "", mended) for stream, from_ms, to_ms, mended in gaps or []]
     )
     return venue_day(quote_rows, trade_rows, _marks(settlements or []), gap_rows, stale_ns)
 

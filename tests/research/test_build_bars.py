@@ -13,7 +13,7 @@ from core import schema, store
 from core.cli import run_stages
 from core.config import Config, Features
 from core.errors import ConfigError, StageError
-from core.gaps import NOT_ARCHIVED
+from core.gaps import NOT_ARCHIVED, told_at_their_ends
 from core.run_record import RunRecord
 from core.store import Partition
 from core.units import NS_PER_DAY, NS_PER_MINUTE, NS_PER_S
@@ -50,8 +50,7 @@ def trades(recv_ns: np.ndarray, seed: int = 0) -> pl.DataFrame:
 
 
 def gap(from_ns: int, to_ns: int, stream: str = "trades") -> pl.DataFrame:
-    row = {"stream": [stream], "from_ns": [from_ns], "to_ns": [to_ns], "reason": ["test"], "mended": [False]}
-    return pl.DataFrame(row, schema=schema.GAPS.columns)
+    return told_at_their_ends([(stream, from_ns, to_ns, "test", False)])
 
 
 def put(root: Path, table: schema.Table, frame: pl.DataFrame, symbol: str = "BTCUSDT", venue: str = "bybit") -> None:
