@@ -1,54 +1,61 @@
 """The report's plots: plain rows in, inline SVG text out. No file, no global state."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 Rows = Sequence[dict[str, Any]]
 
 INK: Final = "#1d2733"
 ACCENT: Final = "#2f6f9f"
-GOOD: Final = "#2e7d4f"
 BAD: Final = "#b3423a"
 MUTED: Final = "#8a94a0"
+GRID: Final = "#e6e9ed"
+_OF_THE_PAGE: Final = {INK: "ink", ACCENT: "accent", BAD: "bad", MUTED: "muted", GRID: "grid"}
+"""Colours that the page's style sets, light or dark; alone, a plot has its own."""
 _STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",  # text stays text: sharp, searchable and small
     "svg.hashsalt": "report",  # equal input, equal bytes
     "font.family": "sans-serif",
     "font.size": 9,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
     "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
     "axes.grid": True,
-    "grid.color": "#e6e9ed",
+    "grid.color": GRID,
     "grid.linewidth": 0.7,
     "axes.axisbelow": True,
+    "legend.frameon": False,
 }
+_ABOVE: Final[dict[str, Any]] = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.2}
+"""Of a legend: over the axes, where no curve can run through it."""
 
 
-def equity(hours: Sequence[float], net_usd: Sequence[float], gross_usd: Sequence[float]) -> str:
+def equity(curve: Mapping[str, Sequence[float]]) -> str:
     """Cumulative PnL over the hold-out with its drawdown below; the gap between the lines is what costs took."""
+    hours = curve["hours"]
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        figure = Figure(figsize=(10.4, 3.8), layout="constrained")
         top, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-        top.step(hours, gross_usd, where="post", color=MUTED, linewidth=1, label="before costs")
-        top.step(hours, net_usd, where="post", color=ACCENT, linewidth=1.4, label="after costs")
+        top.step(hours, curve["gross_usd"], where="post", color=MUTED, linewidth=1, label="before costs")
+        top.step(hours, curve["net_usd"], where="post", color=ACCENT, linewidth=1.4, label="after costs")
         top.axhline(0, color=INK, linewidth=0.6)
         top.set_ylabel("USD")
-        top.legend(frameon=False, loc="upper left")
-        peak, drawdown = 0.0, []
-        for value in net_usd:
-            peak = max(peak, value)
-            drawdown.append(value - peak)
-        below.fill_between(hours, drawdown, step="post", color=BAD, alpha=0.35, linewidth=0)
-        below.set_ylabel("drawdown")
+        top.legend(ncols=2, **_ABOVE)
+        below.fill_between(hours, curve["drawdown_usd"], step="post", color=BAD, alpha=0.35, linewidth=0)
+        below.set_ylabel("drawdown,\nUSD")
+        below.yaxis.set_major_locator(MaxNLocator(3))
         below.set_xlabel("hours into the hold-out")
         return _svg(figure)
 
@@ -56,25 +63,24 @@ def equity(hours: Sequence[float], net_usd: Sequence[float], gross_usd: Sequence
 def cells(rows: Rows) -> str:
     """Fill rate and net bps per order of the unconditional maker cells, by offset, one line per holding time."""
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(9, 3), layout="constrained")
+        figure = Figure(figsize=(10.4, 3.2), layout="constrained")
         left, right = figure.subplots(1, 2)
         horizons = sorted({row["horizon_s"] for row in rows})
         for index, horizon in enumerate(horizons):
             mine = sorted((row for row in rows if row["horizon_s"] == horizon), key=lambda row: row["delta_bps"])
-            shade = str(0.65 - 0.55 * index / max(1, len(horizons) - 1))
+            strength = 0.35 + 0.65 * index / max(1, len(horizons) - 1)
             offsets = [row["delta_bps"] for row in mine]
-            right.plot(
-                offsets, [row["mean_net_bps"] for row in mine], "o-", ms=3, color=shade, label=f"T = {horizon:g} s"
-            )
+            net_bps, label = [row["mean_net_bps"] for row in mine], f"T = {horizon:g} s"
+            right.plot(offsets, net_bps, "o-", ms=3, color=ACCENT, alpha=strength, label=label)
             if index == 0:  # the fill time is shared by all T
                 left.plot(offsets, [row["fill_rate"] for row in mine], "o-", ms=4, color=ACCENT)
         left.set_ylabel("fills per order")
-        left.set_ylim(bottom=0)
+        left.set_ylim(0, 1)
         right.axhline(0, color=BAD, linewidth=0.8)
         right.set_ylabel("net bps per order")
-        right.legend(frameon=False, fontsize=8)
+        right.legend(ncols=min(4, len(horizons)), fontsize=8, **_ABOVE)
         for axes in (left, right):
-            axes.set_xlabel("offset from the touch, bps")
+            axes.set_xlabel("offset δ from the touch, bps")
         return _svg(figure)
 
 
@@ -91,8 +97,8 @@ def calibration(rows: Rows) -> str:
             axes.plot([row["predicted"]] * 2, [row["observed"] - spread, row["observed"] + spread], color=ACCENT, lw=1)
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)
-        axes.set_xlabel("predicted P(up)")
-        axes.set_ylabel("observed share up")
+        axes.set_xlabel("predicted probability of a rise")
+        axes.set_ylabel("observed share of rises")
         return _svg(figure)
 
 
@@ -120,4 +126,6 @@ def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
+    for colour, name in _OF_THE_PAGE.items():
+        text = text.replace(colour, f"var(--{name}, {colour})")
     return text[text.index("<svg") :]

@@ -61,21 +61,30 @@ def figures(sent: pl.DataFrame) -> dict[str, Any]:
 
 def max_drawdown(pnl_usd: Floats) -> float:
     """The deepest fall of the running sum below its peak so far, at least 0; the start counts as a peak."""
-    if not pnl_usd.size:
-        return 0.0
-    equity = np.concatenate([[0.0], np.cumsum(pnl_usd)])
-    return float((np.maximum.accumulate(equity) - equity).max())
+    return float(-drawdowns(pnl_usd).min(initial=0.0))
+
+
+def drawdowns(pnl_usd: Floats) -> Floats:
+    """How far the running sum (n,) is below its peak so far, at most 0; the start counts as a peak."""
+    equity = np.cumsum(pnl_usd)
+    return np.asarray(equity - np.maximum.accumulate(np.maximum(equity, 0.0)))
 
 
 def equity_curve(closed: pl.DataFrame, from_ns: int) -> dict[str, list[float]]:
-    """Hours since `from_ns` and running net and gross dollars at closes, thinned to CURVE_POINTS with the last kept."""
+    """Hours since `from_ns` and running net and gross dollars at closes, thinned to CURVE_POINTS with the last kept.
+
+    `drawdown_usd` is the deepest since the point before, so that the deepest of all is among them.
+    """
     hours = (closed["end_ns"].to_numpy() - from_ns) / NS_PER_HOUR
     net, gross = np.cumsum(closed["net_usd"].to_numpy()), np.cumsum(closed["gross_usd"].to_numpy())
     kept = np.unique(np.linspace(0, hours.size - 1, min(hours.size, CURVE_POINTS)).astype(np.int64))
+    fallen, begins = drawdowns(closed["net_usd"].to_numpy()), np.concatenate([[0], kept[:-1] + 1])
+    deepest = np.minimum.reduceat(fallen, begins[: kept.size]) if kept.size else fallen
     return {
         "hours": [round(float(value), 4) for value in hours[kept]],
         "net_usd": [round(float(value), 4) for value in net[kept]],
         "gross_usd": [round(float(value), 4) for value in gross[kept]],
+        "drawdown_usd": [round(float(value), 4) for value in deepest],
     }
 
 

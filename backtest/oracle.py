@@ -81,7 +81,7 @@ def lines_of(truth: Mapping[str, Any]) -> list[str]:
     """The section in lines: over the whole run, and in the hold-out beside what the pipeline found."""
     oracle = truth["oracle"]
     if oracle["n"] == 0:
-        return [f"oracle: none of {truth['bursts']} bursts could be labelled"]
+        return [f"oracle: none of {truth['bursts']} bursts has a label where it decides, every {GRID_S:g} s"]
     verdict = {True: "within 2 se", False: "beyond 2 se: 1 run in 20 is", None: "too few to tell"}
     error = "" if oracle["se_bps"] is None else f" ± {2 * oracle['se_bps']:.2f} (2 se)"
     whole = (

@@ -41,7 +41,7 @@ from research.learning.decision import decide
 
 READS, WRITES = (SCORES, LABELS, TOP_OF_BOOK, TRADES, MARK_PRICES, GAPS), (FILLS,)
 
-VERSION: Final = 3
+VERSION: Final = 4
 HOLD_OUT: Final = -1
 AGREEMENT_BPS: Final = 1e-3
 """How far an order's net may be from its label's: labels are float32, which takes some 1e-6; a setting takes more."""

@@ -3,9 +3,9 @@
     python run_pipeline.py assess
     python research/assess_features.py --set features.sets='["book", "toxicity"]'
 
-Coverage, warm-up, range, cost, drift from the training stretch to the hold-out (PSI), clusters of features that say the
-same, and information coefficients by horizon. Returns are read in the training stretch alone: the hold-out is looked
-at by `train`, once. Months of decisions are thinned evenly to 200,000.
+Coverage, warm-up, range, cost, drift from the training stretch to the hold-out and to the last live session (PSI),
+clusters of features that say the same, and information coefficients by horizon. Returns are read in the training
+stretch alone: the hold-out is looked at by `train`, once. Months of decisions are thinned evenly to 200,000.
 """
 
 import sys
@@ -14,10 +14,9 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import textwrap
 from collections.abc import Sequence
 from typing import Final
-
-import numpy as np
 
 from core import schema, store
 from core.cells import TakerCell
@@ -31,11 +30,12 @@ from core.store import Partition
 from research.catalogue import CALENDAR, compile_texts
 from research.learning import dataset
 from research.learning.dataset import Dataset
-from research.learning.purged_cv import Split, holdout, thinned
+from research.learning.purged_cv import Rows, Split, holdout, thinned
 from research.quality import drift
-from research.quality.assessment import Assessment, findings, table, too_short
+from research.quality.assessment import FALSE_DISCOVERIES, Assessment, findings, table, too_short
 from research.quality.feature_counts import DayCount, day_count
 from research.quality.feature_quality import (
+    SAME,
     Coefficient,
     Matrix,
     clusters,
@@ -45,12 +45,18 @@ from research.quality.feature_quality import (
     rank_scores,
     with_false_discovery,
 )
+from research.quality.live_features import LiveSample, live_sample
 from research.show_operators import made_up_rows, panel_cost_ns
 
 READS: tuple[Table, ...] = (schema.FEATURES, schema.LABELS)
 WRITES: tuple[Table, ...] = ()
 _MOST_ROWS: Final = 200_000
 _NOISE_ROWS: Final = 20_000
+_LEGEND: Final = (
+    "IC: Spearman's, with the return of the mid over T, in the training stretch; PSI: from there to the hold-out; "
+    "cover: share of decisions with full windows in which it was finite; warm-up in bars; ns per row"
+)
+_LIVE: Final = "; live: PSI to the {0.rows:,} decisions of the session {0.session}"
 
 
 def run(cfg: Config, stage: Stage) -> None:
@@ -61,11 +67,14 @@ def run(cfg: Config, stage: Stage) -> None:
         require_settings(cfg, part.of(schema.LABELS))
     data, horizons_s = _joined(cfg, parts)
     stage.rows_in = data.n_rows
-    found = _assess(cfg, data, horizons_s, [day_count(cfg.root, part) for part in parts])
+    live = live_sample(cfg.root, dataset.expressions(cfg, data.feature_names), cfg.bars, data.instruments)
+    found, groups = _assess(cfg, data, horizons_s, [day_count(cfg.root, part) for part in parts], live)
     span_ns = int((1.0 - cfg.train.holdout_frac) * (data.start_ns[-1] - data.start_ns[0]))
-    _report(stage, data, found, span_ns)
+    _report(stage, data, found, groups, live, span_ns)
     stage.put("symbols", data.instruments)
-    stage.put("assessment", [each.row() for each in found])
+    told = live and {"session": live.session, "rows": live.rows, "first_ns": live.first_ns, "last_ns": live.last_ns}
+    limits = {"psi_moved": drift.MOVED, "same_rho": SAME, "false_discoveries": FALSE_DISCOVERIES}
+    stage.put("assessment", {"features": [each.row() for each in found], "clusters": groups, "live": told, **limits})
 
 
 def _joined(cfg: Config, parts: Sequence[Partition]) -> tuple[Dataset, list[float]]:
@@ -81,37 +90,49 @@ def _joined(cfg: Config, parts: Sequence[Partition]) -> tuple[Dataset, list[floa
     )
 
 
-def _assess(cfg: Config, data: Dataset, horizons_s: list[float], days: Sequence[DayCount | None]) -> list[Assessment]:
-    split = holdout(data.start_ns, data.end_ns, cfg.train.holdout_frac)
-    train, test = (thinned(rows, _MOST_ROWS) for rows in split)
+def _assess(
+    cfg: Config, data: Dataset, horizons_s: list[float], days: Sequence[DayCount | None], live: LiveSample | None
+) -> tuple[list[Assessment], list[list[str]]]:
+    """What is known of each feature, the strongest first, and the names of those that say the same."""
+    split, names = holdout(data.start_ns, data.end_ns, cfg.train.holdout_frac), data.feature_names
     matrix = dataset.feature_matrix(data, cfg.root / "train" / "assess.f32")
-    seen, unseen = matrix[train], matrix[test]
+    train = thinned(split.train, _MOST_ROWS)
+    seen = matrix[train]
     scores = rank_scores(seen, data.symbol[train])
     groups = clusters(correlations(scores))
-    by_horizon = _coefficients(data, Split(train, test), scores, horizons_s)
-    programs = [compile_texts({name: text}, cfg.bars) for name, text in dataset.expressions(cfg, data.feature_names)]
+    by_horizon = _coefficients(data, train, scores, horizons_s)
+    moved, moved_live = drift.between(matrix, *split), _live_drift(matrix, split, live)
+    programs = [compile_texts({name: text}, cfg.bars) for name, text in dataset.expressions(cfg, names)]
     noise = made_up_rows(cfg.seed, _NOISE_ROWS, programs)
-    found = []
-    for k, (name, program) in enumerate(zip(data.feature_names, programs, strict=True)):
-        alike = next((group for group in groups if k in group), [])
-        found.append(
-            Assessment(
-                name,
-                _coverage(days, k),
-                program.warmup_bars,
-                range_of(seen[:, k]),
-                drift.psi(seen[:, k].astype(np.float64), unseen[:, k].astype(np.float64)),
-                panel_cost_ns(program, noise),
-                tuple(by_horizon[k]),
-                tuple(data.feature_names[other] for other in alike if other != k),
-            )
+    found = [
+        Assessment(
+            name,
+            _coverage(days, k),
+            program.warmup_bars,
+            range_of(seen[:, k]),
+            moved[k],
+            moved_live[k],
+            name in CALENDAR,
+            panel_cost_ns(program, noise),
+            tuple(by_horizon[k]),
         )
-    return sorted(found, key=lambda each: -each.best_z)
+        for k, (name, program) in enumerate(zip(names, programs, strict=True))
+    ]
+    return sorted(found, key=lambda each: -each.best_z), [[names[k] for k in group] for group in groups]
 
 
-def _coefficients(data: Dataset, split: Split, scores: Matrix, horizons_s: Sequence[float]) -> list[list[Coefficient]]:
-    """The coefficients of each feature, by horizon."""
-    rows = split.train
+def _live_drift(matrix: Matrix, split: Split, live: LiveSample | None) -> list[float | None]:
+    """PSI of each feature from the training stretch to the live session; None for what it did not compute."""
+    moved: list[float | None] = [None] * matrix.shape[1]
+    if live is not None:
+        reference = matrix[thinned(split.train, drift.ROWS)][:, live.places]
+        for place, psi in zip(live.places, drift.of_columns(reference, live.values), strict=True):
+            moved[place] = psi
+    return moved
+
+
+def _coefficients(data: Dataset, rows: Rows, scores: Matrix, horizons_s: Sequence[float]) -> list[list[Coefficient]]:
+    """The coefficients of each feature, by horizon, on some rows of the training stretch."""
     start_ns, symbol = data.start_ns[rows], data.symbol[rows]
     columns = []
     for horizon_s in horizons_s:
@@ -128,13 +149,21 @@ def _coverage(days: Sequence[DayCount | None], feature: int) -> float | None:
     return 1.0 - sum(day.blame[feature] for day in known) / warm if warm else None
 
 
-def _report(stage: Stage, data: Dataset, found: Sequence[Assessment], span_ns: int) -> None:
+def _report(
+    stage: Stage,
+    data: Dataset,
+    found: Sequence[Assessment],
+    groups: Sequence[Sequence[str]],
+    live: LiveSample | None,
+    span_ns: int,
+) -> None:
     symbols = f"{len(data.instruments)} symbol{'s' * (len(data.instruments) > 1)}"
-    stage.say(f"{len(found)} features, {data.n_rows:,} labelled decisions of {symbols}, strongest first")
-    stage.say("cover, PSI against the hold-out, Spearman's IC with the return over T in the training stretch")
+    head = f"{len(found)} features, {data.n_rows:,} labelled decisions of {symbols}, strongest first"
+    legend = _LEGEND + (_LIVE.format(live) if live else "")
     for line in (
+        *(line for text in (head, legend) for line in textwrap.wrap(text, stage.width)),
         *table(found, stage.width),
-        *findings(found, CALENDAR, stage.width),
+        *findings(found, groups, stage.width),
         *too_short(found, span_ns),
     ):
         stage.say(line)

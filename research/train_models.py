@@ -46,7 +46,6 @@ from research.quality import drift
 READS, WRITES = (schema.FEATURES, schema.LABELS), (schema.SCORES,)
 VERSION: Final = 5
 HOLD_OUT: Final = -1
-_DRIFT_ROWS: Final = 20_000
 _PRINTED_MIN_FILLS: Final = 30
 
 
@@ -272,12 +271,8 @@ def explain(
 
 def drift_rows(x: NDArray[np.float32], made: Plan, names: list[str]) -> list[dict[str, Any]]:
     """PSI of each feature between the training part and the hold-out; not of the calendar's, which must move."""
-    before, after = (x[thinned(rows, _DRIFT_ROWS)].astype(np.float64) for rows in (made.final.train, made.final.test))
-    return [
-        {"name": name, "psi": drift.psi(before[:, column], after[:, column])}
-        for column, name in enumerate(names)
-        if name not in CALENDAR
-    ]
+    moved = drift.between(x, *made.final)
+    return [{"name": name, "psi": psi} for name, psi in zip(names, moved, strict=True) if name not in CALENDAR]
 
 
 def report_verdict(stage: Stage, case: Judged, winner_held_s: float, row: dict[str, Any]) -> None:

@@ -100,7 +100,7 @@ def _needs(walk_forward: Stretch, holdout: Stretch, held_s: float) -> list[_Need
 def _enough(walk_forward: Stretch, holdout: Stretch, held_s: float) -> Criterion:
     short = [need for need in _needs(walk_forward, holdout, held_s) if need.seen < need.least]
     if not short:
-        return Criterion("enough data", True, "enough data")
+        return Criterion("enough data", True, f"enough data: {walk_forward.n:,} and {holdout.n:,} round trips")
     facts = ", ".join(f"{need.seen:.3g} {need.what} (needs {need.least:.3g})" for need in short)
     return Criterion("enough data", False, f"insufficient data: {hours_needed(walk_forward, holdout, held_s)}; {facts}")
 
@@ -126,7 +126,9 @@ def hours_to_judge(horizon_s: float, held_s: float, holdout_frac: float, n_symbo
 
 
 def _paid(walk_forward: Stretch) -> Criterion:
-    return Criterion("paid on its past", walk_forward.n > 0, "no candidate had paid on its past in any block")
+    if not walk_forward.n:
+        return Criterion("paid on its past", False, "no candidate had paid on its past in any block")
+    return Criterion("paid on its past", True, f"{walk_forward.n:,} round trips of what had paid on its past")
 
 
 def _significant(z: float | None, needed: float, look: int) -> Criterion:

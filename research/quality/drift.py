@@ -9,8 +9,24 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from research.learning.purged_cv import Rows, thinned
+
+MOVED: Final = 0.2
+"""A PSI above this says that a feature moved."""
+ROWS: Final = 20_000
+"""Of a stretch, evenly: a PSI of 0.2 is far beyond the noise of as many, which is 2 * (BINS - 1) / ROWS."""
 BINS: Final = 10
 _FLOOR: Final = 1e-4  # an empty bin counts as this share, else one empty bin makes the index infinite
+
+
+def between(x: NDArray[np.float32], before: Rows, after: Rows) -> list[float | None]:
+    """PSI of each column of x (n, k) from the rows of one stretch to those of another."""
+    return of_columns(x[thinned(before, ROWS)], x[thinned(after, ROWS)])
+
+
+def of_columns(reference: NDArray[np.float32], sample: NDArray[np.float32]) -> list[float | None]:
+    """PSI of each column of `sample` (n, k) against that of `reference` (m, k), both finite."""
+    return [psi(old.astype(np.float64), new.astype(np.float64)) for old, new in zip(reference.T, sample.T, strict=True)]
 
 
 def psi(reference: NDArray[np.float64], sample: NDArray[np.float64], bins: int = BINS) -> float | None:

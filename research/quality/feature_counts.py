@@ -157,7 +157,8 @@ def _why_none(row: dict[str, Any], program: PanelProgram, bars: int) -> str:
     longest = _blocking(program, bars)
     span = f" ({longest.span_ns / NS_PER_S:g} s)" if longest.span_ns else f" of {longest.clock}"
     window = f"that of {longest.name}, {longest.bars:,} bars{span}"
-    return f": the stretch is shorter than the longest window, {window}: capture more"
+    remedy = "capture more" if longest.span_ns else "capture more, or choose smaller bars"
+    return f": the stretch is shorter than the longest window, {window}: {remedy}"
 
 
 class _Filled(NamedTuple):

@@ -47,7 +47,8 @@ def test_the_section_by_hand() -> None:
     assert section["total_usd"] == pytest.approx(-0.6)
     assert section["max_drawdown_usd"] == pytest.approx(1.0)
     assert section["not_sent"] == {"side busy": 1}
-    assert section["equity"] == {"hours": [0.0, 0.5], "net_usd": [0.4, -0.6], "gross_usd": [1.1, 0.8]}
+    curve = {"hours": [0.0, 0.5], "net_usd": [0.4, -0.6], "gross_usd": [1.1, 0.8], "drawdown_usd": [0.0, -1.0]}
+    assert section["equity"] == curve
     assert section["ci95"] is None  # two blocks
     assert section["by_symbol"]["binance_um:BTCUSDT"]["n_orders"] == 4
     assert any("4 orders" in line for line in lines(section, ["binance_um:BTCUSDT"]))
@@ -65,7 +66,7 @@ def test_without_orders_every_mean_is_null() -> None:
     section = holdout_section(records([]), 20.0)
     assert section["n_orders"] == 0
     assert section["net_bps_per_order"] is None
-    assert section["equity"] == {"hours": [], "net_usd": [], "gross_usd": []}
+    assert section["equity"] == {"hours": [], "net_usd": [], "gross_usd": [], "drawdown_usd": []}
     assert lines(section, []) == ["hold-out: no order was sent"]
 
 
@@ -76,8 +77,13 @@ def test_the_drawdown_is_the_worst_fall_between_any_two_moments(steps: np.ndarra
     assert max_drawdown(steps) == pytest.approx(max(falls))
 
 
-def test_a_long_curve_is_thinned_and_keeps_its_end() -> None:
+def test_a_long_curve_is_thinned_and_keeps_its_end_and_its_deepest_fall() -> None:
     orders = records([closed(minute, 1.0, 0.1) for minute in range(3 * CURVE_POINTS)])
     curve = equity_curve(orders, NS_PER_HOUR)
+    assert set(curve["drawdown_usd"]) == {0.0}
+    falls = np.where(np.arange(3 * CURVE_POINTS) == 100, -5.0, 0.1)
+    fallen = equity_curve(orders.with_columns(net_usd=falls), NS_PER_HOUR)["drawdown_usd"]
+    assert len(fallen) == CURVE_POINTS
+    assert -min(fallen) == pytest.approx(max_drawdown(falls))
     assert len(curve["hours"]) == CURVE_POINTS
     assert curve["net_usd"][-1] == pytest.approx(0.3 * CURVE_POINTS)

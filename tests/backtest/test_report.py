@@ -4,7 +4,8 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
-from backtest.report import data_rows, flat, render
+from backtest.report import render
+from backtest.report_rows import data_rows, live_facts, winner_facts
 
 SECTIONS = ["symbols", "data", "features", "labels", "models", "taker", "maker"]
 SECTIONS += ["selection", "truth", "winner", "holdout", "live"]
@@ -71,7 +72,7 @@ def test_every_heading_with_figures_says_simulated() -> None:
 
 
 def test_the_page_fetches_nothing() -> None:
-    curve = {"hours": [0.0, 1.0], "net_usd": [0.0, 1.0], "gross_usd": [0.0, 2.0]}
+    curve = {"hours": [0.0, 1.0], "net_usd": [0.0, 1.0], "gross_usd": [0.0, 2.0], "drawdown_usd": [0.0, -0.5]}
     links = Links()
     links.feed(render(full(holdout={"equity": curve})))
     assert links.found == []
@@ -96,8 +97,17 @@ def test_equal_input_gives_equal_bytes() -> None:
     assert render(full(features=importance)) == render(full(features=importance))
 
 
-def test_nested_figures_are_flattened_and_unknown_ones_dashed() -> None:
-    assert flat({"a": {"b": 1.23456, "c": None}, "rows": [1, 2]}) == {"a b": "1.235", "a c": "–"}
+def test_facts_have_units_and_leave_out_what_a_kind_does_not_have() -> None:
+    taker = {"kind": "taker", "horizon_s": 10.0, "threshold": 0.5, "edge_bps": 0.5, "delta_bps": None, "gate_usd": None}
+    assert winner_facts({"candidate": taker, "model": "hgb_10", "held_s": 10.0})[1:] == [
+        ("model", "hgb_10"),
+        ("holding time T", "10 s"),
+        ("position bound for, at most", "10 s"),
+        ("least probability", "0.50"),
+        ("least predicted move", "0.50 bps"),
+    ]
+    shadow = {"decisions": 1200, "orders": 0, "net_bps": None, "latency_us": {"p50": 81.2, "p99": None}}
+    assert live_facts(shadow) == [("decisions", "1,200"), ("orders", "0"), ("latency, median", "81 µs")]
 
 
 def test_data_has_one_row_per_exchange_and_table() -> None:
@@ -110,14 +120,44 @@ def test_a_page_of_a_failed_run_says_why() -> None:
 
 
 def test_assessed_features_have_a_star_only_where_the_false_discovery_rate_allows_it() -> None:
-    known = {"coverage_frac": 0.5, "warmup_bars": 1_499, "psi": None, "cost_ns": 6.2, "alike": ["ofi_5s"]}
+    page = render(EMPTY | {"assessment": assessment(false_discoveries=0.05)})
+    assert page.count('+0.050<span class="star">*</span>') == 1
+    assert page.count('+0.050<span class="star"></span>') == 1
+    assert page.count("50.0") == 1
+    assert "ofi_5s, ofi_z" in page
+    looser = render(EMPTY | {"assessment": assessment(false_discoveries=0.3)})
+    assert looser.count('<span class="star">*</span>') == 2, "the limit is the stage's"
+
+
+def test_what_moved_is_marked_unless_it_is_the_calendar_and_live_has_a_column_only_after_a_session() -> None:
+    live = {"session": "m/sim", "rows": 4804, "first_ns": 0, "last_ns": 1}
+    moved = render(EMPTY | {"assessment": assessment(psi=0.3, psi_live=0.4, live=live)})
+    assert moved.count('class="bad"') == 2
+    assert "m/sim" in moved
+    assert 'class="bad"' not in render(EMPTY | {"assessment": assessment(psi=0.3, must_move=True)})
+    assert "PSI live" not in render(EMPTY | {"assessment": assessment(psi=0.1)})
+
+
+def assessment(false_discoveries: float = 0.05, live: Any = None, **changes: Any) -> dict[str, Any]:
+    """The section of one feature with three horizons."""
     found = [{"horizon_s": 10.0, "ic": 0.05, "z": 5.0, "n_blocks": 30, "q": q} for q in (0.01, 0.2)]
     unknown = {"horizon_s": 900.0, "ic": None, "z": None, "n_blocks": 2, "q": None}
-    page = render(EMPTY | {"assessment": [known | {"name": "ofi_z", "range": None, "ic": [*found, unknown]}]})
-    assert page.count("+0.050*") == 1
-    assert page.count(">+0.050<") == 1
-    assert "50.0 %" in page
-    assert "ofi_5s" in page
+    row = {"name": "ofi_z", "coverage_frac": 0.5, "warmup_bars": 1_499, "psi": None, "psi_live": None, "cost_ns": 6.2}
+    row |= {"must_move": False, "range": None, "ic": [*found, unknown]} | changes
+    rest = {"psi_moved": 0.2, "same_rho": 0.7, "false_discoveries": false_discoveries, "live": live}
+    return {"features": [row], "clusters": [["ofi_5s", "ofi_z"]], **rest}
+
+
+def test_sections_of_stages_on_request_are_drawn_from_what_they_put() -> None:
+    steps = [{"step_s": 0.2, "instants": [[900.0]], "correlation": [[1.0, -0.25], [-0.25, 1.0]]}]
+    quality = [{"symbol": "bybit:BTCUSDT", "stream": "trades", "rows": 5.0, "coverage_frac": 0.9996, "gap_count": 0.0}]
+    fitted = {"until_ns": 0, "features": {"odds": "(log mid)"}}
+    page = render(
+        EMPTY
+        | {"correlations": {"symbols": ["a", "b"], "steps": steps}, "quality": quality, "fit": fitted}
+        | {"operators": {"count": 2, "ns_per_row": {"add": 0.4, "sub": 0.5}}}
+    )
+    assert all(text in page for text in ("-0.25", "900 instants", "99.96", "(log mid)", "1970-01-01", "2 operators"))
 
 
 def test_a_stage_that_judges_nothing_has_no_verdict_missing() -> None:

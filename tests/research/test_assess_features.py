@@ -1,10 +1,12 @@
 """The stage `assess` on a made-up market: what it finds, and what it must not look at."""
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import polars as pl
 import pytest
 from rich.console import Console
@@ -13,7 +15,10 @@ from core import schema, store
 from core.cells import TakerCell
 from core.config import Config, Features, Labels
 from core.errors import StageError
+from core.journal import Header
 from core.run_record import RunRecord
+from core.units import NS_PER_S
+from live.journal import Journal, state_sha256
 from research import assess_features, catalogue
 from tests.research.synthetic_tables import write_market
 
@@ -35,7 +40,7 @@ def assessed(cfg: Config, width: int = 200) -> tuple[dict[str, Any], str]:
     record = RunRecord(cfg, Console(file=printed, width=width))
     with record.stage("assess") as stage:
         assess_features.run(cfg, stage)
-    return {row["name"]: row for row in record.report()["assessment"]}, printed.getvalue()
+    return {row["name"]: row for row in record.report()["assessment"]["features"]}, printed.getvalue()
 
 
 def test_the_features_that_see_the_planted_drift_lead_and_noise_has_no_star(market: Config) -> None:
@@ -72,7 +77,40 @@ def test_drift_is_against_the_hold_out(market: Config) -> None:
         store.write(market.root, part, frame.with_columns(moved), "moved")
     found, printed = assessed(market)
     assert found[NAMES[3]]["psi"] > 1.0 > 0.1 > found[NAMES[4]]["psi"]
-    assert f"moved to the hold-out, PSI > 0.2: {NAMES[3]} " in printed
+    assert found[NAMES[3]]["psi_live"] is None
+    assert f"moved to the hold-out, PSI > 0.2, the calendar aside: {NAMES[3]} " in printed
+
+
+def test_drift_is_against_the_last_live_session_too_where_its_features_are_those_assessed(market: Config) -> None:
+    texts = catalogue.choose(FEATURES.sets, {}, "200ms")
+    rows = np.random.default_rng(3).normal(size=(4_000, len(NAMES)))
+    put_session(market.root / "live" / "model" / "old", texts, rows + 3.0)
+    rows[:, 3] += 2.0
+    put_session(market.root / "live" / "model" / "new", texts | {NAMES[4]: "(lag_1 spread_bps)"}, rows)
+    put_session(market.root / "live" / "model" / "other", {"alone": "spread_bps"}, rows[:, :1])
+    for age, name in enumerate(["other", "new", "old"]):
+        for path in (folder := market.root / "live" / "model" / name).rglob("*"):
+            os.utime(path, (1e9 - age, 1e9 - age))
+        os.utime(folder, (1e9 - age, 1e9 - age))
+    found, printed = assessed(market)
+    moved = {name: row["psi_live"] for name, row in found.items()}
+    assert moved[NAMES[3]] > 1.0
+    assert moved[NAMES[4]] is None, "of that name the session had another feature"
+    assert all(moved[name] < 0.1 for name in NAMES if name not in (NAMES[3], NAMES[4]))
+    assert "2,000 decisions of the session model/new" in " ".join(printed.split()), "those of the symbols assessed"
+    assert f"moved to the live session, PSI > 0.2, the calendar aside: {NAMES[3]} " in printed
+
+
+def put_session(folder: Path, features: dict[str, str], rows: np.ndarray) -> None:
+    """A session of two symbols, of which the run has one, that decided by these rows in turn."""
+    names = (SYMBOLS[0], "bybit:SOLUSDT")
+    starts = {name: {"block": np.zeros(1)} for name in names}
+    digests = {name: state_sha256(state) for name, state in starts.items()}
+    header = Header("model", "paper", names, "time_200ms", (), tuple(features.items()), digests)
+    log = Journal.create(folder, header, starts)
+    for k, row in enumerate(rows):
+        log.feature(k % 2, k * NS_PER_S, row)
+    log.close()
 
 
 def test_features_of_other_settings_are_an_error(market: Config) -> None:
@@ -84,8 +122,8 @@ def test_features_of_other_settings_are_an_error(market: Config) -> None:
 def test_every_line_fits_the_screen(market: Config, width: int) -> None:
     _, printed = assessed(market, width)
     assert max(map(len, printed.splitlines())) <= width
-    assert sum(line.startswith("ofi") for line in printed.splitlines()) == len(NAMES)
-    assert ("p99" in printed) == (width == 120)
+    assert sum(line.startswith("ofi") for line in printed.splitlines()) == len(NAMES) * (2 if width == 80 else 1)
+    assert all(f" {head} " in printed.replace("\n", " ") for head in ("10s", "PSI", "cover", "warm-up", "ns"))
 
 
 def test_too_short_a_stretch_says_what_the_coefficients_need(tmp_path: Path) -> None:
