@@ -134,7 +134,7 @@ def _account(root: Path, tapes: list[Tape], stream: _Stream) -> Account:
     account = Account(of.venue, of.symbol, table.name, gaps=settled(gaps).height)
     held: dict[Key, tuple[int, bool]] = {}
     if table is BOOK_DELTAS:
-        held = _held_by_snapshots(found.filter("is_snapshot"), tapes)
+        held = _held_by_snapshots(found, tapes) | _held_by_first_snapshots(found, tapes, gaps["to_ns"].to_list())
         found = found.filter(~pl.col("is_snapshot"))
     doubles = _doubles(found, stream, gaps)
     received = {row[:-2]: row[-2:] for row in found.select(*stream.columns, "recv_ns", "recv_assumed").iter_rows()}
@@ -145,11 +145,35 @@ def _account(root: Path, tapes: list[Tape], stream: _Stream) -> Account:
     return _with_holes(account, published, received, gaps)
 
 
-def _held_by_snapshots(snapshots: pl.DataFrame, tapes: list[Tape]) -> dict[Key, tuple[int, bool]]:
+def _held_by_snapshots(found: pl.DataFrame, tapes: list[Tape]) -> dict[Key, tuple[int, bool]]:
     """The changes after which a captured snapshot was taken: the book is known there, with the change or without it."""
-    taken = dict(snapshots.select("update_id", "recv_ns").iter_rows())
+    taken = dict(found.filter("is_snapshot").select("update_id", "recv_ns").iter_rows())
     pairs = (pair for tape in tapes for pair in tape.depth[["exch_ns", "update_id"]].tolist())
     return {(exch_ns,): (taken[update_id], False) for exch_ns, update_id in pairs if update_id in taken}
+
+
+def _held_by_first_snapshots(
+    found: pl.DataFrame, tapes: list[Tape], resumed_ns: Sequence[int]
+) -> dict[Key, tuple[int, bool]]:
+    """The changes between the last one before a snapshot and its time, where the book was not known yet when that came:
+    nothing was missed of it. `resumed_ns` are the ends of gaps, from which on it is unknown until a snapshot.
+    """
+    published = np.concatenate([tape.depth["exch_ns"] for tape in tapes])
+    held: dict[Key, tuple[int, bool]] = {}
+    before_ns = known_ns = 0  # receipts of the last change and of the last snapshot
+    since_ns = 0  # the venue's time of that change
+    for recv_ns, exch_ns, is_snapshot in (
+        found.select("recv_ns", "exch_ns", "is_snapshot").unique(maintain_order=True).rows()
+    ):
+        if not is_snapshot:
+            before_ns, since_ns = recv_ns, exch_ns
+            continue
+        is_known = known_ns and not any(known_ns < end_ns <= before_ns for end_ns in resumed_ns)
+        if since_ns and not is_known:
+            between = published[(published > since_ns) & (published <= exch_ns)].tolist()
+            held |= {(change_ns,): (recv_ns, False) for change_ns in between}
+        known_ns = recv_ns
+    return held
 
 
 def _doubles(found: pl.DataFrame, stream: _Stream, gaps: pl.DataFrame) -> int:

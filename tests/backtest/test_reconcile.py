@@ -98,3 +98,25 @@ def test_only_what_no_protocol_shows_is_explained_by_the_ledger(captured: tuple[
     assert unexplained(quoted, [dropped]) == []
     assert len(unexplained(quoted, [dropped | {"exch_ms": 1}])) == 1
     assert len(unexplained(traded, [dropped | {"last_id": trades["trade_id"][20]}])) == 1
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_change_that_the_first_snapshot_holds_is_not_missing(
+    captured: tuple[Path, list[list[Tape]]], is_known: bool
+) -> None:
+    """Its frame came behind the next one, while the snapshot was asked for; a book that stood would have missed it."""
+    root, chunks = captured
+
+    def late_snapshot(rows: pl.DataFrame) -> pl.DataFrame:
+        changes = rows.filter(~pl.col("is_snapshot"))
+        third, fourth = changes["recv_ns"].unique().sort()[2:4].to_list()
+        own = changes.filter(pl.col("recv_ns") == third)
+        taken = own.with_columns(
+            is_snapshot=pl.lit(True), update_id=pl.col("update_id") + 1, recv_ns=pl.lit(fourth - 1)
+        )
+        kept = (rows if is_known else changes).filter(pl.col("recv_ns") != third)
+        return pl.concat([kept, taken]).sort("recv_ns", maintain_order=True)
+
+    change(root, "book_deltas", late_snapshot)
+    account = of(root, chunks, "book_deltas")
+    assert (account.lost, account.untold) == ((1, 1) if is_known else (0, 0))
