@@ -3,6 +3,7 @@
 One folder is one session. `header.json` says what the records mean, `start/*.npz` holds the state that the runner began
 from, and each stream is one file of records, little-endian int64 fields first, float64 fields after them:
 
+  signals    versions of slow series, with when each could be used here; those of the table's past at the start
   events     what was fed in, in the order fed, with the clock advances that closed bars (kind CLOCK)
   bars       every closed bar                      features   the row of every warm decision
   decisions  score, side, what became of it        fills      paper orders at their end
@@ -25,6 +26,7 @@ FORMAT: Final = 1
 CLOCK: Final = -1
 """Kind of a journal event that is no market event: the clock reached `recv_ns` and closed bars."""
 
+_SIGNAL: Final = (("seq", "instrument", "series", "usable_ns", "time_ns", "until_ns"), ("value",))
 _EVENT: Final = (("seq", "instrument", "kind", "side", "recv_ns", "exch_ns"), ("a", "b", "c", "d"))
 _BAR: Final = ("seq", "instrument", "open_ns", "close_ns", "bar_index")
 _FEATURE: Final = ("seq", "instrument", "decision_ns")
@@ -33,14 +35,15 @@ _FILL: Final = (
     ("seq", "instrument", "decision_ns", "side", "fill_ns", "end_ns"),
     ("limit", "gross_bps", "net_bps"),
 )
-STREAMS: Final = ("events", "bars", "features", "decisions", "fills")
+STREAMS: Final = ("signals", "events", "bars", "features", "decisions", "fills")
 """The files in the order in which they are flushed: causes before effects."""
 
 Records = NDArray[Any]
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the records of a session mean. `start_sha256` is the digest of each instrument's start state."""
+    """What the records of a session mean. `start_sha256` is the digest of each instrument's start state; `signals` are
+    the slow series, by number."""
 
     model_id: str
     mode: str
@@ -49,12 +52,14 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bar_columns: tuple[str, ...]
     features: tuple[tuple[str, str], ...]
     start_sha256: dict[str, str]
+    signals: tuple[str, ...] = ()
     format: int = FORMAT
 
 
 def record_dtypes(header: Header) -> dict[str, np.dtype[Any]]:
     """The record of each stream: int64 fields, then float64 fields; bars and features hold one row of `values`."""
     return {
+        "signals": _dtype(*_SIGNAL),
         "events": _dtype(*_EVENT),
         "bars": _dtype(_BAR, width=len(header.bar_columns)),
         "features": _dtype(_FEATURE, width=len(header.features)),

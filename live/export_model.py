@@ -155,7 +155,8 @@ def describe(cfg: Config, winner: Winner, model: bytes, parity: ExportParity) ->
     source, simulated = origin_of(cfg)
     standing = (source, simulated, winner.verdict, winner.reasons, winner.train_window, winner.symbols)
     program = compile_texts(dict(winner.features), winner.bars)
-    content = store.hash_of(sha256(model), winner.features, *policy, *standing)
+    slow = (cfg.signals,) if program.signals else ()
+    content = store.hash_of(sha256(model), winner.features, *policy, *standing, *slow)
     return Manifest(
         model_id=f"{winner.candidate.model}s_{content[:12]}",
         source=source,
@@ -178,6 +179,8 @@ def describe(cfg: Config, winner: Winner, model: bytes, parity: ExportParity) ->
         model_sha256=sha256(model),
         data_fingerprint=winner.data_fingerprint,
         git_sha=git_sha(),
+        signals=tuple(layer.name for layer in program.signals),
+        signals_read=cfg.signals,
     )
 
 

@@ -31,6 +31,7 @@ class Recording(msgspec.Struct, frozen=True):
 
     header: Header
     start: dict[str, State]
+    signals: Records
     events: Records
     bars: Records
     features: Records
@@ -83,6 +84,9 @@ class Journal:
     def resume(cls, folder: Path) -> "Journal":
         """Continue after a kill."""
         return cls(folder, read_header(folder))
+
+    def signal(self, instrument: int, series: int, usable_ns: int, time_ns: int, until_ns: int, value: float) -> None:
+        self._add("signals", (instrument, series, usable_ns, time_ns, until_ns), (value,))
 
     def event(self, instrument: int, kind: int, side: int, recv_ns: int, exch_ns: int, values: Sequence[float]) -> None:
         self._add("events", (instrument, kind, side, recv_ns, exch_ns), values)

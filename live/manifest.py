@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from core.config import Fee
+from core.config import Fee, Signals
 from core.errors import StageError
 from core.store import write_atomic
 from live.scorer import Scorer
@@ -48,7 +48,7 @@ class ExportParity(msgspec.Struct, frozen=True):
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`manifest.json`. `features` are (name, S-expression) in the model's order; times are UTC nanoseconds; `symbols`
-    (`venue:SYMBOL`) are those of the training.
+    (`venue:SYMBOL`) are those of the training, `signals` the slow series that features read, and `signals_read` how.
 
     `simulated`: it learned from a made-up market, be it by way of a recording of one.
     """
@@ -74,6 +74,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model_sha256: str
     data_fingerprint: str
     git_sha: str | None
+    signals: tuple[str, ...] = ()
+    signals_read: Signals = Signals()
     format: int = FORMAT
 
 
@@ -111,6 +113,8 @@ def load_bundle(folder: Path) -> Bundle:
         program.names == tuple(name for name, _ in manifest.features),
         "features would be computed in another order",
     )
+    read = tuple(layer.name for layer in program.signals)
+    _expect(folder, manifest.signals == read, f"its features read the signals {read}, it names {manifest.signals}")
     _check_probe(folder, manifest, program)
     return Bundle(manifest=manifest, program=program, scorer=scorer)
 
@@ -130,9 +134,13 @@ def read_manifest(folder: Path) -> Manifest:
 
 def probe(program: PanelProgram) -> tuple[float | None, ...]:
     """The features' values at the end of the probe series, then those of what they join: None where not finite."""
-    layers = [program.layers[-1], *program.layers[:-1]]
-    values = np.concatenate([_probe(layer.program) for layer in layers])
+    values = np.concatenate([_probe(each) for each in _probed(program)])
     return tuple(float(value) if np.isfinite(value) else None for value in values)
+
+
+def _probed(program: PanelProgram) -> list[Program]:
+    layers = [program.layers[-1], *program.layers[:-1]]
+    return [layer.program for layer in layers] + [layer.program for layer in program.signals]
 
 
 def _probe(program: Program) -> NDArray[np.float64]:
@@ -148,7 +156,7 @@ def probe_bars(rows: int, columns: Sequence[str]) -> NDArray[np.float64]:
     """
     cells = np.arange(rows * len(columns), dtype=np.uint64).reshape(rows, -1)
     values = 0.5 + (cells * np.uint64(2_654_435_761) % np.uint64(2**32)).astype(np.float64) / 2**32
-    for name in ("is_empty", "has_gap"):
+    for name in {"is_empty", "has_gap"} & set(columns):
         values[:, columns.index(name)] = 0.0
     return values
 
@@ -163,7 +171,7 @@ def _check_probe(folder: Path, manifest: Manifest, program: PanelProgram) -> Non
     differs = ~np.isclose(now, then, rtol=PROBE_TOLERANCE, atol=PROBE_TOLERANCE, equal_nan=True)
     if differs.any():
         at = int(np.flatnonzero(differs)[0])
-        name = [name for layer in (program.layers[-1], *program.layers[:-1]) for name in layer.program.names][at]
+        name = [name for each in _probed(program) for name in each.names][at]
         raise _refusal(
             folder, f"feature {name} of the probe is {now[at]!r} in this version, was {then[at]!r} at export"
         )

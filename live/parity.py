@@ -20,6 +20,7 @@ from core.journal import CLOCK, Records
 from live.journal import Recording, State
 from live.manifest import Bundle
 from live.runner import started_bars, started_panel
+from live.slow_series import journaled
 from research.bars.bar_pass import ClosedBars, join_closed
 from research.bars.clocks import decision_step_ns, is_decision, parse_clock
 from research.bars.events import EVENT
@@ -120,7 +121,7 @@ def recompute(session: Recording, bundle: Bundle, start: Mapping[str, State]) ->
         for number, name in enumerate(session.header.instruments)
         for clock, made in _all_bars(session.events[session.events["instrument"] == number], bundle, name, start[name])
     }
-    panel = started_panel(bundle, start)
+    panel = started_panel(bundle, start, signals=journaled(session, bundle.program))
     joined = panel.join(lambda name, clock: closed[name, clock])
     return {name: _batch(bundle, panel, joined, name, closed[name, bundle.manifest.bars]) for name in start}
 

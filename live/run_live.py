@@ -40,8 +40,10 @@ from live.paper import PaperAccount
 from live.parity import CapturedBars, CaptureParity, Parity, against_capture, compare
 from live.runner import Outcome, Runner, header, levels_of
 from live.session import Witness, follow
+from live.slow_series import Versions
 from live.start import start_states
 from research.bars.columns import bar_columns
+from research.signal_table import SignalTable, missing_lines, signal_table
 
 READS, WRITES = (schema.BARS,), ()
 VERSION: Final = 2
@@ -73,7 +75,11 @@ def run(cfg: Config, stage: Stage) -> None:
     if cfg.source != "live" and stage.reuse(session_key(cfg, bundle, starts), whole=folder.exists()):
         return
     shutil.rmtree(folder, ignore_errors=True)
-    runner, captured = follow_market(cfg, bundle, starts, folder)
+    slow = signal_table(cfg, bundle.program, bundle.manifest.signals_read)
+    versions = {name: slow.versions(name) for name in starts}
+    for line in missing_lines(slow.names, {name: list(each) for name, each in versions.items()}):
+        stage.say(line)
+    runner, captured = follow_market(cfg, bundle, starts, folder, slow, versions)
     session = journal.read(folder)
     report(stage, cfg, bundle, session, runner, compare(session, bundle), against_capture(session, captured))
 
@@ -112,7 +118,9 @@ def session_key(cfg: Config, bundle: Bundle, starts: Mapping[str, State]) -> str
     """What a session on a market that can be had again depends on."""
     policy = (mode_of(cfg, bundle), cfg.labels, cfg.backtest, cfg.fees)
     states = {name: journal.state_sha256(state) for name, state in starts.items()}
-    return store.hash_of(VERSION, bundle.manifest, policy, read_origin(cfg), cfg.sim.live_minutes, states)
+    slow = signal_table(cfg, bundle.program, bundle.manifest.signals_read)
+    held = [store.fingerprint(cfg.root, slow.parts(name)) for name in starts] if slow.names else []
+    return store.hash_of(VERSION, bundle.manifest, policy, read_origin(cfg), cfg.sim.live_minutes, states, *held)
 
 
 def session_folder(cfg: Config, bundle: Bundle) -> Path:
@@ -121,7 +129,14 @@ def session_folder(cfg: Config, bundle: Bundle) -> Path:
     return cfg.root / "live" / bundle.manifest.model_id / (now if cfg.source == "live" else cfg.source)
 
 
-def follow_market(cfg: Config, bundle: Bundle, starts: dict[str, State], folder: Path) -> tuple[Runner, CapturedBars]:
+def follow_market(
+    cfg: Config,
+    bundle: Bundle,
+    starts: dict[str, State],
+    folder: Path,
+    slow: SignalTable,
+    versions: Mapping[str, Versions],
+) -> tuple[Runner, CapturedBars]:
     """Run one session into its journal; also the bars of the same stretch as captured independently."""
     mode = mode_of(cfg, bundle)
     account = PaperAccount(cfg, bundle.manifest.candidate, list(starts)) if mode == "paper" else None
@@ -129,9 +144,10 @@ def follow_market(cfg: Config, bundle: Bundle, starts: dict[str, State], folder:
     log = Journal.create(folder, header(bundle, mode, starts), starts)
     trade_from_ns = bundle.manifest.train_window[1] if cfg.source == "replay" else 0
     runner = Runner(bundle, starts, log, account, time.perf_counter_ns, trade_from_ns)
+    runner.learn(versions)
     try:
         with hosts(cfg, "fresh") as where:
-            asyncio.run(follow(cfg, where, runner, log, witness, list(starts)))
+            asyncio.run(follow(cfg, where, runner, log, witness, list(starts), slow))
     finally:
         log.close()
     return runner, witness.bars(starts) if witness is not None else captured_bars(cfg, bundle, starts)
@@ -172,6 +188,11 @@ def report(
     stage.rows_in, stage.rows_out = session.events.size, session.decisions.size
     say_trading(stage, head, counts | {"stretch": STRETCHES[cfg.source]}, trading)
     say_parity(stage, parity, capture)
+    if runner.slow_series.late:
+        stage.say(
+            f"{runner.slow_series.late:,} values of signals were readable later than signals.delay_s after they were "
+            "known: a build of this stretch sees them sooner; raise it, or poll with --duration forever"
+        )
     stage.say(latency_line(runner.latencies_ns))
     if not parity.holds:
         raise StageError(

@@ -23,6 +23,7 @@ from ingest.stored_books import holds_back
 from live.journal import Journal, State, state_sha256
 from live.manifest import Bundle
 from live.paper import PaperAccount
+from live.slow_series import SlowSeries, Versions
 from research.bars.bar_pass import BarPass, ClosedBars, join_closed
 from research.bars.clocks import decision_step_ns, is_decision, parse_clock
 from research.bars.columns import bar_columns, deepest_level
@@ -30,6 +31,7 @@ from research.bars.events import as_events, breaks_book
 from research.learning.decision import decide
 from research.machine.interpreter import TILE
 from research.programs.panel import Panel
+from research.programs.signal_columns import SignalColumns
 
 _BARS, _FEATURES = "bars.", "features."
 """Prefixes of the arrays of an instrument's state."""
@@ -85,6 +87,7 @@ class Runner:
         self._steps_ns = [parse_clock(name).step_ns for name in bundle.program.clocks]
         self._with_depth = levels_of(bundle) > 0
         self._panel = started_panel(bundle, starts, tile=1)
+        self.slow_series = SlowSeries(bundle.program, journal)
         self.instruments = {
             name: _Instrument(number, name, started_bars(bundle, name, state))
             for number, (name, state) in enumerate(starts.items())
@@ -113,6 +116,13 @@ class Runner:
         if self._account is not None:
             for fill in self._account.settle(self.now_ns):
                 self._journal.fill(*fill)
+
+    def learn(self, versions: Mapping[str, Versions]) -> None:
+        """Take up slow series by instrument, as the table has them now; what was known already changes nothing."""
+        for name, found in versions.items():
+            columns = self.slow_series.learn(self.instruments[name].number, found, self.now_ns)
+            if columns is not None:
+                self._panel.signals[name] = columns
 
     def _take(self, instrument: _Instrument, arrived: list[Event], closed: _Closed) -> None:
         """Push what arrived. What is told late (a gap, or anything where a recorded clock stepped back) is taken as
@@ -219,6 +229,7 @@ def header(bundle: Bundle, mode: str, starts: Mapping[str, State]) -> Header:
         bar_columns=bar_columns(levels_of(bundle)),
         features=manifest.features,
         start_sha256={name: state_sha256(state) for name, state in starts.items()},
+        signals=tuple(layer.name for layer in bundle.program.signals),
     )
 
 
@@ -246,13 +257,18 @@ def bars_state(state: State, clock: str) -> State:
     return _part_of(state, f"{_BARS}{clock}.")
 
 
-def started_panel(bundle: Bundle, starts: Mapping[str, State], tile: int = TILE) -> Panel:
-    """The features of all instruments, each as its state left it; fresh where it holds none.
+def started_panel(
+    bundle: Bundle,
+    starts: Mapping[str, State],
+    tile: int = TILE,
+    signals: Mapping[str, SignalColumns] | None = None,
+) -> Panel:
+    """The features of all instruments, each as its state left it; fresh where it holds none. `signals` as a panel's.
 
     Raises StageError where they join a symbol that is not followed.
     """
     try:
-        panel = Panel(bundle.program, list(starts), tile)
+        panel = Panel(bundle.program, list(starts), tile, signals)
     except ValueError as error:
         raise StageError(f"{bundle.manifest.model_id} cannot follow these symbols: {error}") from None
     for name, state in starts.items():

@@ -6,13 +6,14 @@ server is the witness: its events become bars by one batch push, to compare with
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from core.config import Config, Hosts
+from core.errors import StageError
 from ingest.events import Event
 from ingest.feed import Feed
 from ingest.feeds import Step, make_feeds, merged, opened
@@ -22,6 +23,11 @@ from live.manifest import Bundle
 from live.parity import CapturedBars
 from live.runner import Runner, levels_of, received_ns, started_bars
 from research.bars.events import Events, as_events
+from research.signal_table import SignalTable
+
+REREAD_S: Final = 10.0
+"""How often the runner looks for new slow series; `signals.delay_s` must cover it."""
+Say = Callable[[str], None]
 
 
 class Witness:
@@ -69,22 +75,52 @@ def by_instrument(events: Iterable[Tagged], names: Mapping[str, Any]) -> dict[st
 
 
 async def follow(
-    cfg: Config, where: Hosts, runner: Runner, journal: Journal, witness: Witness | None, names: Sequence[str]
+    cfg: Config,
+    where: Hosts,
+    runner: Runner,
+    journal: Journal,
+    witness: Witness | None,
+    names: Sequence[str],
+    slow: SignalTable,
 ) -> None:
-    """Run to the end of the stream, or for `live.duration_s` on a venue."""
+    """Run to the end of the stream, or for `live.duration_s` on a venue, where slow series are read again."""
     mine = await make_feeds(cfg, where, names, refill=False)
     theirs = await make_feeds(cfg, where, names, refill=False) if witness is not None else []
     duration_s = cfg.live.duration_s if cfg.source == "live" else None
     async with opened([*mine, *theirs]):
         watching = asyncio.create_task(_watch(theirs, witness))
+        reading = asyncio.create_task(keep_learning(slow, runner if cfg.source == "live" else None, REREAD_S))
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(duration_s):
                     await _run(mine, runner, journal)
                     await watching
+            if reading.done():
+                reading.result()
         finally:
             watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            reading.cancel()
+            await asyncio.gather(watching, reading, return_exceptions=True)
+
+
+async def keep_learning(slow: SignalTable, runner: Runner | None, every_s: float, say: Say = print) -> None:
+    """Hand the runner what is new in the table of slow series, until cancelled. It is read on a thread, and only where
+    files changed; the runner is stopped for the time that it takes to compute their columns anew.
+
+    What cannot be read is told once, and tried again: the runner goes on with what it knows, until that is stale.
+    """
+    names, seen, trouble = list(runner.instruments) if runner is not None and slow.names else [], None, ""
+    while names and runner is not None:
+        try:
+            stamps = await asyncio.to_thread(slow.stamps, names)
+            if stamps != seen:
+                runner.learn(await asyncio.to_thread(lambda: {name: slow.versions(name) for name in names}))
+            seen, trouble = stamps, ""
+        except (OSError, StageError) as error:
+            if not trouble:
+                say(f"cannot read signals: {error}; going on with those that are known")
+            trouble = str(error)
+        await asyncio.sleep(every_s)
 
 
 def slices(step: Step, bar_ns: int, from_ns: int = 0) -> Iterator[Step]:

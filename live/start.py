@@ -23,6 +23,7 @@ from research.bars.bar_pass import ClosedBars
 from research.day_state import load_state
 from research.programs.panel import Joined, Panel, closed_bars
 from research.programs.panel_program import PanelProgram
+from research.signal_table import signal_table
 
 
 def start_states(cfg: Config, bundle: Bundle) -> dict[str, State]:
@@ -32,7 +33,9 @@ def start_states(cfg: Config, bundle: Bundle) -> dict[str, State]:
     names = [name for name in names if name.partition(":")[0] not in schema.INVERSE]
     require_compared(bundle, names)
     warm = days if cfg.source == "sim" else {}
-    panel = started_panel(bundle, {name: {} for name in names})
+    table = signal_table(cfg, bundle.program, bundle.manifest.signals_read)
+    signals = {name: table.columns(name, bundle.program) for name in warm} if table.names else None
+    panel = started_panel(bundle, {name: {} for name in names}, signals=signals)
     return {
         name: _warm_start(cfg.root, bundle, warm[name], panel) if name in warm else cold_start(bundle, name)
         for name in names

@@ -35,6 +35,7 @@ def header(start: dict[str, journal.State] = START) -> Header:
 
 
 def write_one_of_each(writer: Journal, number: int) -> None:
+    writer.signal(0, 0, number, number, number, 1.0)
     writer.event(0, 1, -1, number, number - 5, (number + 0.1, float("nan"), 0.0, -0.0))
     times = (np.array([number + late]) for late in (0, 1, 0))
     writer.bars(0, *times, np.array([[number + 0.2, np.nan]]))
@@ -165,7 +166,7 @@ def test_a_writer_killed_at_random_moments_leaves_a_whole_prefix_without_duplica
 
 
 def assert_effects_have_causes(session: Any) -> None:
-    """Event k made bar k, which made row k, …: an effect is never there without its cause, and none is there twice."""
+    """Signal k, event k, which made bar k, which made row k, …: no effect without its cause, and none twice."""
     recv_ns = session.events["recv_ns"]
     assert np.unique(recv_ns).size == recv_ns.size
     sizes = [getattr(session, name).size for name in STREAMS]
