@@ -4,9 +4,9 @@
     .venv-references/bin/python benchmarks/bench_fractal.py [POINTS]
 
 CPU time of one call on one thread, warm, the best of some, over POINTS (10,000) values of noise; sample entropy takes a
-fifth of them, since it costs their square. Two hidden states are fitted to ten times as many. Values stand beside the
-times, and must be near each other: definitions differ in small-sample corrections and in how boxes are averaged. In an
-environment without the libraries ours are measured alone.
+fifth of them, since it costs their square. Two to four hidden states are fitted to ten times as many. Values stand
+beside the times, and must be near each other: definitions differ in small-sample corrections and in how boxes are
+averaged. In an environment without the libraries ours are measured alone.
 """
 
 import os
@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -29,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from numpy.typing import NDArray
 
+from research.fitting.regimes import fit_regimes
 from research.machine import fractal
-from research.machine.hmm import fit_regimes
 
 Floats = NDArray[np.float64]
 POINTS: Final = 10_000
@@ -86,22 +87,23 @@ def antropy_of(name: str, **settings: Any) -> Callable[[Floats], float]:
     return call
 
 
-def our_regimes(x: Floats) -> float:
-    return fit_regimes(x, np.arange(x.size) == 0).mean[1]
+def our_regimes(x: Floats, states: int) -> float:
+    """Of four starts."""
+    return float(fit_regimes(x[:, None], np.arange(x.size) == 0, states).mean[-1, 0])
 
 
-def their_regimes(x: Floats) -> float:
+def their_regimes(x: Floats, states: int) -> float:
+    """Of one start, which may end in a lesser maximum."""
     from hmmlearn.hmm import GaussianHMM
 
-    return float(GaussianHMM(2, n_iter=200, tol=1e-7 * x.size, random_state=1).fit(x[:, None]).means_.max())
+    return float(GaussianHMM(states, n_iter=200, tol=1e-7 * x.size, random_state=1).fit(x[:, None]).means_.max())
 
 
-def regimes_of(n: int) -> Floats:
-    """Observations of two states that last 50 and 20 bars."""
+def regimes_of(n: int, states: int) -> Floats:
+    """Observations of states two deviations apart that last 50 bars and are followed by the next."""
     rng = np.random.default_rng(2)
-    stays = np.where(np.arange(n) % 2, rng.geometric(1 / 20, n), rng.geometric(1 / 50, n))
-    state = np.repeat(np.arange(n) % 2, stays)[:n]
-    return rng.normal(np.array([-0.5, 1.0])[state], np.array([0.6, 0.9])[state])
+    state = np.repeat(np.arange(n) % states, rng.geometric(1 / 50, n))[:n]
+    return rng.normal(2.0 * state, np.linspace(0.6, 1.0, states)[state])
 
 
 def measure(
@@ -131,7 +133,10 @@ def main() -> None:
         {"antropy": antropy_of("perm_entropy", order=3, normalize=True)},
     )  # fmt: skip
     measure("sample entropy", x[: n // 5], fractal.sample_entropy, {"antropy": antropy_of("sample_entropy", order=2)})
-    measure("two regimes, upper mean", regimes_of(10 * n), our_regimes, {"hmmlearn": their_regimes})
+    for states in (2, 3, 4):
+        x = regimes_of(10 * n, states)
+        ours, theirs = partial(our_regimes, states=states), {"hmmlearn": partial(their_regimes, states=states)}
+        measure(f"{states} regimes, upper mean", x, ours, theirs)
 
 
 if __name__ == "__main__":

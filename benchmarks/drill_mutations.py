@@ -86,8 +86,8 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "hmm", "leak: the next bar's odds", "research/machine/hmm.py",
-        "p = to[i] = _updated(p, odds[i])", "p = to[i] = _updated(p, odds[min(i + 1, n - 1)])", "hmm",
-        ("hmm_0",),
+        "odds = registers[code[line, A + k - 1], i]", "odds = registers[code[line, A + k - 1], i + 1]", "hmm",
+        ("hmm_0", "hmm3_2", "hmm4_3"),
     ),
     Mutation(
         "vpin", "leak: the next bar's sells", "research/machine/volume_buckets.py",

@@ -7,7 +7,10 @@ The stretch is the first `features.fit_frac` of the bars' time, or all up to `fe
 last month. One set of numbers serves all symbols, so that one model does. What cannot be fitted on the stretch is left
 out, with the reason. Fitted are
 
-  regime_turbulent        P(the turbulent one of two regimes), from volatility against its own quarter-hour (hmm.py)
+  regime_turbulent,       probability of the liveliest of two to four regimes, from volatility against its own
+  regime_1, …,            quarter-hour; of those between it and the calmest; which is likeliest; how unsure that is
+  regime_likely,          (regimes.py)
+  regime_entropy
   fractional_bps_least    the mid, differenced to the least order that leaves no unit root (stationarity.py)
   ofi_component           the levels' order flow, weighted by its first principal component (component.py)
   volume_unseasonal,      logarithms of a minute's volume and volatility, less what the time of the day explains
@@ -33,7 +36,7 @@ from numpy.typing import NDArray
 from core import store
 from core.cli import stage_main
 from core.config import Config
-from core.errors import StageError
+from core.errors import ConfigError, StageError
 from core.run_record import Stage
 from core.schema import BARS, FEATURES, Table
 from core.store import Partition
@@ -43,13 +46,13 @@ from research.bars.columns import bar_columns, deepest_level
 from research.catalogue import DEFINITIONS, EVERY_COLUMN, REFERENCE_BAR, feature_columns, feature_rows
 from research.fitting.fitted import Fitted, fitted_path, instant_text, read_fitted, write_fitted
 from research.fitting.not_fitted import NotFitted
+from research.fitting.regimes import choose_regimes, overlap_bars, regime_features
 from research.fitting.seasonality import fit_season, season_text
 from research.fitting.stationarity import least_order
 from research.language import compile_features, expand, window_bars
 from research.machine.component import LEVELS, component_text, first_component, level_flows
-from research.machine.hmm import fit_regimes
 from research.needs import needed_bars
-from research.programs.expression import show
+from research.programs.expression import Node, show
 from research.sets.fractal import fractional_bps
 
 Floats = NDArray[np.float64]
@@ -99,7 +102,7 @@ def run(cfg: Config, stage: Stage) -> None:
     features: dict[str, str] = {}
     for fit in (fit_regime, fit_order, fit_component, fit_seasons):
         try:
-            found, line = fit(observe, cfg.bars)
+            found, line = fit(cfg, observe)
         except NotFitted as error:
             found, line = {}, f"{fit.__name__}: left out: {error}"
         features |= found
@@ -139,24 +142,40 @@ def _last_decision_ns(cfg: Config, last_ns: int) -> int:
     return last_ns // step_ns * step_ns if step_ns else last_ns
 
 
-def fit_regime(observe: Observe, bar: str) -> tuple[dict[str, str], str]:
-    """The filter of two regimes, on every bar. Its observation is one that all symbols share."""
-    short, _, long = windows(bar)
-    x = f"(log (max2 0.05 (ratio (std_{short} bar_return_bps) (std_{long} bar_return_bps))))"
-    symbols = observe({"x": x}, _EVERY_BAR, _MOST_BARS)
+def fit_regime(cfg: Config, observe: Observe) -> tuple[dict[str, str], str]:
+    """The filter of two or more regimes, on every bar. Its observations are such that all symbols share them."""
+    inputs = cfg.features.regime_inputs or (volatility_ratio(cfg.bars),)
+    overlap = max(overlap_bars(_input(text, cfg.bars), cfg.bars) for text in inputs)
+    symbols = observe({f"input_{k}": text for k, text in enumerate(inputs)}, _EVERY_BAR, _MOST_BARS)
     begins = np.concatenate([np.diff(each.bar_index, prepend=-2) != 1 for each in symbols])
-    values = np.concatenate([each.values[:, 0] for each in symbols])
-    _require_rows(values)
-    regimes = fit_regimes(values, begins)
-    calm, turbulent = (f"{mean:.2f} ± {sd:.2f}" for mean, sd in zip(regimes.mean, regimes.sd, strict=True))
-    stays = " and ".join(f"{1 / (1 - stay):,.0f}" for stay in regimes.stay)
-    line = f"regime_turbulent: log volatility ratio {calm} when calm, {turbulent} when turbulent, for {stays} bars"
-    return {"regime_turbulent": regimes.text(x)}, f"{line}, n={values.size:,}"
+    values = np.concatenate([each.values for each in symbols])
+    n = _require_rows(values.sum(axis=1))
+    regimes, why = choose_regimes(values, begins, cfg.features.regime_states, cfg.seed, overlap)
+    states = "; ".join(
+        f"{mean[0]:.2f} ± {sd[0]:.2f} for {1 / (1 - regimes.moves[k, k]):,.0f} bars"
+        for k, (mean, sd) in enumerate(zip(regimes.mean, regimes.sd, strict=True))
+    )
+    return regime_features(regimes, inputs), f"{regimes.states} regimes: {states}; n={n:,}; {why}"
 
 
-def fit_order(observe: Observe, bar: str) -> tuple[dict[str, str], str]:
+def _input(text: str, bar: str) -> Node:
+    """What regimes are told from. Raises ConfigError where that is not in the language, or not of one bar clock."""
+    try:
+        compile_features({"regime": text}, EVERY_COLUMN, bar, DEFINITIONS)
+        return expand(text, EVERY_COLUMN, DEFINITIONS)
+    except ValueError as error:
+        raise ConfigError(f"features.regime_inputs: {error}\n  - at `$.features.regime_inputs`") from None
+
+
+def volatility_ratio(bar: str) -> str:
+    """What regimes are told from: the logarithm of volatility against a longer while of it."""
+    short, _, long = windows(bar)
+    return f"(log (max2 0.05 (ratio (std_{short} bar_return_bps) (std_{long} bar_return_bps))))"
+
+
+def fit_order(cfg: Config, observe: Observe) -> tuple[dict[str, str], str]:
     """The least order of difference of the log mid, seen once a second, that leaves no unit root in any symbol."""
-    _, window, _ = windows(bar)
+    _, window, _ = windows(cfg.bars)
     texts = {f"d{k}": f"(fracdiff_{window} log_mid {order!r})" for k, order in enumerate(ORDERS)}
     symbols = observe(texts, NS_PER_S, _MOST_BARS)
     for each in symbols:
@@ -168,9 +187,9 @@ def fit_order(observe: Observe, bar: str) -> tuple[dict[str, str], str]:
     return {"fractional_bps_least": fractional_bps(window, order)}, line
 
 
-def fit_component(observe: Observe, bar: str) -> tuple[dict[str, str], str]:
+def fit_component(cfg: Config, observe: Observe) -> tuple[dict[str, str], str]:
     """Weights of the book's levels in their order flow, seen once a second."""
-    window, _, _ = windows(bar)
+    window, _, _ = windows(cfg.bars)
     symbols = observe({f"level_{k}": text for k, text in enumerate(level_flows(window))}, NS_PER_S, _MOST_BARS)
     values = np.concatenate([each.values for each in symbols])
     _require_rows(values[:, 0])
@@ -179,9 +198,9 @@ def fit_component(observe: Observe, bar: str) -> tuple[dict[str, str], str]:
     return {"ofi_component": component_text(weights, window)}, line
 
 
-def fit_seasons(observe: Observe, bar: str) -> tuple[dict[str, str], str]:
+def fit_seasons(cfg: Config, observe: Observe) -> tuple[dict[str, str], str]:
     """The daily waves of volume and of volatility, seen once a minute."""
-    _, window, _ = windows(bar)
+    _, window, _ = windows(cfg.bars)
     texts = {
         "volume": f"(log1p (sum_{window} traded_usd))",
         "volatility": f"(log (max2 0.001 (std_{window} bar_return_bps)))",
@@ -251,10 +270,12 @@ def windows(bar: str) -> tuple[str, str, str]:
     return short, middle, long
 
 
-def _require_rows(values: Floats) -> None:
+def _require_rows(values: Floats) -> int:
+    """How many are known. Raises NotFitted where they are too few."""
     n = int(np.isfinite(values).sum())
     if n < _LEAST_ROWS:
         raise NotFitted(f"needs {_LEAST_ROWS:,} values, the stretch has {n:,}")
+    return n
 
 
 def _keep(cfg: Config, fitted: Fitted, stage: Stage) -> None:

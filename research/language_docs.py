@@ -210,7 +210,12 @@ fit_until = "2026-03-01T00:00:00Z"                          # or fit_frac = 0.2:
 `python run_pipeline.py bars fit features labels train` fits what must be fitted, and writes it as texts to
 `data/fitted/<clock>.toml`, of which the set `fitted` is made:
 
-- `regime_turbulent`: the probability of the livelier of two regimes, filtered forward (`hmm`); Baum-Welch.
+- `regime_turbulent`: the probability of the liveliest of two to four regimes, filtered forward (`hmm`); of more than
+  two also `regime_1`, `regime_2`, those between it and the calmest; `regime_likely`, the number of the likeliest from
+  0, the calmest; `regime_entropy`, how unsure that is, from 0 to 1. Baum-Welch from several starts on volatility
+  against its own quarter of an hour; how many there are, of `regime_states`, is told by the Bayesian information
+  criterion, and where one explains as much, or a state is degenerate, the stage says so. `regime_inputs` are
+  observations of your own, in the language.
 - `fractional_bps_least`: the mid, differenced to the least order at which a unit root is rejected at 5 % (ADF).
 - `volume_unseasonal`, `volatility_unseasonal`: less the waves that the time of the day explains. They need every hour
   of the day on two days; what cannot be fitted is left out, and the stage says why.
@@ -220,7 +225,8 @@ a count, so nothing is trained, validated or tested where numbers were fitted. F
 symbols and end in the model's manifest like any other. `nightly` keeps the numbers; to renew them, run `fit`.
 
 A filter of your own, `(hmm odds stay_0 stay_1)`, takes the log likelihood ratio of state 1 to state 0: densities are
-yours to write, and observations add up:
+yours to write, and observations add up. `(hmm3_n …)` and `(hmm4_n …)` give state n of three or four, from a ratio to
+state 0 of each other state. Where an observation is made of w bars, divide its ratio by w: it is new only once in them.
 
 ```toml
 [features.mine]
@@ -232,8 +238,15 @@ lively = "(hmm (sub (log_normal bar_return_bps 0 3) (log_normal bar_return_bps 0
 def example(operator: Operator, window: int, first: int = 0) -> str:
     """A call of an operator on the columns x0 to x3, from the `first` on, with a window in bars where it takes one."""
     columns = [node(f"x{(first + place) % 4}") for place in range(operator.arity)]
-    args = [node(0.8) if place in operator.levels else column for place, column in enumerate(columns)]
+    args = [
+        node(_level(operator, place)) if place in operator.levels else columns[place] for place in range(len(columns))
+    ]
     return show(node(operator.name, args, str(window) if operator.window else ""))
+
+
+def _level(operator: Operator, place: int) -> float:
+    """A number for an operand: of some that share in 1 the first has most, and something is left."""
+    return 0.05 if any(place in places[1:] for places in operator.shares) else 0.8
 
 
 def join_rows() -> list[tuple[str, str]]:

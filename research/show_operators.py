@@ -66,7 +66,7 @@ def operator_costs_ns(x: Floats) -> dict[str, float]:
     load = cost_ns(compile_features(every, columns), x)
     costs = {}
     for name, operator in OPERATORS.items():
-        window, times = max(_WINDOW, operator.least), 1 if operator.hops else len(columns)
+        window, times = operator.within(_WINDOW), 1 if operator.hops else len(columns)
         texts = {f"{name}_{k}": example(operator, window, k) for k in range(times)}
         costs[name] = max((cost_ns(compile_features(every | texts, columns), x) - load) / times, 0.0)
     return costs

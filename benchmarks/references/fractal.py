@@ -129,14 +129,32 @@ def fractional(b: Bars) -> float:
     return float(1e4 * weights @ (x - x.mean())[::-1])
 
 
-def regime(b: Bars) -> float:
-    """hmmlearn smooths; at the last bar that is the filter."""
+_MOVES = {
+    2: np.array([[0.99, 0.01], [0.04, 0.96]]),
+    3: np.array([[0.97, 0.02, 0.01], [0.03, 0.95, 0.02], [0.01, 0.09, 0.9]]),
+    4: np.array([[0.97, 0.01, 0.01, 0.01], [0.02, 0.95, 0.02, 0.01], [0.01, 0.05, 0.9, 0.04], [0.0, 0.1, 0.1, 0.8]]),
+}
+_STATES = np.array([[0.0, 1.0], [0.5, 2.0], [-0.5, 3.0], [1.0, 5.0]])
+"""Mean and deviation in each."""
+
+
+def regime(b: Bars, states: int) -> float:
+    """The last of some states. hmmlearn smooths; at the last bar that is the filter, which forgot how it began."""
     from hmmlearn.hmm import GaussianHMM
 
-    model = GaussianHMM(2)
-    model.startprob_, model.transmat_ = np.array([0.8, 0.2]), np.array([[0.99, 0.01], [0.04, 0.96]])
-    model.means_, model.covars_ = np.array([[0.0], [0.5]]), np.array([[1.0], [4.0]])
-    return float(model.predict_proba(1e4 * b.r[1:, None])[-1, 1])
+    model = GaussianHMM(states)
+    model.startprob_, model.transmat_ = np.full(states, 1 / states), _MOVES[states]
+    model.means_, model.covars_ = _STATES[:states, :1], _STATES[:states, 1:] ** 2
+    return float(model.predict_proba(1e4 * b.r[1:, None])[-1, -1])
+
+
+def regime_text(states: int) -> str:
+    """The same in the language."""
+    density = [f"(log_normal bar_return_bps {mean} {sd})" for mean, sd in _STATES[:states]]
+    odds = " ".join(f"(sub {each} {density[0]})" for each in density[1:])
+    rows = [[row[k], *np.delete(row, k)[:-1]] for k, row in enumerate(_MOVES[states])]
+    chances = " ".join(str(float(chance)) for row in rows for chance in row)
+    return f"({'hmm' if states == 2 else f'hmm{states}_{states - 1}'} {odds} {chances})"
 
 
 def variance_ratio(b: Bars) -> float:
@@ -226,10 +244,12 @@ FRACTAL = {
         for k, scale in enumerate(_SCALES)
     },
     "fractional_bps_60s": Reference("Hosking 1981: binomial weights", fractional, rtol=1e-7),
-    "the operator hmm": Reference(
-        "Rabiner 1989", regime, "hmmlearn",
-        "(hmm (sub (log_normal bar_return_bps 0.5 2) (log_normal bar_return_bps 0 1)) 0.99 0.96)",
-    ),
+    **{
+        f"the filter of {k} states": Reference(
+            "Rabiner 1989", lambda b, k=k: regime(b, k), "hmmlearn", regime_text(k), rtol=1e-9
+        )
+        for k in (2, 3, 4)
+    },
 }  # fmt: skip
 
 REGIME = {

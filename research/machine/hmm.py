@@ -1,168 +1,108 @@
-"""A hidden Markov model of two regimes: the forward filter, an operator of the language, and its fit.
+"""A hidden Markov model of two to four states: its forward filter, an operator of the language.
 
-In state s an observation x has the density f_s; after each bar the state stays with probability stay_s. The filter
-needs the observation's log likelihood ratio log f_1(x) - log f_0(x) alone, so that any densities, and several
-observations at once (their ratios added), are a matter of the feature's text. It looks back only: smoothed
-probabilities would tell today's regime from tomorrow's bars. The fit is Baum-Welch for normal densities (Rabiner, "A
-tutorial on hidden Markov models and selected applications in speech recognition", Proceedings of the IEEE 77(2), 1989,
-sections III and V.A).
+In state k an observation x has the density f_k. The filter needs the log likelihood ratios log f_k(x) - log f_0(x)
+alone, so that any densities, and several observations at once (their ratios added), are a matter of the feature's text.
+It looks back only: smoothed probabilities would tell today's regime from tomorrow's bars (Rabiner, "A tutorial on
+hidden Markov models and selected applications in speech recognition", Proceedings of the IEEE 77(2), 1989, section
+III.A). Its numbers are fitted in fitting/regimes.py.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from core.kernels import njit
-from research.fitting.not_fitted import NotFitted
+from research.machine.opcodes import HMM2, A, D
 
-Floats = NDArray[np.float64]
-_ROUNDS: Final = 200
-_GAIN: Final = 1e-7  # of the mean log-likelihood, below which a round adds nothing
-_LONGEST_STAY: Final = 1.0 - 1e-6  # a regime that never ends could never be left, whatever comes
-_LEAST_SD: Final = 1e-3  # of the whole sample's: a state on one repeated value has an unbounded likelihood
+_OPERANDS = D - A + 1
+_SQUARINGS = 64  # 2^64 steps of a chain: beyond any memory it has
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def filter_forward(odds, stay_0, stay_1, to, n, memory):  # type: ignore[no-untyped-def]
-    """P(state 1 | observations so far) over n rows from log likelihood ratios `odds` (n,).
+def filter_states(code, line, registers, first, rows, memory):  # type: ignore[no-untyped-def]
+    """P(state k | observations so far) for k = 1, 2, … to the registers `first`, `first` + 1, … over `rows` rows.
 
-    Begins from the chain's stationary distribution. Where the ratio is not finite the chain moves on unobserved, and
-    the result is NaN in that row alone. A prediction lies between 1 - stay_0 and stay_1: it never sticks at 0 or 1.
+    The instruction at `line` and those below it name the registers of its operands: a ratio for each state but the
+    first, then the chances of moves (`_read_moves`). Begins from the chain's stationary distribution. Where a ratio is
+    not finite the chain moves on unobserved, and the result is NaN in that row alone.
     """
-    p = memory[0]
-    for i in range(n):
-        leave_0 = 1.0 - stay_0[i]
-        if p != p:
-            leaving = leave_0 + 1.0 - stay_1[i]
-            p = leave_0 / leaving if leaving > 0.0 else 0.5
-        p = p * stay_1[i] + (1.0 - p) * leave_0
-        if odds[i] - odds[i] == 0.0:
-            p = to[i] = _updated(p, odds[i])
-        else:
-            to[i] = np.nan
-    memory[0] = p
+    states = code[line, 0] - HMM2 + 2
+    p, ahead = memory[:states], memory[states : 2 * states]
+    moves = memory[2 * states :].reshape((states, states))
+    _read_moves(code, line, registers, moves)
+    if p[0] != p[0]:
+        p[:] = stationary(moves)
+    for i in range(rows):
+        for j in range(states):
+            chance = 0.0
+            for k in range(states):
+                chance += p[k] * moves[k, j]
+            ahead[j] = chance
+        is_known = _weigh(code, line, registers, i, ahead, p)
+        for k in range(1, states):
+            registers[first + k - 1, i] = p[k] if is_known else np.nan
 
 
-@njit(nogil=True, error_model="numpy", inline="always")
-def _updated(p, odds):  # type: ignore[no-untyped-def]
-    """Bayes' rule, by whichever of the two ratios is below 1: neither overflows."""
-    against = math.exp(-abs(odds))
-    for_1, for_0 = (p, (1.0 - p) * against) if odds > 0.0 else (p * against, 1.0 - p)
-    return for_1 / (for_1 + for_0) if for_1 + for_0 > 0.0 else p
+@njit(cache=True, nogil=True, error_model="numpy")
+def _weigh(code, line, registers, i, ahead, p):  # type: ignore[no-untyped-def]
+    """Bayes' rule from the prediction `ahead` to `p`; False, and the prediction, where a ratio is not finite.
 
-
-@dataclass(frozen=True)
-class Regimes:
-    """Two normal states: `mean`, `sd`, `stay` are (state 0, state 1), state 1 the one with the larger mean."""
-
-    mean: tuple[float, float]
-    sd: tuple[float, float]
-    stay: tuple[float, float]
-
-    def text(self, x: str) -> str:
-        """The probability of state 1 given the expression `x`, in the language. Six digits tell it well enough."""
-        low, high = (f"(log_normal {x} {m:.6g} {s:.6g})" for m, s in zip(self.mean, self.sd, strict=True))
-        return f"(hmm (sub {high} {low}) {self.stay[0]:.7g} {self.stay[1]:.7g})"
-
-
-def fit_regimes(x: Floats, begins: NDArray[np.bool_]) -> Regimes:
-    """Maximum likelihood for observations x (n,), in order; `begins` (n,) marks where a sequence of its own begins.
-
-    NaN is an observation that was missed. Raises NotFitted where too few differ to tell two states apart.
+    Weights are taken against the likeliest state's, so that none overflows.
     """
-    seen = x[np.isfinite(x)]
-    different = np.unique(seen).size
-    if different < 4:
-        raise NotFitted(f"two regimes need at least 4 different observations, there are {different}")
-    model, before = _split_at_median(seen), -np.inf
-    for _ in range(_ROUNDS):
-        stays, sums, log_likelihood = _expect(x, begins, np.array([model.mean, model.sd, model.stay]))
-        if log_likelihood / seen.size - before < _GAIN:
-            break
-        model, before = _maximise(stays, sums, float(seen.std())), log_likelihood / seen.size
-    return model if model.mean[1] >= model.mean[0] else Regimes(model.mean[::-1], model.sd[::-1], model.stay[::-1])
-
-
-def _split_at_median(seen: Floats) -> Regimes:
-    """Where the fit begins: a state of the lower half, one of the upper."""
-    middle, least = np.median(seen), _LEAST_SD * seen.std()
-    is_high = seen > middle if seen.max() > middle else seen == middle
-    halves = seen[~is_high], seen[is_high]
-    low, high = (float(half.mean()) for half in halves)
-    low_sd, high_sd = (max(float(half.std()), least) for half in halves)
-    return Regimes((low, high), (low_sd, high_sd), (0.99, 0.99))
-
-
-def _maximise(stays: Floats, sums: Floats, spread: float) -> Regimes:
-    """The model that expected moves (2, 2) and expected sums of 1, x and x^2 by state (2, 3) ask for."""
-    weight, total, square = np.maximum(sums[:, 0], 1e-300), sums[:, 1], sums[:, 2]
-    mean = total / weight
-    sd = np.sqrt(np.maximum(square / weight - mean * mean, (_LEAST_SD * spread) ** 2))
-    left = np.maximum(stays.sum(axis=1), 1e-300)
-    stay = np.clip(np.diag(stays) / left, 1e-6, _LONGEST_STAY)
-    return Regimes(*(tuple(values.tolist()) for values in (mean, sd, stay)))
+    states, most, is_known = p.size, 0.0, True
+    for k in range(1, states):
+        odds = registers[code[line, A + k - 1], i]
+        is_known = is_known and odds - odds == 0.0
+        most = max(most, odds)
+    total = 0.0
+    if is_known:
+        for k in range(states):
+            short = most - (registers[code[line, A + k - 1], i] if k > 0 else 0.0)
+            p[k] = ahead[k] * (math.exp(-short) if short > 0.0 else 1.0)
+            total += p[k]
+    for k in range(states):
+        p[k] = p[k] / total if total > 0.0 else ahead[k]
+    return is_known
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _expect(x, begins, model):  # type: ignore[no-untyped-def]
-    """One forward and one backward pass: expected moves (2, 2), sums of 1, x, x^2 by state (2, 3), log-likelihood.
+def _read_moves(code, line, registers, moves):  # type: ignore[no-untyped-def]
+    """The chances of moves (states, states) from an instruction's operands: row by row that of staying, then those of
+    the other states in order but for the last, which has what is left of 1."""
+    states = moves.shape[0]
+    operand = states - 1
+    for k in range(states):
+        left, last = 1.0, states - 1 if k < states - 1 else states - 2
+        for place in range(states - 1):
+            chance = registers[code[line + operand // _OPERANDS, A + operand % _OPERANDS], 0]
+            moves[k, k if place == 0 else place - 1 if place <= k else place] = chance
+            left, operand = left - chance, operand + 1
+        moves[k, last] = max(left, 0.0)
 
-    `model` (3, 2) holds mean, sd and stay by state. Each forward vector is scaled to 1, the backward ones alike.
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def stationary(moves):  # type: ignore[no-untyped-def]
+    """Where a chain with chances `moves` (states, states) is in the long run, begun in any state alike: (states,).
+
+    By squaring the chain that stays put every other time, which has the same answer and no period.
     """
-    n = x.size
-    forward, density = np.empty((n, 2)), np.empty((n, 2))
-    scale, log_likelihood = np.empty(n), 0.0
-    stay_0, stay_1 = model[2, 0], model[2, 1]
-    start_1 = (1.0 - stay_0) / (2.0 - stay_0 - stay_1)
-    for i in range(n):
-        log_likelihood += _densities(x[i], model, density[i])
-        p = start_1 if i == 0 or begins[i] else forward[i - 1, 1]
-        p = p * stay_1 + (1.0 - p) * (1.0 - stay_0)
-        forward[i, 0], forward[i, 1] = (1.0 - p) * density[i, 0], p * density[i, 1]
-        scale[i] = forward[i, 0] + forward[i, 1]
-        log_likelihood += math.log(scale[i])
-        forward[i, 0] /= scale[i]
-        forward[i, 1] /= scale[i]
-    moves, sums = np.zeros((2, 2)), np.zeros((2, 3))
-    back_0 = back_1 = 1.0
-    for i in range(n - 1, -1, -1):
-        _add_observation(sums, x[i], forward[i, 0] * back_0, forward[i, 1] * back_1)
-        if i == 0 or begins[i]:
-            back_0 = back_1 = 1.0
-            continue
-        next_0, next_1 = density[i, 0] * back_0 / scale[i], density[i, 1] * back_1 / scale[i]
-        moves[0, 0] += forward[i - 1, 0] * stay_0 * next_0
-        moves[0, 1] += forward[i - 1, 0] * (1.0 - stay_0) * next_1
-        moves[1, 0] += forward[i - 1, 1] * (1.0 - stay_1) * next_0
-        moves[1, 1] += forward[i - 1, 1] * stay_1 * next_1
-        back_0 = stay_0 * next_0 + (1.0 - stay_0) * next_1
-        back_1 = (1.0 - stay_1) * next_0 + stay_1 * next_1
-    return moves, sums, log_likelihood
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _densities(value, model, density):  # type: ignore[no-untyped-def]
-    """The states' normal densities of one value over the larger of them; returns the log of that one."""
-    density[0] = density[1] = 1.0
-    if value - value != 0.0:
-        return 0.0
-    away_0, away_1 = (value - model[0, 0]) / model[1, 0], (value - model[0, 1]) / model[1, 1]
-    log_0 = -0.5 * away_0 * away_0 - math.log(model[1, 0])
-    log_1 = -0.5 * away_1 * away_1 - math.log(model[1, 1])
-    largest = max(log_0, log_1)
-    density[0], density[1] = math.exp(log_0 - largest), math.exp(log_1 - largest)
-    return largest - 0.5 * math.log(2.0 * math.pi)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _add_observation(sums, value, weight_0, weight_1):  # type: ignore[no-untyped-def]
-    if value - value == 0.0:
-        sums[0, 0] += weight_0
-        sums[0, 1] += weight_0 * value
-        sums[0, 2] += weight_0 * value * value
-        sums[1, 0] += weight_1
-        sums[1, 1] += weight_1 * value
-        sums[1, 2] += weight_1 * value * value
+    states = moves.shape[0]
+    walk, twice, p = np.empty((states, states)), np.empty((states, states)), np.zeros(states)
+    for k in range(states):
+        for j in range(states):
+            walk[k, j] = 0.5 * moves[k, j] + (0.5 if j == k else 0.0)
+    for _ in range(_SQUARINGS):
+        for k in range(states):
+            total = 0.0
+            for j in range(states):
+                twice[k, j] = 0.0
+                for m in range(states):
+                    twice[k, j] += walk[k, m] * walk[m, j]
+                total += twice[k, j]
+            for j in range(states):
+                twice[k, j] /= total
+        walk, twice = twice, walk
+    for k in range(states):
+        for j in range(states):
+            p[j] += walk[k, j] / states
+    return p

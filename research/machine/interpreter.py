@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from core.kernels import njit
 from research.machine.elementwise import binary, choose, unary
 from research.machine.fractal import fractional_difference, remember_hop
-from research.machine.hmm import filter_forward
+from research.machine.hmm import filter_states
 from research.machine.microprice import learn_microprice
 from research.machine.opcodes import (
     ARG,
@@ -28,7 +28,8 @@ from research.machine.opcodes import (
     EMIT,
     EWM_SUM,
     FRACDIFF,
-    HMM,
+    HMM2,
+    HMM4,
     HURST,
     KNOWN,
     LATEST,
@@ -43,6 +44,7 @@ from research.machine.opcodes import (
     SHORT,
     STATE,
     STATE_END,
+    STATE_OF,
     SUM,
     VPIN,
     ZSCORE,
@@ -119,8 +121,6 @@ def _statistic(op, a, b, c, to, rows, memory, window, first_index, scratch):  # 
         run_length(a, to, rows, memory, window)
     elif op == LATEST:
         latest(a, b, to, rows, memory, window)
-    elif op == HMM:
-        filter_forward(a, b, c, to, rows, memory)
     elif op == MICROPRICE:
         learn_microprice(a, b, to, rows, memory, window, first_index)
     elif op == VPIN:
@@ -209,9 +209,14 @@ def _run_tile(code, state, registers, x, begin, end, first_index, first_row, tak
             choose(op, a, b, registers[code[line, C]], registers[code[line, D]], to, rows)
         elif op >= SUM and op <= ZSCORE:
             of_sums(op, a, to, rows, arg, registers[TOTALS], registers[SQUARES], registers[SHIFTS])
+        elif op == STATE_OF:
+            to[:rows] = registers[LINE + arg, :rows]
         else:
             memory = state[code[line, STATE] : code[line, STATE_END]]
-            if op > MAX:
+            if op >= HMM2:
+                if op <= HMM4:
+                    filter_states(code, line, registers, LINE, rows, memory)
+            elif op > MAX:
                 _statistic(op, a, b, registers[code[line, C]], to, rows, memory, arg, first_index, registers[LINE])
             elif op <= DELTA:
                 lag(op, a, to, rows, memory, arg, first_index % arg)

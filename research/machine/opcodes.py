@@ -2,7 +2,7 @@
 
 An instruction is a row of the code matrix. OP names the operator, OUT the register of its result, A to D those of its
 operands; ARG is the window of a rolling operator, the column of LOAD, the feature of EMIT; an operator's memory is
-state[STATE:STATE_END].
+state[STATE:STATE_END]. Operands beyond four are named by MORE instructions that follow.
 """
 
 from typing import Final
@@ -20,7 +20,8 @@ COV, CORR, BETA, AUTOCORR = range(70, 74)
 RANK, QUANTILE, LATEST = range(80, 83)
 EWM_SUM, EWM_MEAN, EWM_STD, EWM_VOL = range(90, 94)
 HURST, DFA, SAMPEN, PERMEN, SHANNON, HIGUCHI = range(100, 106)
-FRACDIFF, HMM, VPIN, MICROPRICE = range(110, 114)
+FRACDIFF, VPIN, MICROPRICE = range(110, 113)
+HMM2, HMM3, HMM4, STATE_OF, MORE = range(120, 125)
 
 HOPS: Final = 16
 """How often within its window an operator that costs O(w) or more is computed; in between its value is held."""
@@ -43,7 +44,7 @@ _ARRAYS: Final = {
 MICRO_STATES: Final = 5
 """Of the book, for the micro-price, beside balance: fifths of the imbalance."""
 # Operators that keep as much whatever their window is.
-_FEW: Final = {RUN: 3, LATEST: 3, HMM: 1, **dict.fromkeys((EWM_SUM, EWM_MEAN, EWM_STD, EWM_VOL), 4)}
+_FEW: Final = {RUN: 3, LATEST: 3, **dict.fromkeys((EWM_SUM, EWM_MEAN, EWM_STD, EWM_VOL), 4)}
 
 
 def state_size(opcode: int, window: int) -> int:
@@ -52,6 +53,9 @@ def state_size(opcode: int, window: int) -> int:
         return window
     if opcode in _FEW:
         return _FEW[opcode]
+    if opcode >= HMM2:
+        states = opcode - HMM2 + 2
+        return states * (states + 2)
     if opcode == MICROPRICE:
         return HEAD + MICRO_STATES + 2 * window
     if opcode == AUTOCORR:

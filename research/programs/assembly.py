@@ -14,8 +14,10 @@ from research.machine.opcodes import ARG, CODE_WIDTH, EMIT, LOAD, OP, OUT, A, D,
 from research.programs.expression import Node, node, parts, show
 from research.programs.program import GAP_COLUMN, Ints, Program
 
+_ROOM: Final = D - A + 1  # for operands in an instruction
 _OF_SUMS: Final = frozenset({machine.SUM, machine.MEAN, machine.STD, machine.ZSCORE})
 _OF_SQUARES: Final = frozenset({machine.STD, machine.ZSCORE})
+_OF_STATES: Final = frozenset({machine.HMM2, machine.HMM3, machine.HMM4})
 
 
 def assemble(
@@ -54,11 +56,14 @@ def _is_computed(part: Node) -> bool:
 
 
 def _families(calls: list[Node]) -> dict[tuple[object, ...], list[Node]]:
-    """The sums, means, deviations and z-scores of one operand and window: all are made from one pass over it."""
+    """The sums, means, deviations and z-scores of one operand and window, and the states of one filter: all are made
+    from one pass."""
     families: dict[tuple[object, ...], list[Node]] = {}
     for part in calls:
         if part.operator.opcode in _OF_SUMS:
             families.setdefault((part.args, part.window), []).append(part)
+        elif part.operator.opcode in _OF_STATES:
+            families.setdefault((part.args, ""), []).append(part)
     return families
 
 
@@ -90,6 +95,8 @@ class _Code:
                 self._add(LOAD, self._new_home(part), (), self.columns.index(show(part)))
             elif part.operator.opcode in _OF_SUMS:
                 self._add_family(self.families[part.args, part.window])
+            elif part.operator.opcode in _OF_STATES:
+                self._add_states(self.families[part.args, ""])
             else:
                 opcode, window = part.operator.opcode, int(part.window or 0)
                 size = state_size(opcode, window)
@@ -110,6 +117,17 @@ class _Code:
         for part in family:
             self._add(part.operator.opcode, self._new_home(part), part.args, int(window))
 
+    def _add_states(self, family: list[Node]) -> None:
+        """One pass of a filter, whose operands are more than an instruction has room for, then its states."""
+        first, *_ = family
+        opcode, size = first.operator.opcode, state_size(first.operator.opcode, 0)
+        self._keep(show(node(first.head, first.args, first.window and "1")), size)
+        self._add(opcode, 0, first.args[:_ROOM], 0, size)
+        for begin in range(_ROOM, len(first.args), _ROOM):
+            self._add(machine.MORE, 0, first.args[begin : begin + _ROOM], 0)
+        for part in family:
+            self._add(machine.STATE_OF, self._new_home(part), (), int(part.window or 1) - 1)
+
     def _keep(self, text: str, size: int) -> None:
         """State of the next instruction. That of squares begins like that of sums alone, so it goes by both texts."""
         if size:
@@ -120,7 +138,7 @@ class _Code:
         return self.home[part]
 
     def _add(self, opcode: int, out: int, args: tuple[Node, ...], arg: int, size: int = 0) -> None:
-        operands = [self.home[each] for each in args] + [0] * (4 - len(args))
+        operands = [self.home[each] for each in args] + [0] * (_ROOM - len(args))
         self.lines.append([opcode, out, *operands, arg, self.state_end, self.state_end + size])
         self.state_end += size
 

@@ -26,6 +26,8 @@ from research.programs.operators import OPERATORS, Operator
 MAX_DEPTH: Final = 200
 """Brackets within brackets: below Python's own limit on recursion, above what anybody reads."""
 
+_ROUNDED: Final = 1e-6  # by which shares written with seven digits may be more than 1
+
 _TOKEN: Final = re.compile(r"[()]|[^\s()]+")
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _NAME: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
@@ -227,6 +229,9 @@ def _operator_of(text: str, head: Token) -> Callable[[list[Node], list[int]], No
         for place in operator.levels:
             if not _is_level(args[place]):
                 fail(text, starts[place], f"{operator.form} takes a number from 0 to 1 here")
+        for places in operator.shares:
+            if not _is_share(args, places):
+                fail(text, starts[places[0]], f"{operator.form} takes chances here that together are 1 at most")
         return node(operator.name, args, window)
 
     return make
@@ -269,12 +274,18 @@ def _check_parts(head: str, args: tuple[Node, ...], window: str) -> None:
         raise ValueError(f"{operator.form} takes {_operands(operator.arity)}, was given {len(args)}")
     if not all(_is_level(args[place]) for place in operator.levels):
         raise ValueError(f"{operator.form} takes a number from 0 to 1 as operand {1 + min(operator.levels)}")
+    if not all(_is_share(args, places) for places in operator.shares):
+        raise ValueError(f"{operator.form} takes chances that together are 1 at most")
     if bool(window) != bool(operator.window) or (window and not _WINDOW.fullmatch(window)):
         raise ValueError(f"{operator.form} {'needs a' if operator.window else 'takes no'} window, was {window!r}")
 
 
 def _is_level(arg: Node) -> bool:
     return isinstance(arg.head, float) and 0.0 <= arg.head <= 1.0
+
+
+def _is_share(args: Sequence[Node], places: range) -> bool:
+    return sum(float(args[place].head) for place in places) <= 1.0 + _ROUNDED
 
 
 def _operands(count: int) -> str:

@@ -12,6 +12,7 @@ from research.machine import opcodes as machine
 WEST: Final = "West 1979"
 PEBAY: Final = "Pebay 2008, two blocks"
 VAN_HERK: Final = "van Herk 1992, two blocks"
+_SHOWN: Final = 6  # operands
 CHAN: Final = "Chan, Golub, LeVeque 1983"
 
 
@@ -22,9 +23,9 @@ class Operator:
 
     `warmup` is how many bars the result lags its operands' own warm-up; `units` is the unit of the result in terms of
     the operands'; `nan` where the result is NaN beside the rule above, or where it is not;
-    `levels` are the places of operands that must be numbers from 0 to 1;
+    `levels` are the places of operands that must be numbers from 0 to 1, `shares` of those that together are 1 at most;
     `infinite` operators remember everything: their bits depend on where a run began. Those that `hops` are
-    computed each w / 16 bars and held in between; `least` is the shortest window that means something.
+    computed each w / 16 bars and held in between; `least` and `most` bound the windows that mean something.
     """
 
     name: str
@@ -38,6 +39,8 @@ class Operator:
     infinite: bool = False
     hops: bool = False
     least: int = 1
+    most: int = 2**62
+    shares: tuple[range, ...] = ()
     source: str = ""
 
     @property
@@ -53,16 +56,28 @@ class Operator:
         hop = max(window // machine.HOPS, 1) if self.hops else 1
         return {"": 0, "k": window, "w": window - 1, "n": 0}[self.window] + hop - 1
 
+    def within(self, window: int) -> int:
+        """The window nearest to that one which means something."""
+        return min(max(window, self.least), self.most)
+
     @property
     def form(self) -> str:
-        """How it is written: `(mean_w x)`."""
+        """How it is written: `(mean_w x)`. Of many operands those in the middle are left out."""
         head = f"{self.name}_{self.window}" if self.window else self.name
-        return f"({' '.join((head, *self.arguments))})"
+        shown = self.arguments if self.arity <= _SHOWN else (*self.arguments[: _SHOWN - 2], "…", self.arguments[-1])
+        return f"({' '.join((head, *shown))})"
 
 
 _EWM_NAN: Final = "until w bars were seen, and where x is not finite (in that row alone)"
+_ODDS_NAN: Final = "where one of odds is not finite (in that row alone)"
 _X: Final = ("x",)
 _AB: Final = ("a", "b")
+
+
+def _by(size: int, count: int) -> tuple[range, ...]:
+    """So many groups of so many operands, in order, behind as many as are in a group."""
+    return tuple(range(size * (k + 1), size * (k + 2)) for k in range(count))
+
 
 OPERATORS: Final = {
     operator.name: operator
@@ -139,10 +154,19 @@ OPERATORS: Final = {
                  "w", nan=_EWM_NAN, source=WEST, infinite=True),
         Operator("ewm_vol", _X, machine.EWM_VOL, "root of the mean square with weights that halve every w bars", "of x",
                  "w", nan=_EWM_NAN, source="RiskMetrics 1996", infinite=True),
-        Operator("hmm", ("odds", "stay_0", "stay_1"), machine.HMM,
+        Operator("hmm", ("odds", "stay_0", "stay_1"), machine.HMM2,
                  "probability of state 1 of two; odds: the log likelihood ratio of 1 to 0, stay_0 and stay_1: numbers",
                  "none", nan="where odds is not finite (in that row alone)", levels=frozenset({1, 2}), infinite=True,
                  source="Rabiner 1989"),
+        Operator("hmm3", ("odds_1", "odds_2", "stay_0", "to_01", "stay_1", "to_10", "stay_2", "to_20"), machine.HMM3,
+                 "probability of state n, 1 or 2, of 0 to 2; odds_k: the log likelihood ratio of k to 0; then state by "
+                 "state the chances to stay and to move to the others in order, but the last, which has the rest",
+                 "none", "n", nan=_ODDS_NAN, infinite=True,
+                 levels=frozenset(range(2, 8)), shares=_by(2, 3), most=2, source="Rabiner 1989"),
+        Operator("hmm4", ("odds_1", "odds_2", "odds_3", "stay_0", "to_01", "to_02", "stay_1", "to_10", "to_12",
+                          "stay_2", "to_20", "to_21", "stay_3", "to_30", "to_31"), machine.HMM4,
+                 "the same of four states, 0 to 3; twelve chances", "none", "n", nan=_ODDS_NAN, infinite=True,
+                 levels=frozenset(range(3, 15)), shares=_by(3, 4), most=3, source="Rabiner 1989"),
         Operator("vpin", ("buy", "sell", "size"), machine.VPIN,
                  "|buy - sell| over buy + sell in the last n full buckets of that size, or as many as there are",
                  "none", "n", nan="where a volume is negative or has size 0; 0 before the first bucket",

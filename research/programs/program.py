@@ -21,7 +21,7 @@ Ints: TypeAlias = NDArray[np.int64]
 Rows: TypeAlias = Floats | pl.DataFrame
 
 GAP_COLUMN: Final = "has_gap"
-STATE_VERSION: Final = 2
+STATE_VERSION: Final = 3
 """Of what the numbers of a saved state mean."""
 _SHOWN: Final = 3  # names of features in a program's repr
 _CHUNK: Final = 16 * TILE  # rows that are turned column by column at a time: bounds the copy of a batch's input

@@ -18,14 +18,18 @@ WINDOWS = st.one_of(st.integers(1, 20), st.integers(SHORT - 1, SHORT + 3))
 def _call(operands: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
     def build(name: str) -> st.SearchStrategy[Node]:
         operator = OPERATORS[name]
-        windows = WINDOWS.map(lambda w: str(w + operator.least - 1)) if operator.window else st.just("")
-        args = [LEVELS if place in operator.levels else operands for place in range(operator.arity)]
+        windows = (
+            WINDOWS.map(lambda w: str(operator.within(w + operator.least - 1))) if operator.window else st.just("")
+        )
+        levels = SHARES if operator.shares else LEVELS
+        args = [levels if place in operator.levels else operands for place in range(operator.arity)]
         return st.builds(lambda parts, window: node(name, parts, window), st.tuples(*args), windows)
 
     return st.sampled_from(sorted(OPERATORS)).flatmap(build)
 
 
 LEVELS = st.floats(0.0, 1.0).map(node)
+SHARES = st.floats(0.0, 1 / 3).map(node)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False).map(node)
 LEAVES = st.one_of(st.sampled_from([node(name) for name in COLUMNS]), NUMBERS)
 EXPRESSIONS = st.recursive(LEAVES, _call, max_leaves=8)

@@ -28,7 +28,9 @@ FIRST_NS = store.day_start_ns("2026-01-05")
 N_DAYS = 8
 BORDER = "2026-01-11T00:00:00Z"
 BORDER_NS = store.day_start_ns("2026-01-11")
-NAMES = {"regime_turbulent", "fractional_bps_least", "volume_unseasonal", "volatility_unseasonal"}
+ORDERED = {"fractional_bps_least", "regime_likely", "regime_entropy"}  # a step on a grid, texts that name others
+REGIMES = {"regime_turbulent", "regime_likely", "regime_entropy"}
+NAMES = REGIMES | {"fractional_bps_least", "volume_unseasonal", "volatility_unseasonal"}
 
 
 def write_day(root: Path, symbol: str, day: int, seed: int) -> None:
@@ -95,7 +97,7 @@ def test_numbers_come_from_bars_up_to_the_border_alone(cfg: Config) -> None:
     assert fitted(cfg) == first
     write_day(cfg.root, "BTCUSDT", 1, seed=7)
     changed = fitted(cfg).features
-    assert all(changed[name] != first.features[name] for name in NAMES - {"fractional_bps_least"})
+    assert all(changed[name] != first.features[name] for name in NAMES - ORDERED)
 
 
 def test_decisions_in_the_fitted_stretch_are_left_out_with_a_count(cfg: Config) -> None:
@@ -191,6 +193,22 @@ def test_naming_what_was_not_fitted_says_what_to_run(cfg: Config) -> None:
     assert features_so_far(with_features(cfg, mine={})) == {}
     with pytest.raises(StageError, match="close from 2026-01-05T00:01:00Z"):
         run_stage(with_features(cfg, fit_until="2025-01-01T00:00:00Z"), "fit", fit_features.run)
+
+
+def test_regimes_are_told_from_what_the_configuration_says(cfg: Config) -> None:
+    texts = (
+        "(log1p (mean_30 traded_usd))",
+        "(log (max2 0.05 (ratio (std_150 bar_return_bps) (std_4500 bar_return_bps))))",
+    )
+    _, printed = run_stage(with_features(cfg, regime_inputs=texts, regime_states=(2,)), "fit", fit_features.run)
+    assert "2 regimes" in printed
+    found = read_fitted(cfg.root, cfg.bars)
+    assert found
+    assert all(text in found.features["regime_turbulent"] for text in texts)
+    assert " 150) " in found.features["regime_turbulent"], "an observation is as old as its shortest window"
+    for wrong, message in (("(meen_3 spread_bps)", "did you mean mean"), ("(at_5m mid)", "another clock")):
+        with pytest.raises(ConfigError, match=f"(?s){message}.*at `\\$.features.regime_inputs`"):
+            run_stage(with_features(cfg, regime_inputs=(wrong,)), "fit", fit_features.run)
 
 
 def test_events_are_features_of_the_run(cfg: Config) -> None:

@@ -24,7 +24,7 @@ CUTS = (1, 2, 5, 63, 64, 71, 139, 140, 141, 200, 280, 333, 419)
 
 def _windows(operator: Operator) -> tuple[int, ...]:
     """One that is short, one that is not, of those that mean something."""
-    return tuple(sorted({max(operator.least, 7), max(operator.least, SHORT + 6)})) if operator.window else (0,)
+    return tuple(sorted({operator.within(7), operator.within(SHORT + 6)})) if operator.window else (0,)
 
 
 CASES = [pytest.param(each, w, id=f"{each.name}_{w}") for each in OPERATORS.values() for w in _windows(each)]
