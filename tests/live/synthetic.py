@@ -87,6 +87,7 @@ def manifest_of(
         model_sha256=sha256(model),
         data_fingerprint="",
         git_sha=None,
+        signals=tuple(layer.name for layer in program.signals),
     )
 
 
