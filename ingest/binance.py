@@ -4,7 +4,7 @@ Combined streams (`/stream`) wrap each payload with its stream's name; raw ones 
 which names no symbol on spot and looks like a change on futures, cannot be told apart: it needs the wrapper.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 from urllib.parse import parse_qs, urlsplit
@@ -16,6 +16,7 @@ from ingest import binance_wire as wire
 from ingest.binance_streams import BinanceStreams, Venue
 from ingest.events import DecodeError, Event, Gap, TradeHole
 from ingest.frame_gaps import frame_gap, stream_name
+from ingest.open_holes import OpenHole
 from ingest.wire import MALFORMED, admit_symbol, frame_bytes, frame_decoder
 
 Route: TypeAlias = Callable[[bytes, int], list[Event]]
@@ -81,9 +82,9 @@ class BinanceDecoder:
         except MALFORMED as error:
             raise DecodeError(str(error)) from error
 
-    def resume(self, symbol: str, last_id: int, exch_ns: int, recv_ns: int) -> None:
-        """The last trade that an earlier process wrote: what came since is a hole, if ids say so."""
-        self.streams.resume(symbol, last_id, exch_ns, recv_ns)
+    def resume(self, symbol: str, last_id: int, exch_ns: int, recv_ns: int, holes: Sequence[OpenHole] = ()) -> None:
+        """The last trade of an earlier process, and holes before it: what came since is one, if ids say so."""
+        self.streams.resume(symbol, last_id, exch_ns, recv_ns, holes)
 
     def missing(self, hole: TradeHole) -> list[tuple[int, int]]:
         """The ids of a hole of `missed` that have come neither by the stream nor by REST, as runs (first, last)."""

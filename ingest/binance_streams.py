@@ -5,7 +5,7 @@ payload, the frame and its receipt.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Literal, TypeAlias
 
 from core.schema import BOOK_DELTAS, KLINES, LIQUIDATIONS, TOP_OF_BOOK, TRADES
@@ -14,6 +14,7 @@ from ingest import binance_wire as wire
 from ingest.book import Change, Rule, futures_rule, spot_rule
 from ingest.book_stream import BookStream
 from ingest.events import BookUpdate, DecodeError, Event, Gap, Kline, Liquidation, Mark, Quote, Trade, TradeHole
+from ingest.open_holes import OpenHole
 from ingest.sequence import Progress, Seen, is_news
 from ingest.trade_stream import TradeStream
 from ingest.wire import Symbols, VenueClock, Wrapped, epoch_ns, optional_number
@@ -241,10 +242,11 @@ class BinanceStreams:
             events.append(Trade(symbol, exch_ns, recv_ns, str(w.a), w.p, w.q, "sell" if w.m else "buy", True))
         return events
 
-    def resume(self, symbol: str, last_id: int, exch_ns: int, recv_ns: int) -> None:
-        """Go on from a trade of an earlier process."""
+    def resume(self, symbol: str, last_id: int, exch_ns: int, recv_ns: int, holes: Sequence[OpenHole]) -> None:
+        """Go on from a trade of an earlier process, and fill what it left open."""
         self._trades[self._symbols.admit(symbol)] = stream = TradeStream(symbol, AGG_TRADE)
-        stream.resume(last_id, exch_ns, recv_ns)
+        stream.resume(last_id, exch_ns, recv_ns, holes)
+        self.missed += [each.hole for each in holes]
 
     def missing(self, hole: TradeHole) -> list[tuple[int, int]]:
         """The ids of a hole that have come neither by the stream nor by REST: (first, last) of each run of them."""

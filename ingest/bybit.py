@@ -4,7 +4,7 @@
 rest; open interest counts both sides there and is halved unless the one-sided figure comes with it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -15,6 +15,7 @@ from ingest import bybit_wire as wire
 from ingest.bybit_streams import BybitStreams, Venue
 from ingest.events import DecodeError, Event, Gap, TradeHole
 from ingest.frame_gaps import frame_gap, stream_name
+from ingest.open_holes import OpenHole
 from ingest.wire import MALFORMED, frame_bytes, message_decoder
 
 Route: TypeAlias = Callable[[bytes, int], list[Event]]
@@ -60,7 +61,7 @@ class BybitDecoder:
         """Nothing: Bybit's books start from the stream's own snapshots. What came is counted."""
         return self._streams.ignore(f"rest {url.partition('?')[0].rsplit('/', 1)[-1][:40]}", b"", recv_ns)
 
-    def resume(self, symbol: str, last_id: int, exch_ns: int, recv_ns: int) -> None:
+    def resume(self, symbol: str, last_id: int, exch_ns: int, recv_ns: int, holes: Sequence[OpenHole] = ()) -> None:
         """Nothing: what came since cannot be told from ids that are no sequence."""
 
     def missing(self, hole: TradeHole) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ and a connection that breaks is made again.
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -16,6 +16,7 @@ from typing import Final
 from core.errors import StageError
 from ingest.events import Event, Trade
 from ingest.feed_options import FeedOptions
+from ingest.open_holes import OpenHole
 from ingest.raw import RawWriter
 from ingest.reception import Reception
 from ingest.refill import Refill
@@ -108,9 +109,10 @@ class Feed:
         """Write every frame as received from here on; `close` closes it."""
         self._reception.raw = raw
 
-    def resume(self, last: Trade) -> None:
-        """Before `open`: the last trade of a symbol that an earlier process wrote, if this feed `refills`."""
-        self._reception.resume(last)
+    def resume(self, last: Trade, holes: Sequence[OpenHole] = ()) -> None:
+        """Before `open`: the last trade of a symbol that an earlier process wrote, if this feed `refills`, and the
+        holes before it that are to be filled."""
+        self._reception.resume(last, holes)
 
     async def open(self) -> None:
         """Connect and subscribe; on the virtual clock also fetch the snapshots, since the market waits for us."""

@@ -12,6 +12,7 @@ from core.schema import BOOK_DELTAS, KLINES, LIQUIDATIONS, MARK_PRICES, TOP_OF_B
 from core.units import NS_PER_MS
 from ingest.damage import Damage
 from ingest.events import BookUpdate, DecodeError, Event, Gap, Kline, Liquidation, Mark, Quote, Trade, told_at
+from ingest.open_holes import OpenHole
 from ingest.raw import RawWriter
 from ingest.receive_clock import ReceiveClock
 from ingest.venues import Plan, decoder_for
@@ -188,9 +189,10 @@ class Reception:
         recv_ns = self.present_ns()
         return self._take_rest(url, body, recv_ns)
 
-    def resume(self, last: Trade) -> None:
-        """Go on from the last trade that an earlier process wrote, of a symbol whose ids tell what came since."""
-        self.decoder.resume(last.symbol, int(last.trade_id), last.exch_ns, last.recv_ns)
+    def resume(self, last: Trade, holes: Sequence[OpenHole] = ()) -> None:
+        """Go on from the last trade that an earlier process wrote, of a symbol whose ids tell what came since, and from
+        the holes that it left open."""
+        self.decoder.resume(last.symbol, int(last.trade_id), last.exch_ns, last.recv_ns, holes)
         self.heard_ns[last.symbol, Trade] = self._unsure_ns[last.symbol] = last.recv_ns
 
     def settle(self) -> None:

@@ -19,6 +19,7 @@ import msgspec
 from core.errors import StageError
 from core.schema import TRADES
 from ingest.events import Event, Gap, Trade, TradeHole
+from ingest.open_holes import MOST_TOLD
 from ingest.rate_limit import Stopped
 from ingest.reception import Reception
 from ingest.rest import RestClient
@@ -134,9 +135,9 @@ class Refill:
         mended: list[Event] = [Gap(hole.symbol, TRADES.name, hole.from_ns, to_ns, reason, True, to_ns)]
         if left := self._reception.decoder.missing(hole):
             self._say(f"{self._reception.venue}:{hole.symbol} {reason}: {why}")
-            ids = ", ".join(f"{first}-{last}" for first, last in left)
+            ids = ", ".join(f"{first}-{last}" for first, last in left)[:MOST_TOLD]
             since_ns = brought_ns.get(left[0][0] - 1, hole.from_ns)
-            rest = Gap(hole.symbol, TRADES.name, since_ns, to_ns, f"aggTrades {ids[:100]} missed: {why}", False, to_ns)
+            rest = Gap(hole.symbol, TRADES.name, since_ns, to_ns, f"aggTrades {ids} missed: {why}", False, to_ns)
             is_shorter = hole.from_ns < since_ns < to_ns  # else nothing is new to who reads `gaps`
             mended = [rest, *mended] if is_shorter else []
         self._reception.tell(mended, self._reception.present_ns())

@@ -6,7 +6,7 @@ same connection. A stream that the data directory holds nothing of is new and ha
 told as missing, is missing since.
 
 Trades whose ids count up tell it themselves: the feed goes on from the last one on disk, so that what came meanwhile is
-a hole like any other, and is fetched by REST.
+a hole like any other, and is fetched by REST. So are the holes that it had told and did not live to fill.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,6 +23,7 @@ from core.store import Partition, date_of_ns, files, read, read_between
 from core.units import NS_PER_S
 from ingest.events import NOT_RUNNING, Event, Gap, Trade, told_at
 from ingest.feed import Feed
+from ingest.open_holes import OpenHole, open_holes
 from ingest.reception import TABLE_OF
 
 _SPARSE: Final = (LIQUIDATIONS.name, KLINES.name)
@@ -79,8 +80,16 @@ def _resume_trades(root: Path, feed: Feed, since_ns: dict[Stream, int]) -> None:
     """Let a feed go on from the last trades on disk, and take out the streams that tell their gap themselves so."""
     for symbol in [symbol for symbol, table in since_ns if table == TRADES.name and feed.refills]:
         if last := last_trade(root, feed.venue, symbol, since_ns[symbol, TRADES.name]):
-            feed.resume(last)
+            feed.resume(last, _holes_before(root, feed.venue, last))
             del since_ns[symbol, TRADES.name]
+
+
+def _holes_before(root: Path, venue: str, last: Trade) -> list[OpenHole]:
+    """The holes that an earlier process told and did not fill; none where a shard is damaged."""
+    try:
+        return open_holes(root, venue, last)
+    except _DAMAGED:
+        return []
 
 
 def last_trade(root: Path, venue: str, symbol: str, last_ns: int) -> Trade | None:

@@ -2,11 +2,13 @@
 
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Final, NamedTuple
 
 from core.schema import TRADES
 from ingest.events import NOT_RUNNING, Gap, TradeHole
+from ingest.open_holes import OpenHole
 from ingest.sequence import Progress
 
 _MOST_HOLES: Final = 4_096  # several times what may wait to be refilled (refill.py)
@@ -47,10 +49,11 @@ class TradeStream:
         progress.last_id, progress.exch_ns, progress.recv_ns = number, exch_ns, recv_ns
         self.next_id = number + 1
 
-    def resume(self, number: int, exch_ns: int, recv_ns: int) -> None:
-        """Go on from the last trade that an earlier process wrote."""
+    def resume(self, number: int, exch_ns: int, recv_ns: int, holes: Sequence[OpenHole]) -> None:
+        """Go on from the last trade that an earlier process wrote, and from the holes that it left, in order."""
         self.follow(number, exch_ns, recv_ns)
         self._resumed_ns = recv_ns
+        self._holes = [_Hole(*ids, hole.from_ns, hole.to_ns) for hole, left in holes for ids in left]
 
     def take(self, number: int, exch_ns: int, recv_ns: int, missed: list[TradeHole] | None) -> list[Gap] | None:
         """What is to be told before a trade: a gap or nothing; None for a trade that was there before.

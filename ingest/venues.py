@@ -1,7 +1,7 @@
 """Which venue a URL belongs to, its decoder, and what a connection to it is made of (made by ingest/plans.py)."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 from urllib.parse import urlsplit
@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from ingest.binance import BinanceDecoder
 from ingest.bybit import BybitDecoder
 from ingest.events import Event, Gap, TradeHole
+from ingest.open_holes import OpenHole
 
 COIN_M_PATH: Final = "/dstream"
 """Where a local server is COIN-M, whose own path is that of spot."""
@@ -20,7 +21,7 @@ class Decoder(Protocol):
     `ignored` counts what no table holds, `repeated` the duplicates that were dropped, both by kind of stream;
     `refused` keeps the venue's refusals. A hole in the trade ids is told as a Gap; with `refills` set it goes to
     `missed` too, for the caller to refill by `decode_rest` and to tell once more when it is `mended`. `resume` lets it
-    go on from a trade that an earlier process wrote.
+    go on from a trade that an earlier process wrote, and from the holes that it left open.
     """
 
     ignored: Counter[str]
@@ -36,7 +37,7 @@ class Decoder(Protocol):
 
     def decode_rest(self, url: str, body: str | bytes, recv_ns: int) -> list[Event]: ...
 
-    def resume(self, symbol: str, last_id: int, exch_ns: int, recv_ns: int) -> None: ...
+    def resume(self, symbol: str, last_id: int, exch_ns: int, recv_ns: int, holes: Sequence[OpenHole] = ()) -> None: ...
 
     def missing(self, hole: TradeHole) -> list[tuple[int, int]]: ...
 

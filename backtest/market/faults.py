@@ -215,6 +215,10 @@ class FaultInjector:
         self.faults = msgspec.structs.replace(self.faults, rest=fault, rest_calls=calls, rest_path=path)
         self._rest_left = calls
 
+    def calm(self) -> None:
+        """Do nothing wrong any more, but for what is under way."""
+        self.faults = Faults()
+
     def stale_books(self, snapshots: int) -> None:
         """Let the next depth snapshots be old."""
         self._stale_left = snapshots

@@ -9,8 +9,8 @@ with rehearsed(config) as venue:
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -66,26 +66,35 @@ class Rehearsal:
         if able:
             act(able[int(self._random.integers(len(able)))])
 
-    @contextmanager
-    def acting(self, act: Callable[[], None] | None, every_s: float, first_s: float = 1.0) -> Iterator[None]:
+    def acting(
+        self, act: Callable[[], None] | None, every_s: float, first_s: float = 1.0
+    ) -> AbstractContextManager[None]:
         """Do something in the venue's thread again and again while the context is open."""
-        over = threading.Event()
+        if act is None:
+            return nullcontext()
 
-        def work(act: Callable[[], None]) -> None:
+        def work(over: threading.Event) -> None:
             wait_s = first_s
             while not over.wait(wait_s):
                 self.do(act)
                 wait_s = every_s
 
-        thread = threading.Thread(target=work, args=(act,)) if act else None
-        if thread:
-            thread.start()
+        return beside(work)
+
+
+@contextmanager
+def beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Do something in a thread of its own while the context is open: it gets an event that is set when that ends. What
+    it raises is raised at the end of the context.
+    """
+    over = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(work, over)
         try:
             yield
         finally:
             over.set()
-            if thread:
-                thread.join()
+        working.result()
 
 
 def _needs_snapshots(outlet: Outlet) -> bool:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +23,9 @@ import pytest
 from rich.console import Console
 
 from backtest.market.reconcile import Account, accounts, unexplained
-from backtest.market.rehearsal import Rehearsal, rehearsed
+from backtest.market.rehearsal import Rehearsal, beside, rehearsed
 from core.config import ROOT, Config, Faults, load
+from core.gaps import unmended
 from core.run_record import RunRecord
 from core.schema import GAPS
 from core.store import partitions, read
@@ -64,38 +65,43 @@ def captured(
     done again and again.
     """
     with rehearsed(Config(symbols=tuple(SYMBOLS), faults=Faults(**faults))) as venue:
-        config = config_for(venue, folder, LONGEST_S if until else seconds, silence_s)
-        record = RunRecord(config, Console(quiet=True))
-        with (
-            ended_when(until and (lambda: until(venue)), seconds),
-            venue.acting(act and (lambda: act(venue)), every_s),
-            record.stage("capture") as stage,
-        ):
-            capture.run(config, stage)
-        return Run(accounts(folder, venue.tapes), gaps_of(folder), record.report()["capture"], venue.ledger.rows)
+        return captured_from(venue, folder, seconds, act, every_s, silence_s, until)
 
 
-@contextmanager
-def ended_when(come_about: Callable[[], bool] | None, after_s: float) -> Iterator[None]:
+def captured_from(
+    venue: Rehearsal,
+    folder: Path,
+    seconds: float,
+    act: Act | None = None,
+    every_s: float = 1.0,
+    silence_s: float = 2.0,
+    until: Until | None = None,
+) -> Run:
+    """The same from a venue that goes on after it."""
+    config = config_for(venue, folder, LONGEST_S if until else seconds, silence_s)
+    record = RunRecord(config, Console(quiet=True))
+    with (
+        ended_when(until and (lambda: until(venue)), seconds),
+        venue.acting(act and (lambda: act(venue)), every_s),
+        record.stage("capture") as stage,
+    ):
+        capture.run(config, stage)
+    return Run(accounts(folder, venue.tapes), gaps_of(folder), record.report()["capture"], venue.ledger.rows)
+
+
+def ended_when(come_about: Callable[[], bool] | None, after_s: float) -> AbstractContextManager[None]:
     """SIGTERM for the capture inside, `after_s` after something came about: a slow machine takes its time."""
-    over = threading.Event()
+    if come_about is None:
+        return nullcontext()
 
-    def watch(come_about: Callable[[], bool]) -> None:
-        while not over.wait(0.1):
-            if come_about():
-                if not over.wait(after_s):
-                    os.kill(os.getpid(), signal.SIGTERM)
+    def watch(over: threading.Event) -> None:
+        while not come_about():
+            if over.wait(0.1):
                 return
+        if not over.wait(after_s):
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    thread = threading.Thread(target=watch, args=(come_about,)) if come_about else None
-    if thread:
-        thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        if thread:
-            thread.join()
+    return beside(watch)
 
 
 def config_for(venue: Rehearsal, folder: Path, seconds: float, silence_s: float = 2.0) -> Config:
@@ -282,8 +288,8 @@ def test_kill_9_at_any_moment_leaves_whole_files_and_loses_a_second(tmp_path: Pa
     assert sum(each.lost for each in numbered) == 0
 
 
-def test_kill_9_while_missing_trades_are_fetched_hides_no_hole(tmp_path: Path) -> None:
-    """REST never answers, so that no hole is mended before the process is killed."""
+def test_holes_that_are_open_at_a_kill_9_are_told_and_fetched_by_the_next_capture(tmp_path: Path) -> None:
+    """REST does not answer until the process is killed, so that no hole is mended before."""
     mute_rest = Faults(drop={"trades": 0.2}, rest="timeout", rest_chance=1.0, rest_path="/fapi/v1/aggTrades")
     with rehearsed(Config(symbols=tuple(SYMBOLS), faults=mute_rest)) as venue:
         process = started(venue, tmp_path)
@@ -295,7 +301,18 @@ def test_kill_9_while_missing_trades_are_fetched_hides_no_hole(tmp_path: Path) -
         found = trades_of(tmp_path, venue)
         assert [unexplained(each, venue.ledger.rows) for each in found] == [[]] * len(found)
         assert len(venue.ledger.of("rest")) > 0
-    assert not gaps_of(tmp_path)["mended"].any()
+        assert not gaps_of(tmp_path)["mended"].any()
+        venue.do(venue.injector.calm)
+        captured_from(venue, tmp_path, 0.5, until=lambda _: not still_open(tmp_path))
+        whole = trades_of(tmp_path, venue)
+    assert sum(each.refilled for each in found) == 0 < sum(each.refilled for each in whole)
+    assert [(each.lost, unexplained(each, venue.ledger.rows)) for each in whole] == [(0, [])] * len(whole)
+
+
+def still_open(folder: Path) -> int:
+    """How many holes of the trades that are numbered no row says to be mended."""
+    gaps = gaps_of(folder).filter((pl.col("stream") == "trades") & pl.col("symbol").str.starts_with("binance_um"))
+    return sum(unmended(rows).height for rows in gaps.partition_by("symbol"))
 
 
 def trades_of(folder: Path, venue: Rehearsal) -> list[Account]:

@@ -133,7 +133,7 @@ def test_trades_that_are_numbered_go_on_from_the_last_on_disk_and_tell_their_gap
     put(tmp_path, quote(110))
     feed = feed_of(("BTCUSDT", "trades"), ("BTCUSDT", "top_of_book"))
     resumed: list[Trade] = []
-    feed.refills, feed.resume = True, resumed.append
+    feed.refills, feed.resume = True, lambda last, holes: resumed.append(last)
     resumption = Resumption(tmp_path, [feed])
     assert resumed == [trades[1]]
     assert resumption.last_ns == 110
