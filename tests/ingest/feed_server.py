@@ -209,6 +209,15 @@ async def reading(feed: Feed) -> AsyncIterator[Events]:
             await asyncio.gather(events.running, return_exceptions=True)
 
 
+@asynccontextmanager
+async def subscribed(found: Venue, feed: Feed) -> AsyncIterator[Events]:
+    """The same of a feed of this venue, once it has been taken on."""
+    async with reading(feed) as events:
+        while not found.sockets:
+            await asyncio.sleep(0.01)
+        yield events
+
+
 @contextmanager
 def pushing(work: Awaitable[None]) -> Iterator[None]:
     """Something that goes on beside the test."""

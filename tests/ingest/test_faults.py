@@ -64,27 +64,20 @@ def captured(
     """A capture of some seconds, or until something has come about, from a venue with these faults, on which `act` is
     done again and again.
     """
-    with rehearsed(Config(symbols=tuple(SYMBOLS), faults=Faults(**faults))) as venue:
-        return captured_from(venue, folder, seconds, act, every_s, silence_s, until)
+    with (
+        rehearsed(Config(symbols=tuple(SYMBOLS), faults=Faults(**faults))) as venue,
+        venue.acting(act and (lambda: act(venue)), every_s),
+    ):
+        return captured_from(venue, folder, seconds, silence_s, until)
 
 
 def captured_from(
-    venue: Rehearsal,
-    folder: Path,
-    seconds: float,
-    act: Act | None = None,
-    every_s: float = 1.0,
-    silence_s: float = 2.0,
-    until: Until | None = None,
+    venue: Rehearsal, folder: Path, seconds: float, silence_s: float = 2.0, until: Until | None = None
 ) -> Run:
-    """The same from a venue that goes on after it."""
+    """A capture from a venue that runs, and goes on when it has ended."""
     config = config_for(venue, folder, LONGEST_S if until else seconds, silence_s)
     record = RunRecord(config, Console(quiet=True))
-    with (
-        ended_when(until and (lambda: until(venue)), seconds),
-        venue.acting(act and (lambda: act(venue)), every_s),
-        record.stage("capture") as stage,
-    ):
+    with ended_when(until and (lambda: until(venue)), seconds), record.stage("capture") as stage:
         capture.run(config, stage)
     return Run(accounts(folder, venue.tapes), gaps_of(folder), record.report()["capture"], venue.ledger.rows)
 

@@ -1,6 +1,5 @@
 """Holes that an earlier process left open: which they are, what of them is on disk, and that the next one fills it."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,7 @@ from core.store import Partition, append
 from ingest.events import NOT_RUNNING, Event, Gap, Trade, TradeHole
 from ingest.open_holes import MOST_TOLD, OpenHole, ids_of, open_holes
 from ingest.packing import TABLES, frame_of
-from tests.ingest.feed_server import market_feed, reading, trade, venue
-from tests.ingest.test_refill import by_id
+from tests.ingest.test_refill import resumed
 
 S = 10**9
 
@@ -74,19 +72,7 @@ def test_the_next_process_fetches_what_is_left_and_says_so_of_the_whole_hole() -
         OpenHole(TradeHole("BTCUSDT", 7, 8, 6 * S, 9 * S), []),  # killed before it was said
     ]
 
-    async def scenario() -> tuple[list[Gap], list[Trade]]:
-        async with venue(rest=by_id(1000)) as found:
-            feed = market_feed(found.hosts)
-            feed.resume(at(20), holes)
-            async with reading(feed) as events:
-                while not found.sockets:
-                    await asyncio.sleep(0.01)
-                await found.push(trade(21))
-                await events.reached(2, Gap)
-                await events.reached(3, Trade)
-            return events.of(Gap), events.of(Trade)
-
-    mended, trades = asyncio.run(scenario())
+    mended, trades = resumed(21, last=at(20), holes=holes, gaps=2, trades=3)
     assert sorted(int(each.trade_id) for each in trades) == [2, 4, 21]
     assert all(S <= each.recv_ns <= 5 * S for each in trades if each.recv_assumed)
     assert unmended(frame_of(GAPS, [gap(1, 5), gap(6, 9), *mended])).is_empty()

@@ -16,6 +16,7 @@ from core.gaps import unmended
 from core.schema import GAPS
 from core.units import NS_PER_S
 from ingest.events import NOT_RUNNING, Event, Gap, Trade
+from ingest.open_holes import OpenHole
 from ingest.packing import frame_of
 from ingest.plans import plans
 from ingest.rate_limit import Stopped
@@ -23,9 +24,11 @@ from ingest.receive_clock import ReceiveClock
 from ingest.reception import Reception
 from ingest.refill import Refill
 from ingest.rest import RestClient
-from tests.ingest.feed_server import Venue, market_feed, reading, rest_trades, server, trade, venue
+from tests.ingest.feed_server import Venue, market_feed, reading, rest_trades, server, subscribed, trade, venue
 
 Rest = Callable[[str], tuple[int, bytes]]
+LAST = Trade("BTCUSDT", 1, NS_PER_S, "3", 1.5, 1.0, "buy")
+"""Of an earlier process."""
 
 
 def by_id(most: int, last: int = 10**9) -> Rest:
@@ -48,9 +51,7 @@ def gaps_and_trades(
     async def scenario() -> tuple[list[Gap], list[Trade]]:
         async with venue(rest=found.rest) as served:
             feed = market_feed(served.hosts, **options)
-            async with reading(feed) as events:
-                while not served.sockets:
-                    await asyncio.sleep(0.01)
+            async with subscribed(served, feed) as events:
                 await served.push(trade(numbers[0]))
                 await asyncio.sleep(0.05)
                 await served.push(*(trade(number) for number in numbers[1:]))
@@ -145,9 +146,7 @@ def test_of_a_hole_that_is_filled_in_part_only_the_rest_stays_a_gap(
 def test_holes_that_still_wait_when_a_capture_breaks_off_stay_told() -> None:
     async def scenario() -> None:
         async with venue(rest=by_id(1000)) as found:
-            async with reading(market_feed(found.hosts)) as events:
-                while not found.sockets:
-                    await asyncio.sleep(0.01)
+            async with subscribed(found, market_feed(found.hosts)) as events:
                 await found.push(trade(1), trade(5))
                 await events.reached(2, Trade)
             (gap,) = events.of(Gap)
@@ -204,9 +203,7 @@ def test_an_orderly_end_fetches_what_was_met_last() -> None:
     async def scenario() -> None:
         async with venue(rest=by_id(1000)) as found:
             feed = market_feed(found.hosts)
-            async with reading(feed) as events:
-                while not found.sockets:
-                    await asyncio.sleep(0.01)
+            async with subscribed(found, feed) as events:
                 await found.push(trade(1), trade(5))
                 await events.reached(2, Trade)
                 assert feed.end()
@@ -217,19 +214,27 @@ def test_an_orderly_end_fetches_what_was_met_last() -> None:
     asyncio.run(scenario())
 
 
-def test_what_was_missed_since_an_earlier_process_is_fetched_too() -> None:
+def resumed(
+    *numbers: int, last: Trade = LAST, holes: Sequence[OpenHole] = (), gaps: int = 0, trades: int = 0
+) -> tuple[list[Gap], list[Trade]]:
+    """What a feed tells that goes on from an earlier process, once so many gaps and trades came by those numbers."""
+
     async def scenario() -> tuple[list[Gap], list[Trade]]:
         async with venue(rest=by_id(1000)) as found:
             feed = market_feed(found.hosts)
-            feed.resume(Trade("BTCUSDT", 1, NS_PER_S, "3", 1.5, 1.0, "buy"))
-            async with reading(feed) as events:
-                while not found.sockets:
-                    await asyncio.sleep(0.01)
-                await found.push(trade(3), trade(7))  # what it has is no row again
-                await events.reached(2, Gap)
+            feed.resume(last, holes)
+            async with subscribed(found, feed) as events:
+                await found.push(*map(trade, numbers))
+                await events.reached(gaps, Gap)
+                await events.reached(trades, Trade)
+                await asyncio.sleep(0)  # `run` has begun
             return events.of(Gap), events.of(Trade)
 
-    (told, mended), trades = asyncio.run(scenario())
+    return asyncio.run(scenario())
+
+
+def test_what_was_missed_since_an_earlier_process_is_fetched_too() -> None:
+    (told, mended), trades = resumed(3, 7, gaps=2)  # what it has is no row again
     assert sorted(int(event.trade_id) for event in trades) == [4, 5, 6, 7]
     assert (told.from_ns, told.reason) == (NS_PER_S, f"{NOT_RUNNING}: aggTrade 3 is followed by 7")
     assert gone([told, mended]) == []
@@ -239,19 +244,7 @@ def test_what_was_missed_since_an_earlier_process_is_fetched_too() -> None:
 def test_of_an_earlier_processs_trades_none_is_a_gap_if_ids_follow_on_and_all_is_if_none_comes(
     numbers: tuple[int, ...],
 ) -> None:
-    async def scenario() -> list[Gap]:
-        async with venue(rest=by_id(1000)) as found:
-            feed = market_feed(found.hosts)
-            feed.resume(Trade("BTCUSDT", 1, NS_PER_S, "3", 1.5, 1.0, "buy"))
-            async with reading(feed) as events:
-                while not found.sockets:
-                    await asyncio.sleep(0.01)
-                await found.push(*map(trade, numbers))
-                await events.reached(len(numbers), Trade)
-                await asyncio.sleep(0)  # `run` has begun
-            return events.of(Gap)
-
-    gaps = asyncio.run(scenario())
+    gaps, _ = resumed(*numbers, trades=len(numbers))
     assert [(gap.from_ns, gap.reason) for gap in gaps] == (
         [] if numbers else [(NS_PER_S, "not connected, and no trade since")]
     )
