@@ -16,8 +16,9 @@ from core.errors import ConfigError
 from core.units import parse_duration_ns
 from research.bars.clocks import parse_clock
 from research.programs.assembly import assemble
-from research.programs.expression import Node, fail_at_word, nearest, node, parse, parts, rebuild, show, written
+from research.programs.expression import Node, node, parse, parts, rebuild, show, written
 from research.programs.joins import SIGNAL_COLUMNS, signal_name
+from research.programs.pointing import fail_at_word, nearest
 from research.programs.program import Program
 
 Source: TypeAlias = str | Node

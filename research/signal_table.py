@@ -19,8 +19,9 @@ from core.store import Partition
 from core.units import NS_PER_HOUR, NS_PER_S, parse_duration_ns
 from ingest.signal_names import Delivered, delivered, is_named, places_of, unknown
 from ingest.signals import SETTLEMENT, days_of, usable_ns
-from research.programs.expression import nearest, parse, parts
+from research.programs.expression import parse, parts
 from research.programs.panel_program import PanelProgram
+from research.programs.pointing import nearest
 from research.programs.signal_columns import SignalColumns, SignalValues
 
 _COLUMNS: Final = ("usable_ns", "time_ns", "until_ns", "value")

@@ -31,10 +31,10 @@ def assemble(
     for feature, tree in enumerate(in_bars):
         code.add_feature(feature, tree)
     lines = np.array(code.lines, np.int64).reshape(-1, CODE_WIDTH)
-    texts, spans = [text for text, _, _ in code.memories], [[begin, end] for _, begin, end in code.memories]
+    spans = [[begin, end] for _, begin, end in code.memories]
     return Program(
         names=names,
-        expressions=tuple(show(tree) for tree in trees),
+        trees=tuple(trees),
         columns=columns,
         bar=bar,
         code=lines,
@@ -44,7 +44,7 @@ def assemble(
         state_size=code.state_end,
         nodes=len(calls),
         warmup_bars=_warmup_bars(in_bars),
-        memories=tuple(texts),
+        memories=tuple(part for part, _, _ in code.memories),
         memory_spans=np.array(spans, np.int64).reshape(-1, 2),
         is_infinite=any(part.operator.infinite for part in calls),
     )
@@ -77,14 +77,14 @@ def _inputs(code: Ints, columns: tuple[str, ...]) -> Ints:
 class _Code:
     """Instructions so far, each value in a register of its own (`home`). Numbers come first and need no instruction.
 
-    `memories` are the state: the operator's text, where it begins and ends.
+    `memories` are the state: the operator, where it begins and ends.
     """
 
     columns: tuple[str, ...]
     home: dict[Node, int]
     families: dict[tuple[object, ...], list[Node]]
     lines: list[list[int]] = field(default_factory=list)
-    memories: list[tuple[str, int, int]] = field(default_factory=list)
+    memories: list[tuple[Node, int, int]] = field(default_factory=list)
     state_end: int = 0
 
     def add_feature(self, feature: int, tree: Node) -> None:
@@ -100,7 +100,7 @@ class _Code:
             else:
                 opcode, window = part.operator.opcode, int(part.window or 0)
                 size = state_size(opcode, window)
-                self._keep(show(part), size)
+                self._keep(part, size)
                 self._add(opcode, self._new_home(part), part.args, window, size)
         self._add(EMIT, 0, (tree,), feature)
 
@@ -109,10 +109,10 @@ class _Code:
         (operand,), window = family[0].args, family[0].window
         has_squares = any(part.operator.opcode in _OF_SQUARES for part in family)
         mean, size = node("mean", (operand,), window), state_size(machine.TOTAL, int(window))
-        self._keep(show(mean), size)
+        self._keep(mean, size)
         if has_squares:
             size = state_size(machine.MOMENTS, int(window))
-            self._keep(show(node("std", (operand,), window)), size)
+            self._keep(node("std", (operand,), window), size)
         self._add(machine.MOMENTS if has_squares else machine.TOTAL, 0, (operand,), int(window), size)
         for part in family:
             self._add(part.operator.opcode, self._new_home(part), part.args, int(window))
@@ -121,17 +121,17 @@ class _Code:
         """One pass of a filter, whose operands are more than an instruction has room for, then its states."""
         first, *_ = family
         opcode, size = first.operator.opcode, state_size(first.operator.opcode, 0)
-        self._keep(show(node(first.head, first.args, first.window and "1")), size)
+        self._keep(node(first.head, first.args, first.window and "1"), size)
         self._add(opcode, 0, first.args[:_ROOM], 0, size)
         for begin in range(_ROOM, len(first.args), _ROOM):
             self._add(machine.MORE, 0, first.args[begin : begin + _ROOM], 0)
         for part in family:
             self._add(machine.STATE_OF, self._new_home(part), (), int(part.window or 1) - 1)
 
-    def _keep(self, text: str, size: int) -> None:
-        """State of the next instruction. That of squares begins like that of sums alone, so it goes by both texts."""
+    def _keep(self, part: Node, size: int) -> None:
+        """State of the next instruction. That of squares begins like that of sums alone, so it goes by both names."""
         if size:
-            self.memories.append((text, self.state_end, self.state_end + size))
+            self.memories.append((part, self.state_end, self.state_end + size))
 
     def _new_home(self, part: Node) -> int:
         self.home[part] = SCRATCH + len(self.home)

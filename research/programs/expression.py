@@ -11,24 +11,24 @@ and compared by identity, and what features have in common is shared. Errors are
 point at the place.
 """
 
-import difflib
+import hashlib
 import math
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final
 from weakref import WeakValueDictionary
 
 from research.programs.joins import Join, parse_join
 from research.programs.operators import OPERATORS, Operator
+from research.programs.pointing import WIDEST, Token, fail, nearest, tokenise
 
 MAX_DEPTH: Final = 200
 """Brackets within brackets: below Python's own limit on recursion, above what anybody reads."""
 
 _ROUNDED: Final = 1e-6  # by which shares written with seven digits may be more than 1
 
-_TOKEN: Final = re.compile(r"[()]|[^\s()]+")
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _NAME: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _WINDOW: Final = re.compile(r"[1-9]\d*(ms|s|m|h|d)?", re.ASCII)
@@ -67,14 +67,6 @@ class Node:
         return show(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A bracket or a word, and where it begins in the text."""
-
-    text: str
-    at: int
-
-
 _NODES: WeakValueDictionary[tuple[object, ...], Node] = WeakValueDictionary()
 _LOCK: Final = threading.Lock()
 
@@ -106,9 +98,31 @@ def parse(text: str) -> Node:
 
 def show(tree: Node) -> str:
     """The text of a tree: `parse(show(tree)) is tree`."""
-    if not tree.is_call:
-        return repr(tree.head) if isinstance(tree.head, float) else tree.head
-    return f"({' '.join((written(tree), *map(show, tree.args)))})"
+    texts: dict[Node, str] = {}
+    for part in parts(tree):
+        inside = "".join(f" {texts[arg]}" for arg in part.args)
+        texts[part] = f"({written(part)}{inside})" if part.is_call else written(part)
+    return texts[tree]
+
+
+def excerpt(tree: Node) -> str:
+    """How the text of a tree begins. It costs what it shows: parts that are shared make the whole text long."""
+    shown, length = [], 0
+    for piece in _pieces(tree):
+        shown.append(piece)
+        length += len(piece)
+        if length > WIDEST:
+            return "".join(shown)[:WIDEST] + " …"
+    return "".join(shown)
+
+
+def digests(trees: Iterable[Node]) -> list[str]:
+    """For each tree a word that no other one has, made of its parts' in the time that these take, shared ones once."""
+    trees, known = list(trees), dict[Node, bytes]()
+    for part in parts(*trees):
+        head = f"{written(part)} {len(part.args)} ".encode()
+        known[part] = hashlib.blake2b(head + b"".join(known[arg] for arg in part.args), digest_size=16).digest()
+    return [known[tree].hex() for tree in trees]
 
 
 def written(tree: Node) -> str:
@@ -123,9 +137,12 @@ def rebuild(tree: Node, change: Callable[[Node], Node], into_joins: bool = True)
 
     What stands inside a join is left as it is where `into_joins` is False.
     """
-    if tree.is_call and (into_joins or tree.join is None):
-        tree = node(tree.head, (rebuild(arg, change, into_joins) for arg in tree.args), tree.window)
-    return change(tree)
+    made: dict[Node, Node] = {}
+    for part in parts(tree, into_joins=into_joins):
+        args = part.args if part.join and not into_joins else tuple(made[arg] for arg in part.args)
+        is_same = all(arg is old for arg, old in zip(args, part.args, strict=True))
+        made[part] = change(part if is_same else node(part.head, args, part.window))
+    return made[tree]
 
 
 def parts(*trees: Node, into_joins: bool = True) -> Iterator[Node]:
@@ -134,39 +151,33 @@ def parts(*trees: Node, into_joins: bool = True) -> Iterator[Node]:
     What stands inside a join is left out where `into_joins` is False: to the bars around it, a join is a column.
     """
     seen: set[Node] = set()
-
-    def visit(tree: Node) -> Iterator[Node]:
-        if tree not in seen:
-            seen.add(tree)
-            for arg in tree.args if into_joins or tree.join is None else ():
-                yield from visit(arg)
-            yield tree
-
-    for tree in trees:
-        yield from visit(tree)
-
-
-def tokenise(text: str) -> list[Token]:
-    """Brackets and words; white space, line ends included, only parts them."""
-    return [Token(match.group(), match.start()) for match in _TOKEN.finditer(text)]
+    waiting = list(reversed(trees))
+    while waiting:
+        part = waiting[-1]
+        args = part.args if part not in seen and (into_joins or part.join is None) else ()
+        first = [arg for arg in reversed(args) if arg not in seen]
+        waiting += first
+        if not first:
+            waiting.pop()
+            if part not in seen:
+                seen.add(part)
+                yield part
 
 
-def fail(text: str, at: int, message: str) -> NoReturn:
-    """Raise a ValueError that shows the line of `text` with a caret under `at`."""
-    start = text.rfind("\n", 0, at) + 1
-    line = text[start:].split("\n", 1)[0]
-    raise ValueError(f"{message}\n  {line}\n  {' ' * (at - start)}^")
-
-
-def fail_at_word(text: str, word: str, message: str) -> NoReturn:
-    """`fail` at the first place where `word` stands in `text`."""
-    fail(text, next((token.at for token in tokenise(text) if token.text == word), 0), message)
-
-
-def nearest(word: str, known: Sequence[str]) -> str:
-    """A hint for an error message: the known word that is nearest, or nothing."""
-    near = difflib.get_close_matches(word, known, 1)
-    return f", did you mean {near[0]}?" if near else ""
+def _pieces(tree: Node) -> Iterator[str]:
+    """The text of a tree, bit by bit."""
+    waiting: list[Node | str] = [tree]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            yield part
+        elif part.is_call:
+            yield f"({written(part)}"
+            waiting.append(")")
+            for arg in reversed(part.args):
+                waiting += [arg, " "]
+        else:
+            yield written(part)
 
 
 def _expression(text: str, tokens: list[Token], i: int, depth: int) -> tuple[Node, int]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from research.language import compile_features
-from research.programs.program import Floats, Ints, Program, Rows
+from research.programs.program import Floats, Ints, Program, clock_of
+from research.programs.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,15 @@ class Merged:
 
 def merge(programs: Sequence[Program]) -> Merged:
     """Programs of the same columns and bars as one. Raises ValueError for others, and for none."""
-    if len({(program.columns, program.bar) for program in programs}) != 1:
+    if len({(program.columns, clock_of(program.bar)) for program in programs}) != 1:
         clocks = sorted({program.bar for program in programs})
         raise ValueError(f"merges programs of the same columns and bars, had {len(programs)} on {clocks}")
-    texts = {
-        f"{k} {name}": text
+    trees = {
+        f"{k} {name}": tree
         for k, program in enumerate(programs)
-        for name, text in zip(program.names, program.expressions, strict=True)
+        for name, tree in zip(program.names, program.trees, strict=True)
     }
-    program = compile_features(texts, programs[0].columns, programs[0].bar)
+    program = compile_features(trees, programs[0].columns, programs[0].bar)
     return Merged(program, tuple(accumulate(len(each.names) for each in programs)))
 
 

@@ -12,8 +12,9 @@ from typing import Final, NamedTuple
 
 from research.bars.clocks import parse_clock
 from research.language import Source, compile_features, expand, fail_in, in_bars_of, window_bars
-from research.programs.expression import Node, fail_at_word, parse, parts, show, written
+from research.programs.expression import Node, parse, parts, show, written
 from research.programs.joins import SIGNAL_COLUMNS, Join
+from research.programs.pointing import fail_at_word
 from research.programs.program import Program
 
 FEATURES: Final = "features"

@@ -4,25 +4,29 @@ A `Program` is immutable and may be shared by threads and symbols; a `Stream` is
 time, with the same bits.
 """
 
+import operator
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
+from core.units import parse_duration_ns
 from research.machine.interpreter import CLOCK_SIZE, GAP_ROW, IS_BLANK, LAST, NO_BAR, SCRATCH, TILE, walk
 from research.machine.opcodes import SHORT
+from research.programs.expression import Node, digests, excerpt, show
+from research.programs.rows import Rows, bar_index_of, floats, read_rows, whole_numbers
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
-Rows: TypeAlias = Floats | pl.DataFrame
 
 GAP_COLUMN: Final = "has_gap"
-STATE_VERSION: Final = 3
+STATE_VERSION: Final = 4
 """Of what the numbers of a saved state mean."""
+_SAVED: Final = ("grid", "memories", "memory_spans", "state", "clock")
 _SHOWN: Final = 3  # names of features in a program's repr
 _CHUNK: Final = 16 * TILE  # rows that are turned column by column at a time: bounds the copy of a batch's input
 
@@ -31,15 +35,15 @@ _CHUNK: Final = 16 * TILE  # rows that are turned column by column at a time: bo
 class Program:
     """Features compiled for some columns and one bar clock.
 
-    `expressions` are the features' texts over the columns alone, in the order of `names`; `code` the instructions;
+    `trees` are the features over the columns alone, in the order of `names`; `code` the instructions;
     `constants` the values of the registers after the scratch ones; `inputs` the columns that are read; `nodes` the
     distinct operators (columns and numbers are not counted); `warmup_bars` how many bars of a fresh or restarted
-    stream give NaN in at least one feature. `memories` are the texts of the operators that keep state, `memory_spans`
-    where the state of each begins and ends. `is_infinite` programs have an operator that remembers everything.
+    stream give NaN in at least one feature. `memories` are the operators that keep state, `memory_spans` where that of
+    each begins and ends. `is_infinite` programs have an operator that remembers everything.
     """
 
     names: tuple[str, ...]
-    expressions: tuple[str, ...]
+    trees: tuple[Node, ...]
     columns: tuple[str, ...]
     bar: str
     code: Ints
@@ -49,9 +53,20 @@ class Program:
     state_size: int
     nodes: int
     warmup_bars: int
-    memories: tuple[str, ...]
+    memories: tuple[Node, ...]
     memory_spans: Ints
     is_infinite: bool
+
+    @cached_property
+    def expressions(self) -> tuple[str, ...]:
+        """The features' texts over the columns alone, made when they are asked for: what definitions share stands in
+        them as often as it is used."""
+        return tuple(show(tree) for tree in self.trees)
+
+    @cached_property
+    def memory_names(self) -> list[str]:
+        """What tells the operators that keep state, the same in every program that has them."""
+        return digests(self.memories)
 
     def __repr__(self) -> str:
         more = f", … {len(self.names) - _SHOWN} more" if len(self.names) > _SHOWN else ""
@@ -69,33 +84,46 @@ class Program:
     ) -> Floats:
         """Features (n, len(names)) of rows `x` (n, len(columns)), from a fresh start.
 
-        `bar_index` (n,) is absolute; 0, 1, … if not given. `take` (m,), ascending row numbers, asks for some rows'
+        `bar_index` (n,) is absolute; if not given it is the frame's column of that name, and without one 0, 1, … Where
+        hops and blocks begin hangs on it, so that rows give the same bits wherever a run began only with their own
+        index: evaluate(x)[k:] and evaluate(x[k:]) are equal but for rounding, and for what `hops` (operators.py), and
+        both equal evaluate(x, index) to the bit with theirs. `take` (m,), ascending row numbers, asks for some rows'
         features only: (m, len(names)). `tile` never changes a bit. The result lies feature by feature in memory; an
         earlier one of the same shape may be given as `out` to be overwritten, which spares the machine fresh memory.
-        Raises ValueError for shapes that do not fit and for a frame that is lazy or lacks a column.
+        Raises ValueError for shapes that do not fit, for what is no number (rows.py), and for a frame that is lazy or
+        lacks a column; others are ignored, and their order does not matter.
         """
         return self.start(tile).run(x, bar_index, take, out)
 
     def evaluate_many(
         self, rows: Sequence[Rows], bar_index: Sequence[Ints] | None = None, threads: int = 1
     ) -> list[Floats]:
-        """`evaluate` of several symbols' rows, each from a fresh start, on threads: the kernels release the GIL."""
+        """`evaluate` of several symbols' rows, each from a fresh start, on threads: the kernels release the GIL.
+
+        Raises ValueError as `evaluate`, and unless there are as many indices as symbols.
+        """
         index = bar_index if bar_index is not None else [None] * len(rows)
+        if len(index) != len(rows):
+            raise ValueError(f"bar_index must hold one array for each of {len(rows)} symbols, was {len(index)}")
         with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(self.evaluate, rows, index))
 
-    def start(self, tile: int = TILE) -> "Stream":
-        """A fresh stream: no bar seen."""
-        return Stream(self, tile)
+    def start(self, tile: int = TILE, bar_index: int = 0) -> "Stream":
+        """A fresh stream: no bar seen. `bar_index` is the absolute one of the first bar, where it comes without.
+
+        A stream that is given it, or each bar's own, has the bits of any other that saw the bars of its windows.
+        """
+        return Stream(self, tile, bar_index)
 
 
 class Stream:
     """The state of one run of a program: one symbol."""
 
-    def __init__(self, program: Program, tile: int = TILE) -> None:
+    def __init__(self, program: Program, tile: int = TILE, bar_index: int = 0) -> None:
         if tile < 1:
             raise ValueError(f"tile must be at least 1 row, was {tile}")
         self.program = program
+        self._first_index = _whole(bar_index)
         self._state = np.full(program.state_size, np.nan)
         self._clock = np.zeros(CLOCK_SIZE, np.int64)
         self._clock[[LAST, IS_BLANK]] = NO_BAR, 1
@@ -110,9 +138,10 @@ class Stream:
     def run(
         self, x: Rows, bar_index: Ints | None = None, take: Ints | None = None, out: Floats | None = None
     ) -> Floats:
-        """Like `Program.evaluate`, going on from the rows before. The bar index goes on too if not given."""
-        columns, n = self._columns(x)
-        index = self._next_index() + np.arange(n) if bar_index is None else _int_rows("bar_index", bar_index, n)
+        """Like `Program.evaluate`, going on from the rows before. The bar index goes on too if there is none."""
+        columns, n = read_rows(x, self.program.columns, self.program.inputs)
+        own = bar_index_of(x) if bar_index is None else bar_index
+        index = self._next_index() + np.arange(n) if own is None else _index_of(own, n)
         rows = np.arange(n) if take is None else _ascending(take, n)
         features = _by_feature(out, (rows.size, len(self.program.names)))
         turned = np.empty((len(self.program.columns), min(n, _CHUNK)))
@@ -127,12 +156,14 @@ class Stream:
     def step(self, row: Floats, bar_index: int | None = None) -> Floats:
         """Features (len(names),) of one more row (len(columns),): the bits of `run` on the same rows.
 
-        Raises ValueError for a row of another shape.
+        Raises ValueError for a row of another shape or of no numbers, and for an index that is not whole.
         """
-        if np.shape(row) != (len(self._row),):
-            raise ValueError(f"a row must have shape ({len(self._row)},), one per column, was {np.shape(row)}")
+        if type(row) is not np.ndarray or row.dtype != np.float64:
+            row = floats(row, "a row")
+        if row.shape != (len(self._row),):
+            raise ValueError(f"a row must have shape ({len(self._row)},), one per column, was {row.shape}")
         self._row[:, 0] = row
-        self._index[0] = self._next_index() if bar_index is None else bar_index
+        self._index[0] = self._next_index() if bar_index is None else _whole(bar_index)
         out = np.empty((len(self.program.names), 1))
         self._walk(self._row, self._index, 0, _FIRST, 0, out)
         return out[:, 0]
@@ -142,8 +173,8 @@ class Stream:
         program = self.program
         return {
             "grid": np.array(_grid(program)),
-            "memories": np.array(program.memories, np.str_),
-            "memory_spans": program.memory_spans,
+            "memories": np.array(program.memory_names, np.str_),
+            "memory_spans": program.memory_spans.copy(),
             "state": self._state.copy(),
             "clock": self._clock.copy(),
         }
@@ -151,17 +182,22 @@ class Stream:
     def restore(self, saved: Mapping[str, NDArray[Any]]) -> None:
         """Go on from a `save` of this program, or of one that computes all that this one does.
 
-        Raises ValueError if it was made by features that do not hold these.
+        Raises ValueError, and leaves the stream as it is, if it was made by features that do not hold these, or is
+        damaged.
         """
         program = self.program
-        place = {text: k for k, text in enumerate(saved["memories"].tolist())}
-        missing = [text for text in program.memories if text not in place]
+        spans = _saved_spans(saved)
+        missing = [tree for name, tree in zip(program.memory_names, program.memories, strict=True) if name not in spans]
         if str(saved["grid"]) != _grid(program) or missing:
-            what = f", which lack {missing[0]}" if missing else ""
+            what = f", which lack {excerpt(missing[0])}" if missing else ""
             raise ValueError(f"state was saved by other features{what}: start afresh and let the windows fill")
-        for text, (begin, end) in zip(program.memories, program.memory_spans, strict=True):
-            first, last = saved["memory_spans"][place[text]]
-            self._state[begin:end] = saved["state"][first:last]
+        state = np.full_like(self._state, np.nan)
+        for name, (begin, end) in zip(program.memory_names, program.memory_spans, strict=True):
+            first, last = spans[name]
+            if last - first != end - begin:
+                raise _damaged(f"{last - first} numbers stand where {end - begin} should")
+            state[begin:end] = saved["state"][first:last]
+        self._state[:] = state
         self._clock[:GAP_ROW], self._clock[IS_BLANK] = saved["clock"][:GAP_ROW], saved["clock"][IS_BLANK]
 
     def _walk(self, x: Floats, index: Ints, first_row: int, take: Ints, taken: int, out: Floats) -> int:
@@ -171,24 +207,7 @@ class Stream:
 
     def _next_index(self) -> int:
         last = int(self._clock[LAST])
-        return 0 if last == NO_BAR else last + 1
-
-    def _columns(self, x: Rows) -> tuple[dict[int, Floats], int]:
-        """The columns that are read, by their number, and how many rows there are."""
-        names = self.program.columns
-        if isinstance(x, pl.DataFrame):
-            missing = [name for name in names if name not in x.columns]
-            if missing:
-                raise ValueError(f"the frame lacks the columns {missing}, which the program was compiled for")
-            frame = x.select(pl.col([names[column] for column in self.program.inputs]).cast(pl.Float64))
-            columns = (series.to_numpy() for series in frame.iter_columns())
-            return dict(zip(self.program.inputs.tolist(), columns, strict=True)), x.height
-        if isinstance(x, pl.LazyFrame):
-            raise ValueError("rows must be in memory: give evaluate(frame.collect())")
-        x = np.asarray(x, np.float64)
-        if x.ndim != 2 or x.shape[1] != len(names):
-            raise ValueError(f"rows must have shape (n, {len(names)}), one per column {names}, was {x.shape}")
-        return {int(column): x[:, column] for column in self.program.inputs}, x.shape[0]
+        return self._first_index if last == NO_BAR else last + 1
 
 
 _FIRST: Final = np.zeros(1, np.int64)
@@ -196,7 +215,32 @@ _FIRST: Final = np.zeros(1, np.int64)
 
 def _grid(program: Program) -> str:
     """What must be equal for two programs' states to mean the same, besides the operators."""
-    return f"{program.bar} {GAP_COLUMN in program.columns} {STATE_VERSION}"
+    return f"{clock_of(program.bar)} {GAP_COLUMN in program.columns} {STATE_VERSION}"
+
+
+def clock_of(bar: str) -> str:
+    """One name for each clock: `200ms` and `time_200ms` are the same."""
+    try:
+        return f"{parse_duration_ns(bar.removeprefix('time_'))}ns"
+    except ValueError:
+        return bar
+
+
+def _saved_spans(saved: Mapping[str, NDArray[Any]]) -> dict[str, tuple[int, int]]:
+    """Where the state of each operator begins and ends in what was saved. Raises ValueError where that is damaged."""
+    lacking = [name for name in _SAVED if name not in saved]
+    if lacking:
+        raise _damaged(f"it lacks {', '.join(lacking)}")
+    names, spans, size = saved["memories"].tolist(), saved["memory_spans"], saved["state"].size
+    if spans.shape != (len(names), 2) or (spans < 0).any() or (spans > size).any():
+        raise _damaged(f"{len(names)} operators have spans {spans.shape} in {size} numbers")
+    if saved["clock"].shape != (CLOCK_SIZE,):
+        raise _damaged(f"its clock holds {saved['clock'].shape}, not ({CLOCK_SIZE},)")
+    return dict(zip(names, map(tuple, spans.tolist()), strict=True))
+
+
+def _damaged(why: str) -> ValueError:
+    return ValueError(f"this is no saved state, or it is damaged: {why}: start afresh and let the windows fill")
 
 
 def _by_feature(out: Floats | None, shape: tuple[int, int]) -> Floats:
@@ -208,14 +252,21 @@ def _by_feature(out: Floats | None, shape: tuple[int, int]) -> Floats:
     return out.T
 
 
-def _int_rows(name: str, values: Ints, n: int) -> Ints:
+def _index_of(values: Any, n: int) -> Ints:
     if np.shape(values) != (n,):
-        raise ValueError(f"{name} must have shape ({n},), one per row, was {np.shape(values)}")
-    return np.require(values, np.int64, ["C", "W"])  # a read-only array would compile the kernel a second time
+        raise ValueError(f"bar_index must have shape ({n},), one per row, was {np.shape(values)}")
+    return whole_numbers(values, "bar_index")
+
+
+def _whole(bar_index: int) -> int:
+    try:
+        return operator.index(bar_index)
+    except TypeError:
+        raise ValueError(f"bar_index must be a whole number, was {bar_index!r}") from None
 
 
 def _ascending(take: Ints, n: int) -> Ints:
-    rows = np.array(take, np.int64)
+    rows = whole_numbers(take, "take")
     if rows.size and (rows[0] < 0 or rows[-1] >= n or (np.diff(rows) <= 0).any()):
         raise ValueError(f"take must hold ascending row numbers from 0 to {n - 1}")
     return rows

@@ -6,7 +6,8 @@ import math
 import pytest
 from hypothesis import given, settings
 
-from research.programs.expression import MAX_DEPTH, Node, node, parse, parts, rebuild, show, tokenise
+from research.programs.expression import MAX_DEPTH, Node, node, parse, parts, rebuild, show
+from research.programs.pointing import tokenise
 from tests.research.feature_programs import EXPRESSIONS
 
 
