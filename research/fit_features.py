@@ -13,8 +13,8 @@ out, with the reason. Fitted are
   regime_entropy
   fractional_bps_least    the mid, differenced to the least order that leaves no unit root (stationarity.py)
   ofi_component           the levels' order flow, weighted by its first principal component (component.py)
-  volume_unseasonal,      logarithms of a minute's volume and volatility, less what the time of the day explains
-  volatility_unseasonal   (seasonality.py)
+  volume_unseasonal,      logarithms of a minute's volume and volatility, less what the time of the day, and the
+  volatility_unseasonal   weekend where weeks were seen, explain (seasonality.py)
 """
 
 import sys
@@ -47,7 +47,7 @@ from research.catalogue import DEFINITIONS, EVERY_COLUMN, REFERENCE_BAR, feature
 from research.fitting.fitted import Fitted, fitted_path, instant_text, read_fitted, write_fitted
 from research.fitting.not_fitted import NotFitted
 from research.fitting.regimes import choose_regimes, overlap_bars, regime_features
-from research.fitting.seasonality import fit_season, season_text
+from research.fitting.seasonality import LEAST_WEEKS, fit_season, weeks_seen
 from research.fitting.stationarity import least_order
 from research.language import compile_features, expand, window_bars
 from research.machine.component import LEVELS, component_text, first_component, level_flows
@@ -199,7 +199,7 @@ def fit_component(cfg: Config, observe: Observe) -> tuple[dict[str, str], str]:
 
 
 def fit_seasons(cfg: Config, observe: Observe) -> tuple[dict[str, str], str]:
-    """The daily waves of volume and of volatility, seen once a minute."""
+    """The waves of volume and of volatility by day and by week, seen once a minute."""
     _, window, _ = windows(cfg.bars)
     texts = {
         "volume": f"(log1p (sum_{window} traded_usd))",
@@ -208,11 +208,18 @@ def fit_seasons(cfg: Config, observe: Observe) -> tuple[dict[str, str], str]:
     symbols = observe(texts, NS_PER_MINUTE, _ANY)
     close_ns, values = (np.concatenate([getattr(each, name) for each in symbols]) for name in ("close_ns", "values"))
     symbol = np.repeat(np.arange(len(symbols)), [len(each.close_ns) for each in symbols])
-    found = {}
+    found, lines, second, day = {}, [], close_ns % NS_PER_DAY / NS_PER_S, close_ns // NS_PER_DAY
     for k, (name, text) in enumerate(texts.items()):
-        waves = fit_season(values[:, k], close_ns % NS_PER_DAY / NS_PER_S, close_ns // NS_PER_DAY, symbol)
-        found[f"{name}_unseasonal"] = f"(sub {text} {season_text(waves)})"
-    return found, f"volume_unseasonal, volatility_unseasonal: n={len(close_ns):,} minutes"
+        season = fit_season(values[:, k], second, day, symbol)
+        found[f"{name}_unseasonal"] = f"(sub {text} {season.text()})"
+        weeks = weeks_seen(second[np.isfinite(values[:, k])], day[np.isfinite(values[:, k])])
+        few = (
+            ""
+            if season.weekend
+            else f" alone, as each hour was seen in {weeks} weeks of the {LEAST_WEEKS} for weekends"
+        )
+        lines.append(f"{name}_unseasonal: waves of {'day and weekend' if season.weekend else 'the day'}{few}")
+    return found, f"{'; '.join(lines)}; n={len(close_ns):,} minutes"
 
 
 def _observed(

@@ -210,7 +210,8 @@ def _run_tile(code, state, registers, x, begin, end, first_index, first_row, tak
         elif op >= SUM and op <= ZSCORE:
             of_sums(op, a, to, rows, arg, registers[TOTALS], registers[SQUARES], registers[SHIFTS])
         elif op == STATE_OF:
-            to[:rows] = registers[LINE + arg, :rows]
+            for i in range(rows):
+                to[i] = registers[LINE + arg, i]
         else:
             memory = state[code[line, STATE] : code[line, STATE_END]]
             if op >= HMM2:

@@ -171,7 +171,7 @@ def test_a_stretch_too_short_for_a_season_leaves_it_out_and_says_why(cfg: Config
 def test_an_error_does_not_pass_for_a_reason_to_leave_a_number_out(
     cfg: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fit_features, "season_text", lambda waves: str(int("no number")))
+    monkeypatch.setattr(fit_features, "regime_features", lambda *_: str(int("no number")))
     with pytest.raises(ValueError, match="invalid literal"):
         run_stage(cfg, "fit", fit_features.run)
 
