@@ -10,6 +10,7 @@ from ingest.transport import Interrupted, Socket
 from ingest.watchdog import Pulse, Silence, Silent, Stream
 
 _TICK_S: Final = 0.1
+_LONGEST_TICK_S: Final = 0.2  # what counts of a tick towards silence: a process that was held up heard nothing in it
 _MOST_NAMED: Final = 3  # silent streams in one line
 _SHUTDOWN: Final = "serverShutdown"  # Binance spot announces its cut since 2026-05-08 (exchange_protocols.md B)
 
@@ -70,16 +71,18 @@ class Vigil:
         """Watch while there is a connection. Raises Interrupted when it is dead and none is about to take over."""
         reception, decoder = self._reception, self._reception.decoder
         pulse, shutdowns, steps = None, decoder.ignored[_SHUTDOWN], reception.clock.step_count
+        awake_s, before_s = 0.0, time.monotonic()
         while True:
             now_s, now_ns = time.monotonic(), reception.present_ns()
+            awake_s, before_s = awake_s + min(now_s - before_s, _LONGEST_TICK_S), now_s
             if pulse is None or pulse.socket is not sockets.up:
-                pulse = Pulse(sockets.up, self._silence_s, now_s)
+                pulse = Pulse(sockets.up, self._silence_s, awake_s)
             if self._is_deaf or reception.clock.step_count != steps:
                 self._is_deaf, steps = False, reception.clock.step_count
-                pulse.skip(now_s)
+                pulse.skip(awake_s)
                 self._silence.deaf(now_ns)
             try:
-                pulse.feel(now_s)
+                pulse.feel(awake_s)
             except Interrupted:
                 if not sockets.is_spared:
                     raise

@@ -1,6 +1,7 @@
 """One archive file into the event tables: read, convert, sort, write aside, commit."""
 
 import hashlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -25,7 +26,7 @@ from ingest.archives.formats import (
 )
 from ingest.archives.manifest import FORMAT_VERSION, Entry, Manifest
 from ingest.archives.seams import clocks_by_day, seams_of, told_before
-from ingest.archives.spool import MOST_ROWS, Spool, hole_rows
+from ingest.archives.spool import MOST_ROWS, IdRange, Spool, hole_rows
 from ingest.archives.withdrawal import withdraw_signals
 from ingest.signals import merge_signals
 
@@ -183,29 +184,44 @@ def import_file(
     root: Path, job: Job, latency_ms: float, manifest: Manifest, number: int, most_rows: int = MOST_ROWS
 ) -> Entry:
     """Import a file and commit it. Raises StageError if it is damaged or is not what its name says."""
-    file, counts, facts = job.file, Counts(), job.file.path.stat()
-    before = manifest.entries.get(file.key)
+    facts, before = job.file.path.stat(), manifest.entries.get(job.file.key)
+    _require_unmerged(manifest, job, before)
     latency_ns = round(latency_ms * NS_PER_MS)
     later_ns = latency_ns - round(before.latency_ms * NS_PER_MS) if before else None
-    writer = _Writer(root, manifest, job, number, counts, most_rows, later_ns)
-    if before and (merged := manifest.merged(before)):
-        raise StageError(
-            f"{file.path} differs from what was imported, whose rows were merged with others since: import into "
-            f"another --data-dir, or delete {', '.join(sorted({str(Path(name).parent) for name in merged}))[:300]}"
-        )
-    for pieces in job.dataset.pieces(file, latency_ns, counts):
+    writer = _Writer(root, manifest, job, number, Counts(), most_rows, later_ns)
+    for pieces in job.dataset.pieces(job.file, latency_ns, writer.counts):
         for piece in pieces:
             writer.take(piece)
-    strange = () if file.only else (OTHER_SYMBOL,)
+    _require_as_named(job, writer.counts)
+    writer.finish()
+    return manifest.commit(_entry(writer, latency_ms, facts, before))
+
+
+def _require_unmerged(manifest: Manifest, job: Job, before: Entry | None) -> None:
+    """Raise StageError where rows of an earlier import would have to go that cannot be told from others any more."""
+    if before and (merged := manifest.merged(before)):
+        raise StageError(
+            f"{job.file.path} differs from what was imported, whose rows were merged with others since: import into "
+            f"another --data-dir, or delete {', '.join(sorted({str(Path(name).parent) for name in merged}))[:300]}"
+        )
+
+
+def _require_as_named(job: Job, counts: Counts) -> None:
+    """Raise StageError for a file of which no row is fit to be taken."""
+    strange = () if job.file.only else (OTHER_SYMBOL,)
     if counts.read and sum(counts.dropped[why] for why in (BROKEN, UNSOUND, *strange)) >= counts.read:
         raise StageError(
-            f"{file.path}: none of its {counts.read:,} rows is what its name promises: {counts.samples[0]}"
+            f"{job.file.path}: none of its {counts.read:,} rows is what its name promises: {counts.samples[0]}"
         )
-    writer.finish()
-    ids = next((spool.ids for spool in writer.spools.values() if spool.has_contiguous_ids), None)
-    entry = Entry(
+
+
+def _entry(writer: _Writer, latency_ms: float, facts: os.stat_result, before: Entry | None) -> Entry:
+    """What the manifest is to hold of a file that was written aside. `facts` are those of before it was read."""
+    file, counts = writer.job.file, writer.counts
+    ids = next((spool.ids for spool in writer.spools.values() if spool.has_contiguous_ids), IdRange())
+    return Entry(
         key=file.key,
-        number=number,
+        number=writer.number,
         file=file.path.name,
         sha256=sha256_of(file.path),
         size=facts.st_size,
@@ -217,21 +233,20 @@ def import_file(
         interval=file.interval,
         only=list(file.only),
         latency_ms=latency_ms,
-        tables=job.days_by_table,
+        tables=writer.job.days_by_table,
         rows_read=counts.read,
         written=writer.written,
         spans_ns=writer.spans_ns,
         dropped=dict(counts.dropped),
         samples=counts.samples,
-        first_id=ids.first_id if ids else None,
-        last_id=ids.last_id if ids else None,
-        first_ns=ids.first_ns if ids else 0,
-        last_ns=ids.last_ns if ids else 0,
+        first_id=ids.first_id,
+        last_id=ids.last_id,
+        first_ns=ids.first_ns,
+        last_ns=ids.last_ns,
         shards=writer.shards,
         outdated=before.shards if before else [],
         unverified=unverified_mark(file.path).exists(),
     )
-    return manifest.commit(entry)
 
 
 def _days_inside(from_ns: int, to_ns: int) -> range:

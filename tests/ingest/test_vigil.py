@@ -1,6 +1,13 @@
 """What a vigil has of a connection that is lost, made again, or ended: since when each stream is to be told."""
 
+import asyncio
+import itertools
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
 
 from core.config import Capture, Hosts
 from core.units import NS_PER_S
@@ -8,6 +15,7 @@ from ingest.events import Event, Gap, Quote
 from ingest.plans import plans
 from ingest.receive_clock import ReceiveClock
 from ingest.reception import Reception
+from ingest.transport import Interrupted, Socket
 from ingest.vigil import Vigil
 from tests.ingest.feed_server import quote
 
@@ -21,6 +29,46 @@ def watched() -> tuple[Vigil, Reception, list[Event]]:
     delivered: list[Event] = []
     reception.release_to(lambda recv_ns, events: delivered.extend(events))
     return Vigil(reception, 10.0, lambda why, since_ns: None), reception, delivered
+
+
+class Quiet:
+    """A connection on which nothing comes, pongs neither."""
+
+    arrivals = 1
+    is_spared = False
+
+    def __init__(self) -> None:
+        self.pings = 0
+
+    @property
+    def up(self) -> Socket:
+        return cast(Socket, self)
+
+    def ping(self) -> None:
+        self.pings += 1
+
+
+@pytest.mark.parametrize(("tick_s", "is_dead"), [(0.15, True), (60.0, False)])
+def test_a_process_that_was_held_up_does_not_take_its_own_silence_for_the_venues(
+    tick_s: float, is_dead: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forty ticks later than due are no ten seconds in which something could have been heard."""
+    vigil, _, _ = watched()
+    clock = SimpleNamespace(monotonic=partial(next, itertools.count(0.0, tick_s)))
+    monkeypatch.setattr("ingest.vigil.time", clock)
+    monkeypatch.setattr("ingest.vigil._TICK_S", 0.0)
+    socket = Quiet()
+
+    async def scenario() -> None:
+        watching = asyncio.create_task(vigil.run(socket))
+        for _ in range(70 if is_dead else 40):
+            await asyncio.sleep(0)
+        watching.cancel()
+        await watching
+
+    with pytest.raises(Interrupted if is_dead else asyncio.CancelledError):
+        asyncio.run(scenario())
+    assert socket.pings == 1  # it is asked before
 
 
 def test_a_stream_that_never_came_is_lost_since_it_was_asked_for_and_others_since_the_last_message() -> None:
