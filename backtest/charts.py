@@ -53,7 +53,7 @@ def equity(curve: Mapping[str, Sequence[float]]) -> str:
         top.axhline(0, color=INK, linewidth=0.6)
         top.set_ylabel("USD")
         top.legend(ncols=2, **_ABOVE)
-        below.fill_between(hours, curve["drawdown_usd"], step="post", color=BAD, alpha=0.35, linewidth=0)
+        below.fill_between(hours, curve["drawdown_usd"], step="post", color=BAD, alpha=0.35, linewidth=0.7)
         below.set_ylabel("drawdown,\nUSD")
         below.yaxis.set_major_locator(MaxNLocator(3))
         below.set_xlabel("hours into the hold-out")

@@ -36,13 +36,12 @@ from labels.fills import GATE, THROUGH
 from labels.fills import TOUCH as TOUCH_RULE
 from labels.grid import Terms
 from labels.venue_events import load, neighbours
-from research.learning.candidates import Candidate, Winner, held_s, read_winner, winner_path
+from research.learning.candidates import HOLD_OUT, Candidate, Winner, held_s, read_winner, winner_path
 from research.learning.decision import decide
 
 READS, WRITES = (SCORES, LABELS, TOP_OF_BOOK, TRADES, MARK_PRICES, GAPS), (FILLS,)
 
 VERSION: Final = 4
-HOLD_OUT: Final = -1
 AGREEMENT_BPS: Final = 1e-3
 """How far an order's net may be from its label's: labels are float32, which takes some 1e-6; a setting takes more."""
 WORKERS: Final = 2

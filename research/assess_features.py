@@ -18,6 +18,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
+
 from core import schema, store
 from core.cells import TakerCell
 from core.cli import stage_main
@@ -27,10 +29,11 @@ from core.labelled import require_settings
 from core.run_record import Stage
 from core.schema import Table
 from core.store import Partition
-from research.catalogue import CALENDAR, compile_texts
+from research.catalogue import compile_texts, is_calendar
 from research.learning import dataset
 from research.learning.dataset import Dataset
 from research.learning.purged_cv import Rows, Split, holdout, thinned
+from research.learning.training import cells_of
 from research.quality import drift
 from research.quality.assessment import FALSE_DISCOVERIES, Assessment, findings, table, too_short
 from research.quality.feature_counts import DayCount, day_count
@@ -65,10 +68,10 @@ def run(cfg: Config, stage: Stage) -> None:
     parts = [part for part in parts if part.exchange not in schema.INVERSE]
     for part in parts:
         require_settings(cfg, part.of(schema.LABELS))
-    data, horizons_s = _joined(cfg, parts)
+    data = _joined(cfg, parts)
     stage.rows_in = data.n_rows
     live = live_sample(cfg.root, dataset.expressions(cfg, data.feature_names), cfg.bars, data.instruments)
-    found, groups = _assess(cfg, data, horizons_s, [day_count(cfg.root, part) for part in parts], live)
+    found, groups = _assess(cfg, data, [day_count(cfg.root, part) for part in parts], live)
     span_ns = int((1.0 - cfg.train.holdout_frac) * (data.start_ns[-1] - data.start_ns[0]))
     _report(stage, data, found, groups, live, span_ns)
     stage.put("symbols", data.instruments)
@@ -77,21 +80,22 @@ def run(cfg: Config, stage: Stage) -> None:
     stage.put("assessment", {"features": [each.row() for each in found], "clusters": groups, "live": told, **limits})
 
 
-def _joined(cfg: Config, parts: Sequence[Partition]) -> tuple[Dataset, list[float]]:
-    """The decisions that have labels of as many horizons as fit the data."""
-    horizons_s = sorted(cfg.labels.horizons_s)
+def _joined(cfg: Config, parts: Sequence[Partition]) -> Dataset:
+    """The decisions that `train` learns from and judges, those that are labelled at as many of its horizons as fit."""
+    horizons_s = sorted(set(cfg.train.horizons_s) & set(cfg.labels.horizons_s))
     while horizons_s:
-        data = dataset.join(cfg.root, parts, [TakerCell(each) for each in horizons_s])
+        data = dataset.join(cfg.root, parts, cells_of(cfg.train, cfg.labels, horizons_s))
         if data.n_rows:
-            return data, horizons_s
+            return data
         horizons_s.pop()
     raise StageError(
-        "no decision that has features has a label of any horizon: the data are shorter than the shortest; capture more"
+        "no decision that has features has a label of any horizon of train.horizons_s: the data are shorter than the "
+        "shortest, or labels.horizons_s has none of them; capture more, or set train.horizons_s"
     )
 
 
 def _assess(
-    cfg: Config, data: Dataset, horizons_s: list[float], days: Sequence[DayCount | None], live: LiveSample | None
+    cfg: Config, data: Dataset, days: Sequence[DayCount | None], live: LiveSample | None
 ) -> tuple[list[Assessment], list[list[str]]]:
     """What is known of each feature, the strongest first, and the names of those that say the same."""
     split, names = holdout(data.start_ns, data.end_ns, cfg.train.holdout_frac), data.feature_names
@@ -100,7 +104,7 @@ def _assess(
     seen = matrix[train]
     scores = rank_scores(seen, data.symbol[train])
     groups = clusters(correlations(scores))
-    by_horizon = _coefficients(data, train, scores, horizons_s)
+    by_horizon = _coefficients(data, split, train, scores, sorted(cfg.labels.horizons_s))
     moved, moved_live = drift.between(matrix, *split), _live_drift(matrix, split, live)
     programs = [compile_texts({name: text}, cfg.bars) for name, text in dataset.expressions(cfg, names)]
     noise = made_up_rows(cfg.seed, _NOISE_ROWS, programs)
@@ -112,7 +116,7 @@ def _assess(
             range_of(seen[:, k]),
             moved[k],
             moved_live[k],
-            name in CALENDAR,
+            is_calendar(name),
             panel_cost_ns(program, noise),
             tuple(by_horizon[k]),
         )
@@ -131,13 +135,19 @@ def _live_drift(matrix: Matrix, split: Split, live: LiveSample | None) -> list[f
     return moved
 
 
-def _coefficients(data: Dataset, rows: Rows, scores: Matrix, horizons_s: Sequence[float]) -> list[list[Coefficient]]:
-    """The coefficients of each feature, by horizon, on some rows of the training stretch."""
+def _coefficients(
+    data: Dataset, split: Split, rows: Rows, scores: Matrix, horizons_s: Sequence[float]
+) -> list[list[Coefficient]]:
+    """The coefficients of each feature, by horizon, on some rows of the training stretch.
+
+    A return that ends in the hold-out is none: the longest horizons are longer than what the stretch was purged for.
+    """
     start_ns, symbol = data.start_ns[rows], data.symbol[rows]
-    columns = []
+    opens_ns, columns = data.start_ns[split.test[0]] if split.test.size else np.inf, []
     for horizon_s in horizons_s:
         outcome = dataset.outcomes(data, TakerCell(horizon_s))
-        forward_bps, end_ns = outcome.gross_bps[0, rows], outcome.end_ns[0, rows]
+        end_ns = outcome.end_ns[0, rows]
+        forward_bps = np.where(end_ns < opens_ns, outcome.gross_bps[0, rows], np.nan)
         columns.append(list(coefficients(scores, forward_bps, start_ns, end_ns, symbol, horizon_s)))
     return with_false_discovery([list(row) for row in zip(*columns, strict=True)])
 

@@ -17,6 +17,8 @@ from core.store import write_atomic
 from core.units import seconds_label
 from research.learning.decision import Calibration
 
+HOLD_OUT: Final = -1
+"""The `fold` of the hold-out in the table of scores; others are blocks of walk-forward, 0 is the one that tunes."""
 COST_RUNGS: Final = (0.6, 0.7, 0.8, 0.9, 1.0)
 """Edges as shares of a round trip's cost. Taking costs 10 to 11 bps in fees alone, far above the configured grid of 0
 to 2 bps, so the grid gets rungs at which a prediction pays for its own trade. Shares below 1, since a squared-loss

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from core.units import NS_PER_S
 from research.learning import models
 from research.learning.decision import Calibration, fit_calibration
-from research.learning.models import FAMILIES, Settings
+from research.learning.models import FAMILIES, Family, Settings
 from research.learning.purged_cv import Rows, Split, Times, holdout, k_fold, thinned, walk_forward
 from research.learning.screening import block_s
 from research.learning.trees import TreeEnsemble
@@ -58,8 +58,8 @@ class Score(NamedTuple):
     calibration that its past gave; `calibration` and `ensemble` are those of the hold-out, fitted on all blocks.
     """
 
-    scores: NDArray[np.float64]
-    odds: NDArray[np.float64]
+    scores: Floats
+    odds: Floats
     calibration: Calibration
     ensemble: TreeEnsemble
     settings: Settings
@@ -90,7 +90,7 @@ def plan(
 def walk(
     x: NDArray[np.float32],
     start_ns: Times,
-    targets: dict[float, NDArray[np.float64]],
+    targets: dict[float, Floats],
     families: Iterable[str],
     made: Plan,
     max_rows: int,
@@ -98,42 +98,71 @@ def walk(
     seed: int,
 ) -> dict[tuple[str, float], Score]:
     """Scores per (family, horizon). x (n, k) float32; `targets` horizon -> mid returns (n,) in bps."""
-
     blocks = {horizon_s: start_ns // round(block_s(horizon_s) * NS_PER_S) for horizon_s in targets}
+    tasks = {
+        (name, horizon_s): _Task(FAMILIES[name], x, target, blocks[horizon_s], made, max_rows, rounds, seed)
+        for name in families
+        for horizon_s, target in targets.items()
+    }
+    tuning = [
+        (task, settings, split) for task in tasks.values() for settings in task.family.grid for split in made.inner
+    ]
+    folds = iter(_in_threads(lambda job: job[0].fold(*job[1:]), tuning))
+    chains = [(task, *task.tuned(folds)) for task in tasks.values()]
+    return dict(zip(tasks, _in_threads(lambda job: job[0].walked(*job[1:]), chains), strict=True))
 
-    def fitted(family: str, horizon_s: float, settings: Settings, rows: Rows, weights: Floats) -> TreeEnsemble:
-        target, block = targets[horizon_s][rows], blocks[horizon_s][rows]
-        return models.fit(FAMILIES[family], x[rows], target, weights, block, settings, rounds, seed)
 
-    def predicted(job: tuple[str, float, Settings, Split]) -> NDArray[np.float64]:
-        family, horizon_s, settings, split = job
-        rows = thinned(split.train, max_rows)
-        return fitted(family, horizon_s, settings, rows, np.ones(rows.size)).predict(x[split.test])
+@dataclass(frozen=True)
+class _Task:
+    """One family at one horizon: `target` (n,) in bps, `block` (n,) the calendar block that each row starts in."""
 
-    def walked(job: tuple[str, float, Settings, NDArray[np.float64]]) -> Score:
-        family, horizon_s, settings, scores = job
-        target, ensemble, sampled = targets[horizon_s], None, []
-        calibration = fit_calibration(scores[made.first], target[made.first])
-        odds = _odds(scores, calibration)
-        for split in made.splits:
-            rows, weights = sample(split.train, scores, max_rows)
-            ensemble = fitted(family, horizon_s, settings, rows, weights)
-            known = thinned(split.train, max_rows)
-            calibration = fit_calibration(scores[known], target[known])
-            scores[split.test] = ensemble.predict(x[split.test])
+    family: Family
+    x: NDArray[np.float32]
+    target: Floats
+    block: NDArray[np.int64]
+    made: Plan
+    max_rows: int
+    rounds: int
+    seed: int
+
+    def fitted(self, settings: Settings, rows: Rows, weights: Floats) -> TreeEnsemble:
+        target, block = self.target[rows], self.block[rows]
+        return models.fit(self.family, self.x[rows], target, weights, block, settings, self.rounds, self.seed)
+
+    def fold(self, settings: Settings, split: Split) -> Floats:
+        """What a fold of block 0 is predicted with some settings."""
+        rows = thinned(split.train, self.max_rows)
+        return self.fitted(settings, rows, np.ones(rows.size)).predict(self.x[split.test])
+
+    def tuned(self, folds: Iterator[Floats]) -> tuple[Settings, Floats]:
+        """The settings with the least squared error out of fold in block 0, and the scores (n,) that they gave there."""
+        tried, first = [], self.made.first
+        for settings in self.family.grid:
+            scores = np.full(self.target.size, np.nan)
+            for split in self.made.inner:
+                scores[split.test] = next(folds)
+            tried.append((float(np.mean((self.target[first] - scores[first]) ** 2)), settings, scores))
+        _, settings, scores = min(tried, key=lambda each: each[0])
+        return settings, scores
+
+    def walked(self, settings: Settings, scores: Floats) -> Score:
+        """All blocks and the hold-out, each by a model of what was known before it; `scores` (n,) hold block 0."""
+        calibration = self._calibrated(scores, self.made.first)
+        odds, sampled = _odds(scores, calibration), []
+        for split in self.made.splits:
+            rows, weights = sample(split.train, scores, self.max_rows)
+            ensemble = self.fitted(settings, rows, weights)
+            calibration = self._calibrated(scores, thinned(split.train, self.max_rows))
+            scores[split.test] = ensemble.predict(self.x[split.test])
             odds[split.test] = _odds(scores[split.test], calibration)
             sampled.append(rows.size)
-        assert ensemble is not None
         return Score(scores, odds, calibration, ensemble, settings, sampled)
 
-    keys = [(family, horizon_s) for family in families for horizon_s in targets]
-    tuning = [(*key, settings, split) for key in keys for settings in FAMILIES[key[0]].grid for split in made.inner]
-    folds = iter(_in_threads(predicted, tuning))
-    chains = [(*key, *_tuned(targets[key[1]], FAMILIES[key[0]].grid, made, folds)) for key in keys]
-    return dict(zip(keys, _in_threads(walked, chains), strict=True))
+    def _calibrated(self, scores: Floats, rows: Rows) -> Calibration:
+        return fit_calibration(scores[rows], self.target[rows])
 
 
-def sample(rows: Rows, scores: NDArray[np.float64], at_most: int) -> tuple[Rows, NDArray[np.float64]]:
+def sample(rows: Rows, scores: Floats, at_most: int) -> tuple[Rows, Floats]:
     """At most `at_most` of the training rows, ascending, and their weights.
 
     What a signal looks like is in a few rows of a hundred, and even thinning loses them with the rest. So the rows on
@@ -153,21 +182,7 @@ def sample(rows: Rows, scores: NDArray[np.float64], at_most: int) -> tuple[Rows,
     return chosen[order], weights[order]
 
 
-def _tuned(
-    target: NDArray[np.float64], grid: Iterable[Settings], made: Plan, folds: Iterator[NDArray[np.float64]]
-) -> tuple[Settings, NDArray[np.float64]]:
-    """The settings with the least out-of-fold squared error in block 0, and the scores (n,) that they gave there."""
-    tried = []
-    for settings in grid:
-        scores = np.full(target.size, np.nan)
-        for split in made.inner:
-            scores[split.test] = next(folds)
-        tried.append((float(np.mean((target[made.first] - scores[made.first]) ** 2)), settings, scores))
-    _, settings, scores = min(tried, key=lambda each: each[0])
-    return settings, scores
-
-
-def _odds(scores: NDArray[np.float64], calibration: Calibration) -> NDArray[np.float64]:
+def _odds(scores: Floats, calibration: Calibration) -> Floats:
     return calibration.a + calibration.b * scores
 
 

@@ -15,7 +15,7 @@ from core.config import Config, Features, Fee, Labels, Train
 from core.errors import ConfigError, StageError
 from core.run_record import RunRecord
 from research import catalogue, train_models
-from research.learning import trees
+from research.learning import training_report, trees
 from research.learning.candidates import Candidate, model_path, read_winner
 from research.learning.inference import Ratio
 from research.learning.selection import Orders
@@ -204,7 +204,7 @@ def test_a_grid_row_is_printed_once_whatever_edge_or_gate_leaves_its_orders_alon
         )
 
     rows = [row(0.0, 0.0, 90), row(0.0, 0.5, 90), row(0.0, 1.0, 50), row(50.0, 0.0, 90), row(50.0, 1.0, 40)]
-    heading, *lines = train_models.grid_lines("maker", rows)
+    heading, *lines = training_report.grid_lines("maker", rows)
     assert heading == "maker T=10 s δ=0 bps, hgb, walk-forward, averages per fill"
     assert [line.partition("]")[0] for line in lines] == [
         "[thr=0.50, edge≥0.00bps, fill≥$0",
@@ -220,7 +220,7 @@ def test_evidence_that_is_not_significant_alone_says_so() -> None:
         final = Stretch(100, 2.4, 0.9, Ratio(0.9, 1.6, low, 2.0, 14))
         found = judge(walked, final, 0.99, 2, 10.0)
         winner = Candidate("taker", "hgb", 10.0, 0.6, 5.0)
-        text = train_models.evidence_line(Judged(winner, orders, orders, 10.0, 0.99, found, walked, final, 2, 84))
+        text = training_report.evidence_line(Judged(winner, orders, orders, 10.0, 0.99, found, walked, final, 2, 84))
         assert ("alone not significant" in text) == alone
         assert "(needs 2.81, look 2 at this hold-out)" in text
         assert f"net_bps_per_order=0.90 ci95=[{low:.2f}, 2.00]" in text
