@@ -24,6 +24,7 @@ from core.setting_types import (
     CoinMWsUrl,
     Day,
     Duration,
+    EventTime,
     ExactInstant,
     Instant,
     PollDuration,
@@ -199,14 +200,22 @@ class Faults(Section, frozen=True):
     ledger: str = "logs/faults.jsonl"  # each fault as a line of JSON, so that a capture can be reconciled with it
 
 
+Events = Annotated[tuple[EventTime, ...], Meta(max_length=1000)]
+EventName = Annotated[str, Meta(pattern=r"^[a-z]\w*$", description="a name in letters, digits and _")]
+
+
 class Features(Section, frozen=True):
     # The default study's, whose windows fill in five minutes. More, and `all`: docs/language.md.
     sets: tuple[str, ...] = (
         "tob", "ofi", "flow", "momentum", "volatility", "liquidation", "derivatives", "time",
     )  # fmt: skip
     mine: dict[str, str] = {}
-    # Known beforehand, UTC: minutes_to_event and minutes_since_event count to and from them.
-    events: Annotated[tuple[Instant, ...], Meta(max_length=1000)] = ()
+    # Known beforehand, with their zone: minutes_to_event and minutes_since_event count to and from them. Or several
+    # lists by name, each of times or a file with one a line: fomc = "fomc.txt" makes minutes_to_fomc (event_times.py).
+    events: Annotated[
+        Events | dict[EventName, Annotated[Events | str, Meta(description="a list of times, or a file's name")]],
+        Meta(description="a list of times with their zone, or such lists by name"),
+    ] = ()
     fit_frac: Fraction = 0.2  # stage `fit` sees the first share of the bars; decisions there are never learnt from
     fit_until: Instant | None = None  # or all bars up to then
     # How many regimes there may be: the criterion of Bayes decides. More than four the filter does not know.
@@ -462,7 +471,7 @@ def _check_times(config: Config) -> None:
             raise ConfigError(f"{path}: at most a day, was {text} - at `$.{path}`")
     start = config.sim.start
     dates = {"sim.start": start, "features.fit_until": config.features.fit_until or start}
-    dates |= {f"features.events[{k}]": event for k, event in enumerate(config.features.events)}
+    dates |= dict(_event_times("features.events", config.features.events))
     for path, text in dates.items():
         try:
             datetime.fromisoformat(text)
@@ -471,6 +480,15 @@ def _check_times(config: Config) -> None:
     year = datetime.fromisoformat(start).year
     if year not in _YEARS:
         raise ConfigError(f"sim.start: a year from 2000 to 2199, was {start} - at `$.sim.start`")
+
+
+def _event_times(path: str, events: object) -> Iterator[tuple[str, str]]:
+    """The times of some events, each with its place in the configuration; not those in files."""
+    if isinstance(events, dict):
+        for name, times in events.items():
+            yield from _event_times(f"{path}.{name}", times)
+    elif isinstance(events, tuple):
+        yield from ((f"{path}[{k}]", str(time)) for k, time in enumerate(events))
 
 
 def _is_symbol(text: str) -> bool:

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Final, Literal, NamedTuple, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, NamedTuple, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
@@ -22,7 +22,7 @@ class _Place(NamedTuple):
 
     def step(self, name: str, position: str) -> "_Place":
         """What lies under a field's name or a list's position; `...` is a key that the user chose."""
-        kind = _plain(self.kind)
+        kind = _plain(_alternative(self.kind, self.value))
         if position == "...":
             _, inner = get_args(kind)
             key = _wrong_key(self.value, inner)
@@ -45,7 +45,7 @@ def explain(message: str, tree: Mapping[str, Any], root: type[msgspec.Struct]) -
         near = near_to(unknown[1], known)
         return f"configuration: {found['what']} - at `{place.path}`{near or ': known are ' + ', '.join(known)}"
     if found["key"]:
-        key_kind, _ = get_args(_plain(place.kind))
+        key_kind, _ = get_args(_plain(_alternative(place.kind, place.value)))
         place = _Place(place.path, key_kind, _wrong_key(dict.fromkeys(place.value, 0), int, key_kind))
     wanted = _wanted(found["what"], place)
     where = f"`{place.path}`"
@@ -86,6 +86,19 @@ def _plain(kind: Any) -> Any:
     """The type itself, without None and without bounds."""
     kind = _without_none(kind)
     return _plain(get_args(kind)[0]) if get_origin(kind) is Annotated else kind
+
+
+def _alternative(kind: Any, value: Any) -> Any:
+    """Of the types that a place may have, the one for a table, a list or else that was given; the type where it is one.
+
+    A union's bounds are not its alternatives'.
+    """
+    plain = _plain(kind)
+    wanted = {dict: Mapping, tuple: list}
+    for each in get_args(plain) if get_origin(plain) is Union else ():
+        if isinstance(value, wanted.get(get_origin(_plain(each)) or each, str)):
+            return each
+    return kind
 
 
 def _without_none(kind: Any) -> Any:

@@ -21,6 +21,13 @@ Day = Annotated[str, Meta(pattern=r"^(\d{4}-\d\d-\d\d)?$", description='a UTC da
 Instant = Annotated[
     str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", description="a UTC time such as 2026-11-22T09:00:00Z")
 ]
+EventTime = Annotated[
+    str,
+    Meta(
+        pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?(Z|[+-]\d\d:\d\d)$",
+        description="a time with its zone such as 2026-11-22T14:00:00Z or 2026-11-22T09:00:00-05:00",
+    ),
+]
 ExactInstant = Annotated[  # down to a nanosecond
     str,
     Meta(

@@ -73,8 +73,12 @@ _NAMED: Final = ", ".join((ALL, FITTED, *SETS))
 
 CATALOGUE: Final = {name: text for features in SETS.values() for name, text in features.items()}
 
-CALENDAR: Final = frozenset({*SETS["time"], *SETS["calendar"], *sets_calendar.EVENT_FEATURES})
-"""Features that must move from month to month, whatever the market does."""
+_CALENDAR: Final = frozenset({*SETS["time"], *SETS["calendar"]})
+
+
+def is_calendar(name: str) -> bool:
+    """Whether a feature must move from month to month, whatever the market does."""
+    return name in _CALENDAR or name.startswith(sets_calendar.EVENT_PREFIXES)
 
 
 def choose(sets: Sequence[str], mine: Mapping[str, str], bar: str) -> dict[str, str]:

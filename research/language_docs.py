@@ -203,8 +203,16 @@ _FITTED: Final = """## Events, and numbers that are fitted
 ```toml
 [features]
 sets = ["flow", "regime", "calendar", "fitted"]
-events = ["2026-11-25T13:30:00Z", "2026-12-09T19:00:00Z"]   # minutes_to_event, minutes_since_event: a day at most each
+events = ["2026-11-25T13:30:00Z", "2026-12-09T14:00-05:00"] # minutes_to_event, minutes_since_event: a day at most each
 fit_until = "2026-03-01T00:00:00Z"                          # or fit_frac = 0.2: the first fifth of the bars
+```
+
+Several lists have names, and may stand in files with one time a line, relative to the repository:
+
+```toml
+[features.events]
+fomc = ["2026-12-09T14:00:00-05:00"]      # minutes_to_fomc, minutes_since_fomc
+cpi = "cpi.txt"                           # "2026-12-10T08:30:00-05:00  November": what follows the time is yours
 ```
 
 `python run_pipeline.py bars fit features labels train` fits what must be fitted, and writes it as texts to
@@ -218,7 +226,8 @@ fit_until = "2026-03-01T00:00:00Z"                          # or fit_frac = 0.2:
   observations of your own, in the language.
 - `fractional_bps_least`: the mid, differenced to the least order at which a unit root is rejected at 5 % (ADF).
 - `volume_unseasonal`, `volatility_unseasonal`: less the waves that the time of the day explains. They need every hour
-  of the day on two days; what cannot be fitted is left out, and the stage says why.
+  of the day on two days; where each was seen in three weeks at a weekend and on a day between, weekends have a level
+  and waves of their own. What cannot be fitted is left out, and the stage says why.
 
 Fits see no bar that closes after the border and no label. Decisions up to the border are left out of the features, with
 a count, so nothing is trained, validated or tested where numbers were fitted. Fitted features are the same for all

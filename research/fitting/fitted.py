@@ -15,7 +15,7 @@ from core.errors import ConfigError, StageError
 from core.store import write_atomic
 from core.units import NS_PER_S
 from research.catalogue import FITTED, choose
-from research.sets.calendar import event_features
+from research.event_times import event_texts
 from research.signal_table import require_delivered
 
 
@@ -90,7 +90,7 @@ def features_so_far(cfg: Config) -> dict[str, str]:
 
 def _chosen(cfg: Config, fitted: dict[str, str]) -> dict[str, str]:
     sets = [name for name in cfg.features.sets if name != FITTED]
-    given = fitted | event_features(cfg.features.events)
+    given = fitted | event_texts(cfg.features.events)
     for name in cfg.features.mine:
         if name in given:
             whose = "what `fit` found" if name in fitted else "features.events"

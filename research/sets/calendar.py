@@ -80,11 +80,12 @@ _CALENDAR: Final = {
 }  # fmt: skip
 
 SETS: Final = {"calendar": _CALENDAR}
-EVENT_FEATURES: Final = ("minutes_to_event", "minutes_since_event")
+EVENT_PREFIXES: Final = ("minutes_to_", "minutes_since_")
 
 
-def event_features(events: Sequence[str]) -> dict[str, str]:
-    """Minutes to the next and since the last of some events (UTC, as in 2026-11-21T13:30:00Z), a day at most each.
+def event_features(name: str, events: Sequence[str]) -> dict[str, str]:
+    """Minutes to the next and since the last of some events (with their zone, as in 2026-11-21T13:30:00Z), a day at
+    most each: `minutes_to_` and `minutes_since_` their name.
 
     The texts hold the times themselves, as a search tree, so that whoever has the text has the events.
     """
@@ -94,7 +95,8 @@ def event_features(events: Sequence[str]) -> dict[str, str]:
     far = f"(add now_s {60 * HORIZON_MIN})", f"(sub now_s {60 * HORIZON_MIN})"
     after, before = (_tree([*map(str, times)], beyond, k) for k, beyond in enumerate(far))
     waits = f"(sub {after} now_s)", f"(sub now_s {before})"
-    return {name: f"(min2 {HORIZON_MIN} (div {wait} 60))" for name, wait in zip(EVENT_FEATURES, waits, strict=True)}
+    texts = (f"(min2 {HORIZON_MIN} (div {wait} 60))" for wait in waits)
+    return {f"{prefix}{name}": text for prefix, text in zip(EVENT_PREFIXES, texts, strict=True)}
 
 
 def _tree(times: Sequence[str], beyond: str, is_last: int) -> str:

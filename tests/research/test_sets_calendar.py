@@ -86,7 +86,7 @@ EVENTS = st.lists(st.integers(0, 5000), min_size=1, max_size=20)
 @given(EVENTS, st.lists(st.integers(-2000, 7000), min_size=1, max_size=20))
 def test_events_are_counted_to_and_from_a_day_at_most(events: list[int], asked: list[int]) -> None:
     begin = datetime(2026, 1, 5, tzinfo=UTC)
-    texts = event_features([f"{begin + timedelta(minutes=event):%Y-%m-%dT%H:%M:%SZ}" for event in events])
+    texts = event_features("event", [f"{begin + timedelta(minutes=event):%Y-%m-%dT%H:%M:%SZ}" for event in events])
     got = evaluated(texts, [begin + timedelta(minutes=each) for each in asked])
     sorted_events = sorted(events)
     for row, now in enumerate(asked):
@@ -99,7 +99,7 @@ def test_events_are_counted_to_and_from_a_day_at_most(events: list[int], asked: 
 
 
 def test_without_events_there_are_no_features_of_them_and_a_thousand_compile() -> None:
-    assert event_features([]) == {}
+    assert event_features("event", []) == {}
     many = [f"{datetime(2026, 1, 5, tzinfo=UTC) + timedelta(hours=k):%Y-%m-%dT%H:%M:%SZ}" for k in range(1000)]
-    got = evaluated(event_features(many), [datetime(2026, 1, 20, 10, 40, tzinfo=UTC)])
+    got = evaluated(event_features("event", many), [datetime(2026, 1, 20, 10, 40, tzinfo=UTC)])
     assert (got["minutes_to_event"][0], got["minutes_since_event"][0]) == pytest.approx((20, 40))
