@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
-from research.language import window_bars
 from research.programs.expression import Node
+from research.programs.windows import window_bars
 
 BAR: Final = "200ms"
 

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from core.kernels import njit
 from research.fitting.not_fitted import NotFitted
-from research.language import window_bars
 from research.machine.hmm import stationary
 from research.programs.expression import Node
+from research.programs.windows import window_bars
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

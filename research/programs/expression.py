@@ -125,6 +125,11 @@ def digests(trees: Iterable[Node]) -> list[str]:
     return [known[tree].hex() for tree in trees]
 
 
+def is_name(word: str) -> bool:
+    """Whether an expression can name it: letters, digits and _, no digit first."""
+    return _NAME.fullmatch(word) is not None
+
+
 def written(tree: Node) -> str:
     """The word that stands for a node's head in the text: `mean_20`."""
     if isinstance(tree.head, float):

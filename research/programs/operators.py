@@ -42,6 +42,7 @@ class Operator:
     most: int = 2**62
     shares: tuple[range, ...] = ()
     source: str = ""
+    cost: str = ""
 
     @property
     def arity(self) -> int:
@@ -59,6 +60,11 @@ class Operator:
     def within(self, window: int) -> int:
         """The window nearest to that one which means something."""
         return min(max(window, self.least), self.most)
+
+    @property
+    def why_most(self) -> str:
+        """What would cost too much in a longer window than `most`."""
+        return f"a bar costs {self.cost}" if self.cost else "its state grows with them"
 
     @property
     def form(self) -> str:

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from research.bars.clocks import parse_clock
-from research.language import Source, compile_features, expand, fail_in, in_bars_of, window_bars
+from research.language import compile_features, expand
 from research.programs.expression import Node, parse, parts, show, written
 from research.programs.joins import SIGNAL_COLUMNS, Join
+from research.programs.naming import Definitions, Source
 from research.programs.pointing import fail_at_word
 from research.programs.program import Program
+from research.programs.windows import window_bars
 
 FEATURES: Final = "features"
 """The key of the last layer."""
@@ -167,7 +169,7 @@ def compile_panel(
     features: Mapping[str, Source],
     columns: Sequence[str],
     bar: str,
-    definitions: Mapping[str, Source] | None = None,
+    definitions: Definitions | None = None,
 ) -> PanelProgram:
     """Like `language.compile_features`, for features with joins. `bar` is a clock's name, such as `time_200ms`.
 
@@ -250,35 +252,12 @@ def _signal_layers(trees: Iterable[Node]) -> tuple[SignalLayer, ...]:
     return tuple(SignalLayer(name, compile_features(operands, SIGNAL_COLUMNS)) for name, operands in named)
 
 
-def _expanded(name: str, source: Source, columns: Sequence[str], bar: str, definitions: Mapping[str, Source]) -> Node:
-    """The feature's tree over the columns, with all that stands inside its joins checked."""
+def _expanded(name: str, source: Source, columns: Sequence[str], bar: str, definitions: Definitions) -> Node:
+    """The feature's tree over the columns, all that stands inside its joins checked."""
     try:
-        tree = expand(source, columns, definitions)
-        _check(tree, bar, source, tree)
+        return expand(source, columns, definitions, bar)
     except ValueError as error:
         raise ValueError(f"feature {name}: {error}") from None
-    return tree
-
-
-def _check(tree: Node, bar: str, source: Source, whole: Node) -> None:
-    """Raises ValueError for a window, or a cross-section, that the bars on which it stands do not have."""
-    in_bars_of(tree, bar, source, whole)
-    for part, join in _joins([tree]):
-        if join.is_cross_section and not parse_clock(bar).is_time:
-            why = f"{written(part)} compares bars that close at the same instant, which those of {bar} do not"
-            fail_in(source, whole, part, f"{why}: put it on bars of time, as in (at_1s ({written(part)} x))")
-        _check(part.args[0], join.clock(bar), source, whole)
-    for part, _ in _signals([tree]):
-        _check_signal(part, source, whole)
-
-
-def _check_signal(signal: Node, source: Source, whole: Node) -> None:
-    """Raises ValueError for a window of time: values of a series are as far apart as its source has them."""
-    for part in parts(signal.args[0]):
-        if part.window and not part.window.isdigit():
-            why = f"{written(part)} stands inside {written(signal)}, where windows count values"
-            fail_in(source, whole, part, f"{why}: write {part.head}_12 for twelve of them")
-    in_bars_of(signal.args[0], "", source, whole)
 
 
 def _find_operands(tree: Node, bar: str, found: dict[_Home, dict[Node, None]]) -> None:

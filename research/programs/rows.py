@@ -27,6 +27,8 @@ class Frame(Protocol):
 
     def __getitem__(self, name: Any, /) -> Any: ...
 
+    def __len__(self) -> int: ...
+
 
 Rows: TypeAlias = Floats | pl.DataFrame | Frame
 
@@ -47,8 +49,7 @@ def read_rows(x: Rows, columns: Sequence[str], read: Ints) -> tuple[dict[int, Fl
     missing = [name for name in columns if name not in names]
     if missing:
         raise ValueError(f"the frame lacks the columns {missing}, which the program was compiled for")
-    found = {int(column): _column(x, columns[column]) for column in read}
-    return found, _height(x, columns, found)
+    return {int(column): _column(x, columns[column]) for column in read}, len(x)
 
 
 def bar_index_of(x: Rows) -> Any:
@@ -95,7 +96,3 @@ def _column(x: Any, name: str) -> Floats:
     if array.ndim != 1:
         raise ValueError(f"the frame has {array.shape[-1]} columns {name}: drop all but one")
     return array
-
-
-def _height(x: Any, columns: Sequence[str], found: dict[int, Floats]) -> int:
-    return len(next(iter(found.values()))) if found else len(x[columns[0]])

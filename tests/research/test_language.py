@@ -6,9 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from research.language import compile_features, expand, window_bars
+from research.language import compile_features, expand
 from research.machine.interpreter import SCRATCH
-from research.programs.expression import parse, show
+from research.programs.expression import Node, parse, show
+from research.programs.windows import window_bars
 
 
 def test_the_example_of_the_documentation() -> None:
@@ -113,17 +114,84 @@ def test_an_error_does_not_spoil_what_is_compiled_next() -> None:
     assert compile_features({"f": "good"}, ["a"], "", definitions).expressions == ("(neg a)",)
 
 
-def test_a_window_of_a_definition_is_pointed_at_in_the_whole_expression() -> None:
-    with pytest.raises(ValueError, match="needs bars of time") as caught:
-        compile_features({"f": "(add slow 1)"}, ["a"], "volume_1", {"slow": "(mean_5s a)"})
-    assert str(caught.value).endswith("\n  (add (mean_5s a) 1.0)\n        ^")
+@pytest.mark.parametrize(
+    ("text", "definition", "pointed_at"),
+    [
+        ("(add slow 1)", "(neg (mean_3ms a))", "(neg (mean_3ms a))\n        ^"),
+        ("(add (mean_30s a) slow)", "(mean_3ms a)", "(mean_3ms a)\n   ^"),  # mean_3 is a part of mean_30s
+        ("(add (neg a) slow)", parse("(mean_3ms (neg a))"), "(mean_3ms (neg a))\n   ^"),
+    ],
+)
+def test_a_window_of_a_definition_is_pointed_at_in_the_definition(
+    text: str, definition: str | Node, pointed_at: str
+) -> None:
+    with pytest.raises(ValueError, match="feature f: in the definition of slow: a window of 3ms is not") as caught:
+        compile_features({"f": text}, ["a"], "200ms", {"slow": definition})
+    assert str(caught.value).endswith(f"\n  {pointed_at}")
 
 
-def test_no_features_and_repeated_columns_are_refused() -> None:
-    with pytest.raises(ValueError, match="needs a feature"):
-        compile_features({}, ["a"])
-    with pytest.raises(ValueError, match="distinct columns"):
-        compile_features({"f": "a"}, ["a", "a"])
+def test_the_same_word_is_pointed_at_where_it_stands_on_bars_that_do_not_have_its_window() -> None:
+    text = "(add (mean_5s a) (at_volume_10 (mean_5s a)))"
+    with pytest.raises(ValueError, match="these are volume_10") as caught:
+        expand(text, ["a"], {}, "200ms")
+    assert str(caught.value).splitlines()[-1].index("^") == 2 + text.rindex("mean_5s")
+
+
+def test_a_long_line_is_cut_around_the_place() -> None:
+    text = "(add a " * 100 + "(mean_3ms a)" + ")" * 100
+    with pytest.raises(ValueError, match="not a whole number") as caught:
+        compile_features({"f": text}, ["a"], "200ms")
+    line, caret = str(caught.value).splitlines()[1:]
+    assert len(line) < 180
+    assert line.startswith("  … ")
+    assert line[caret.index("^") :].startswith("mean_3ms a)")
+
+
+@pytest.mark.parametrize(
+    ("features", "columns", "message"),
+    [
+        ({}, ["a"], "needs features by name"),
+        (["a"], ["a"], "needs features by name"),
+        ("a", ["a"], "needs features by name"),
+        ({3: "a"}, ["a"], "name is text, was 3"),
+        ({"": "a"}, ["a"], "name is text, was ''"),
+        ({"f": "a"}, ["a", "b", "a"], "distinct columns, had a more than once"),
+        ({"f": "a"}, "ab", "columns are a list of names, was the text 'ab'"),
+        ({"f": "a"}, ["a", "b c"], "was 'b c', which no expression can name: rename it or leave it out"),
+        ({"f": "a"}, ["a", "5"], "was '5', which"),
+        ({"f": "a"}, ["a", "π"], "was 'π', which"),
+        ({"f": "a"}, ["a", 3], "was 3, which"),
+    ],
+)
+def test_features_and_columns_that_cannot_be_meant_are_refused(features: Any, columns: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        compile_features(features, columns)
+
+
+def test_what_definitions_share_is_compiled_once_however_deep_they_nest() -> None:
+    levels = 90
+    definitions = {f"d{k}": f"(mul 0.5 (add d{k - 1} (lag_1 d{k - 1})))" for k in range(1, levels + 1)} | {"d0": "a"}
+    program = compile_features({"f": f"d{levels}"}, ["a"], "", definitions)
+    assert (program.nodes, program.warmup_bars) == (3 * levels, levels)
+    stream, other, x = program.start(), program.start(), np.arange(100.0)[:, None]
+    y = stream.run(x[:95])
+    other.restore(stream.save())
+    assert y[94, 0] == 94.0 - levels / 2
+    assert other.step(x[95])[0] == 95.0 - levels / 2
+
+
+def test_definitions_that_nest_too_deep_are_refused() -> None:
+    definitions = {f"d{k}": f"(neg d{k - 1})" for k in range(1, 300)} | {"d0": "a"}
+    with pytest.raises(ValueError, match="more than 100 definitions within each other"):
+        compile_features({"f": "d299"}, ["a"], "", definitions)
+
+
+def test_definitions_may_hang_on_the_clock() -> None:
+    def on(bar: str) -> dict[str, str]:
+        return {"slow": "(mean_5s a)" if bar.startswith("time") else "(mean_25 a)"}
+
+    tree = expand("(sub slow (at_volume_10 slow))", ["a"], on, "time_1s")
+    assert show(tree) == "(sub (mean_5s a) (at_volume_10 (mean_25 a)))"
 
 
 def test_numbers_columns_and_features_given_twice_are_features_too() -> None:
