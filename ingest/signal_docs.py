@@ -109,6 +109,29 @@ of more than `poll.jump_mads` robust standard deviations), `stale` and `fresh` (
 `unreadable` (a time more than an interval ahead is, too, and not stored), `refused`, `unreachable`, `circuit_open`,
 `circuit_closed`. Odd values are stored all the same.
 """
+_FEATURE: Final = """\
+## As a feature
+
+Any feature may read a series of its own symbol, by its name without the asset; the set `positioning` has ready ones:
+
+```toml
+[features]
+sets = ["tob", "flow", "positioning"]
+
+[features.mine]
+crowd = "(coalesce (log signal_ls_ratio_global) 0)"
+crowd_of_a_day = "(coalesce (signal_ls_ratio_global (zscore_288 value)) 0)"   # windows inside count values
+interest_1h = "(coalesce (signal_oi (delta_12 (log value))) 0)"
+```
+
+```
+python run_pipeline.py poll bars features labels train --source live --data-dir mine
+```
+
+A row sees a value from `known_ns` + `signals.delay_s` (30 s) on and until it is `signals.stale_intervals` (6) of its
+intervals old, in history and in the live runner alike; before and after it is not known. Keep a poll running beside the
+runner: `poll --duration forever`. Grammar and rules: [language.md](language.md).
+"""
 DERIVED: Final = (
     (
         "funding_velocity_{asset}",
@@ -151,6 +174,7 @@ def page() -> str:
         "\n## Derived after each poll\n",
         *_table(("name", "unit", "meaning"), [(f"`{name}`", unit, about) for name, unit, about in DERIVED]),
         "",
+        _FEATURE,
         _OWN,
     ]
     return "\n".join(blocks)

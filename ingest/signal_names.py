@@ -9,8 +9,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-import polars as pl
-
 from core.config import Poll
 from core.polling import Collector
 from ingest.declarations import declared
@@ -48,15 +46,15 @@ def places_of(name: str, instrument: str, known: Mapping[str, Delivered]) -> tup
     return tuple(dict.fromkeys((instrument, f"{ALL}:{asset}", f"{ALL}:{ALL.upper()}", *own)))
 
 
-def is_named(name: str, place: str) -> pl.Expr:
-    """Which rows of the table at a `place` are of the series `name`."""
+def names_of(stored: str, resolution: str, place: str) -> tuple[str, str]:
+    """What features call a series that the table holds at a `place`: without a resolution, and with it."""
     exchange, _, symbol = place.partition(":")
-    asset, column = asset_of(symbol), pl.col("name")
+    asset = asset_of(symbol)
     if exchange == ALL and asset == ALL:
-        bare = column + f"_{ALL}"
+        bare = f"{stored}_{ALL}"
     else:
-        bare = column.str.replace(f"^(.+)_{re.escape(asset)}(_.+)?$", "${1}${2}")
-    return (bare == name) | ((bare + "_" + pl.col("resolution")) == name)
+        bare = re.sub(f"^(.+)_{re.escape(asset)}(_.+)?$", r"\1\2", stored)
+    return bare, f"{bare}_{resolution}"
 
 
 def unknown(names: Iterable[str], known: Mapping[str, Delivered]) -> list[str]:

@@ -17,7 +17,7 @@ from core.errors import ConfigError, StageError
 from core.schema import SIGNALS
 from core.store import Partition
 from core.units import NS_PER_HOUR, NS_PER_S, parse_duration_ns
-from ingest.signal_names import Delivered, delivered, is_named, places_of, unknown
+from ingest.signal_names import Delivered, delivered, names_of, places_of, unknown
 from ingest.signals import SETTLEMENT, days_of, usable_ns
 from research.programs.expression import parse, parts
 from research.programs.panel_program import PanelProgram
@@ -28,6 +28,7 @@ _COLUMNS: Final = ("usable_ns", "time_ns", "until_ns", "value")
 _SETTLED_NS: Final = 8 * NS_PER_HOUR
 """The longest time between two settlements of funding."""
 _Stamp = tuple[int, int, int]
+_BySeries = Mapping[str, pl.DataFrame]
 
 
 @dataclass
@@ -38,7 +39,7 @@ class SignalTable:
     names: Sequence[str]
     settings: Signals
     known: dict[str, Delivered]
-    _days: dict[Partition, tuple[_Stamp, pl.DataFrame]] = field(default_factory=dict, init=False, repr=False)
+    _days: dict[Partition, tuple[_Stamp, _BySeries]] = field(default_factory=dict, init=False, repr=False)
 
     def versions(self, instrument: str) -> dict[str, pl.DataFrame]:
         """The versions of each series of `venue:SYMBOL` that has any, in the order in which they could be used:
@@ -46,12 +47,13 @@ class SignalTable:
 
         Raises StageError where a series has values of two resolutions and its name does not tell which.
         """
-        found = {}
+        found, read = {}, dict[str, list[_BySeries]]()
         for name in self.names:
             for place in places_of(name, instrument, self.known):
-                rows = self._rows(place).filter(is_named(name, place))
-                if rows.height:
-                    found[name] = self._versions(name, place, rows)
+                read[place] = read[place] if place in read else self._read_days(place)
+                days = [day[name] for day in read[place] if name in day]
+                if days:
+                    found[name] = self._versions(name, place, pl.concat(days))
                     break
         return found
 
@@ -70,17 +72,24 @@ class SignalTable:
         days = dict.fromkeys(day for instrument in instruments for day in self.parts(instrument))
         return {day: stamp for day in days if (stamp := self._stamp(day)) is not None}
 
-    def _rows(self, place: str) -> pl.DataFrame:
-        frames = [pl.DataFrame(schema=SIGNALS.columns)]
+    def _read_days(self, place: str) -> list[_BySeries]:
+        found = []
         for day in days_of(self.root, SIGNALS, place):
             stamp, known = self._stamp(day), self._days.get(day)
             if stamp is None:
                 continue
             if known is None or known[0] != stamp:
-                wanted = pl.any_horizontal(is_named(name, place) for name in self.names)
-                known = self._days[day] = stamp, store.read(self.root, day).filter(wanted)
-            frames.append(known[1])
-        return pl.concat(frames)
+                known = self._days[day] = stamp, self._by_series(place, store.read(self.root, day))
+            found.append(known[1])
+        return found
+
+    def _by_series(self, place: str, rows: pl.DataFrame) -> _BySeries:
+        """The rows of each series that is asked for."""
+        found: dict[str, pl.DataFrame] = {}
+        for (stored, resolution), mine in rows.partition_by("name", "resolution", as_dict=True).items():
+            for name in set(names_of(str(stored), str(resolution), place)) & set(self.names):
+                found[name] = pl.concat([found[name], mine]) if name in found else mine
+        return found
 
     def _stamp(self, day: Partition) -> _Stamp | None:
         try:

@@ -46,6 +46,7 @@ class _Held(NamedTuple):
     results: Floats
 
     def at(self, close_ns: Ints) -> Floats:
+        """What was known at some times (n,): (n, outputs)."""
         found = np.full((close_ns.size, self.results.shape[1]), math.nan)
         if self.from_ns.size:
             place = np.searchsorted(self.from_ns, close_ns, side="right") - 1
@@ -72,14 +73,25 @@ class SignalColumns:
         """The series that have values."""
 
     def rows(self, close_ns: Ints) -> Floats:
-        """What was known at the closes (n,) of bars: (n, outputs)."""
-        return np.concatenate([held.at(close_ns) for held in self._held], axis=1)
+        """What was known at the closes (n,), ascending, of bars: (n, outputs), column by column in memory.
+
+        Looked up where something changes, some hundred times a day, and repeated in between.
+        """
+        places = [
+            np.searchsorted(close_ns, times) for held in self._held for times in (held.from_ns, held.until_ns + 1)
+        ]
+        begins = np.unique(np.concatenate([[0], *places]))
+        begins = begins[begins < close_ns.size]
+        known = np.concatenate([held.at(close_ns[begins]) for held in self._held], axis=1)
+        lengths = np.diff(begins, append=close_ns.size)
+        columns: Floats = np.repeat(np.ascontiguousarray(known.T), lengths, axis=1)
+        return columns.T
 
     def row(self, close_ns: int) -> Floats:
         """The same of one bar: (outputs,). Most bars take the row of the one before, 0.2 us."""
         from_ns, to_ns, row = self._last
         if not from_ns <= close_ns < to_ns:
-            row = self.rows(np.array([close_ns]))[0]
+            row = np.concatenate([held.at(np.array([close_ns]))[0] for held in self._held])
             self._last = close_ns, min(held.changes_ns(close_ns) for held in self._held), row
         return row
 

@@ -26,7 +26,7 @@ def test_the_names_that_users_know_are_all_there() -> None:
 
 
 def test_the_example_of_an_own_collector_is_one(tmp_path: Path) -> None:
-    [example] = re.findall(r"```toml\n(.+?)```", page(), re.DOTALL)
+    [example] = re.findall(r"```toml\n(\[poll.+?)```", page(), re.DOTALL)
     (tmp_path / "pipeline.toml").write_text(example)
     found = declared(load(root=tmp_path).poll).collectors["usdt_supply"]
     assert found.path == tomllib.loads(example)["poll"]["collectors"]["usdt_supply"]["path"]
