@@ -14,7 +14,9 @@ it: on bars of 1 s `hurst_60s` is `hurst_64`.
 """
 
 import re
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -24,16 +26,20 @@ from core import schema
 from core.errors import ConfigError
 from core.units import NS_PER_DAY, NS_PER_S
 from research.bars.columns import MAX_LEVELS, bar_columns, deepest_level
-from research.language import expand, window_bars
-from research.programs.expression import Node, nearest, node, parts, rebuild, show
+from research.language import expand
+from research.programs.expression import Node, node, parts, rebuild, show
+from research.programs.naming import Source
 from research.programs.panel_program import PanelProgram, compile_panel
+from research.programs.pointing import nearest
 from research.programs.program import Program
+from research.programs.windows import window_bars
 from research.sets import book as sets_book
 from research.sets import calendar as sets_calendar
 from research.sets import default as sets_default
 from research.sets import derivatives as sets_derivatives
 from research.sets import flow as sets_flow
 from research.sets import fractal as sets_fractal
+from research.sets import positioning as sets_positioning
 from research.sets import price as sets_price
 from research.sets.feature import Feature
 
@@ -67,9 +73,13 @@ FEATURE_SETS: Final[dict[str, dict[str, Feature]]] = sets_default.DEFAULT_SETS |
 }
 """The named sets that `features.sets` chooses from; `all` is all of them."""
 
+SIGNAL_SETS: Final[dict[str, dict[str, Feature]]] = sets_positioning.SETS
+"""More of them, of features that read the table `signals`; `all` does not hold these, since there may be none."""
+
 SETS: Final = {name: {each: feature.text for each, feature in made.items()} for name, made in FEATURE_SETS.items()}
 """The texts alone."""
-_NAMED: Final = ", ".join((ALL, FITTED, *SETS))
+_SIGNAL_TEXTS: Final = {name: {each: one.text for each, one in made.items()} for name, made in SIGNAL_SETS.items()}
+_NAMED: Final = ", ".join((ALL, FITTED, *SETS, *SIGNAL_SETS))
 
 CATALOGUE: Final = {name: text for features in SETS.values() for name, text in features.items()}
 
@@ -84,19 +94,22 @@ def is_calendar(name: str) -> bool:
 def choose(sets: Sequence[str], mine: Mapping[str, str], bar: str) -> dict[str, str]:
     """Name and text of the features of a run on the clock `bar`, over EVERY_COLUMN alone: what a manifest keeps.
 
+    In `mine`, and on the bars of joins in it, names of the catalogue and definitions mean what they are on that clock,
+    as they are written there and here: `return_bps_5s` and `return_bps_25` are the same on bars of no time.
+
     Raises ConfigError for an unknown set, and for a feature of `mine` that is not in the language or whose name is
     taken, with its path in the configuration.
     """
     _require_known(sets)
     if not sets and not mine:
         raise ConfigError(f"features.sets: needs a set or features.mine; sets are {_NAMED} - at `$.features.sets`")
-    wanted = SETS if ALL in sets else {name: SETS[name] for name in SETS if name in sets}
-    trees = {name: _expanded(text) for features in wanted.values() for name, text in features.items()}
-    chosen = _on_clock(trees, bar)
-    known = _known_names()
+    wanted = {name: made for name, made in SETS.items() if name in sets or ALL in sets}
+    wanted |= {name: made for name, made in _SIGNAL_TEXTS.items() if name in sets}
+    chosen = dict(_on_clock(name, bar) for features in wanted.values() for name in features)
+    before: dict[str, str] = {}
     for name, text in mine.items():
-        chosen[name] = _own_feature(name, text, chosen, bar, known)
-        known.setdefault(name, text)
+        chosen[name] = _own_feature(name, text, bar, before)
+        before[name] = text
     return {name: show(tree) for name, tree in chosen.items()}
 
 
@@ -133,38 +146,61 @@ def feature_rows(
 
 def _require_known(sets: Sequence[str]) -> None:
     for name in sets:
-        if name not in (ALL, *SETS):
-            hint = nearest(name, (ALL, FITTED, *SETS))
+        if name not in (ALL, *SETS, *SIGNAL_SETS):
+            hint = nearest(name, (ALL, FITTED, *SETS, *SIGNAL_SETS))
             raise ConfigError(f"features.sets: no set is {name!r}{hint}; they are {_NAMED} - at `$.features.sets`")
 
 
-def _expanded(text: str) -> Node:
-    return expand(text, EVERY_COLUMN, _known_names())
+@cache
+def _named() -> dict[str, Node]:
+    """What definitions and features are on the default clock, by name: the latter where a name is both's."""
+    features = CATALOGUE | {name: text for made in _SIGNAL_TEXTS.values() for name, text in made.items()}
+    texts = features | DEFINITIONS
+    return {name: expand(features.get(name, text), EVERY_COLUMN, texts) for name, text in texts.items()}
 
 
-def _known_names() -> dict[str, str]:
-    """Definitions and features by name. A feature that is a definition under the same name adds nothing."""
-    return {name: text for name, text in CATALOGUE.items() if name not in DEFINITIONS} | DEFINITIONS
+@cache
+def _named_on(bar: str) -> dict[str, Source]:
+    """What they are on another clock, under the names that they have there and those of the catalogue."""
+    here: dict[str, tuple[str, Source]] = {name: _on_clock(name, bar) for name in _named()}
+    return {name: tree for name, (_, tree) in here.items()} | dict(here.values())
 
 
-def _own_feature(name: str, text: str, taken: Mapping[str, Node], bar: str, known: Mapping[str, str]) -> Node:
-    """The feature over the columns alone. `known` names, those of mine that stand before it included, may be used."""
+def _own_feature(name: str, text: str, bar: str, before: Mapping[str, str]) -> Node:
+    """The feature over the columns alone. It may use names of the catalogue, and those of mine that stand before it."""
     place = f"at `$.features.mine.{name}`"
-    if name in _OF_TABLES:
-        raise ConfigError(f"features.mine: {name!r} is a column of the tables of features: name it otherwise - {place}")
-    if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or name in taken or name in EVERY_COLUMN:
-        raise ConfigError(f"features.mine: {name!r} must be letters, digits and _, and not a feature's yet - {place}")
+    if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+        raise ConfigError(f"features.mine: {name!r} must be letters, digits and _, no digit first - {place}")
+    if whose := _whose(name, bar):
+        raise ConfigError(f"features.mine: {name!r} is {whose}: name yours otherwise - {place}")
+
+    own: dict[str, Source] = {**before}
+
+    def known(clock: str) -> Mapping[str, Source]:
+        return ChainMap(own, _named_on(clock))
+
     try:
         compile_panel({name: text}, EVERY_COLUMN, bar, known)
     except ValueError as error:
         raise ConfigError(f"features.mine: {error}\n  - {place}") from None
-    return expand(text, EVERY_COLUMN, known)
+    return expand(text, EVERY_COLUMN, known, bar)
 
 
-def _on_clock(features: Mapping[str, Node], bar: str) -> dict[str, Node]:
-    """The features as they are on the clock `bar`: no other feature of the choice has a say in that."""
+def _whose(name: str, bar: str) -> str:
+    """What a name that is taken stands for: one name has one meaning, whatever sets are chosen."""
+    if name in _OF_TABLES:
+        return "a column of the tables of features"
+    if name in EVERY_COLUMN:
+        return "a column of the bars"
+    if name in DEFINITIONS:
+        return "a definition of the language"
+    return "a feature of the catalogue" if name in _named_on(bar) else ""
+
+
+def _on_clock(name: str, bar: str) -> tuple[str, Node]:
+    """Name and tree as they are on the clock `bar`: nothing else of the choice has a say in that."""
     change = _at_least if _holds(_SHORTEST, bar) else _reference_bars
-    return dict(_with_windows(name, tree, lambda part: change(part, bar)) for name, tree in features.items())
+    return _with_windows(name, _named()[name], lambda part: change(part, bar))
 
 
 def _with_windows(name: str, tree: Node, window: Callable[[Node], str]) -> tuple[str, Node]:

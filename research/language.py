@@ -84,7 +84,7 @@ def _require_columns(columns: Sequence[str]) -> None:
     for name in columns:
         if not isinstance(name, str) or not (is_name(name) or _is_join(name)):
             raise ValueError(
-                f"a column is letters, digits and _, was {name!r}, which no expression can name: rename it or leave it out"
+                f"a column is letters, digits and _, was {name!r}, which no expression can name: rename or drop it"
             )
 
 

@@ -48,7 +48,7 @@ def fail_at_head(text: str, count: int, message: str) -> NoReturn:
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """A hint for an error message: the known words that go on where this one ends, else the nearest, or nothing."""
-    longer = [each for each in known if each.startswith(f"{word}_")][:_HINTS]
-    near = longer or difflib.get_close_matches(word, known, 1)
+    """A hint for an error message: the shortest words that go on where this one ends, else the nearest, or nothing."""
+    longer = sorted((each for each in known if each.startswith(f"{word}_")), key=len)
+    near = longer[:_HINTS] or difflib.get_close_matches(word, known, 1)
     return f", did you mean {' or '.join(near)}?" if near else ""

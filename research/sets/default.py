@@ -19,6 +19,9 @@ DEFINITIONS: Final = {
     "log_mid": "(log close_price)",
     "bar_return_bps": "(mul 1e4 (delta_1 log_mid))",
     "traded_usd": "(add buy_usd sell_usd)",
+    "volume_usd": "traded_usd",
+    "volume_qty": "(add buy_qty sell_qty)",
+    "vwap": "(coalesce (div volume_usd volume_qty) mid)",  # the bar's; the mid where nothing was traded
     "signed_usd": "(sub buy_usd sell_usd)",
     "trade_count": "(add buy_count sell_count)",
     "signed_count": "(sub buy_count sell_count)",

@@ -136,7 +136,7 @@ _INTEREST: Final = {
         "(ratio (delta_10s interest_step) (std_300s interest_step))", "deviations", "the change of that change"
     ),
     "oi_to_volume_60s": Feature(
-        "(ratio (delta_60s interest) (sum_60s traded_qty))", "-1 to 1", "share of the volume that opened positions"
+        "(ratio (delta_60s interest) (sum_60s volume_qty))", "-1 to 1", "share of the volume that opened positions"
     ),
     "oi_return_corr_300s": Feature(
         "(corr_300s interest_step candle_close)", "-1 to 1",

@@ -32,8 +32,7 @@ DEFINITIONS: Final = {
         "(add (mul candle_up (sub candle_up candle_close)) (mul candle_down (sub candle_down candle_close)))"
     ),
     "traded_1s": "(sum_1s traded_usd)",
-    "traded_qty": "(add buy_qty sell_qty)",
-    "vwap_300s": "(div (sum_300s traded_usd) (sum_300s traded_qty))",
+    "vwap_300s": "(div (sum_300s volume_usd) (sum_300s volume_qty))",
 }  # fmt: skip
 """Names for use in features, beside those that all sets share."""
 
@@ -135,7 +134,7 @@ _MOMENTUM: Final = {
         "(mul 1e4 (log (div close_price (min_300s low_price))))", "bps", "above the low of five minutes"
     ),
     "vwap_gap_bps_300s": Feature(
-        "(if_gt (sum_300s traded_qty) 0 (mul 1e4 (sub (div close_price vwap_300s) 1)) 0)", "bps",
+        "(if_gt (sum_300s volume_qty) 0 (mul 1e4 (sub (div close_price vwap_300s) 1)) 0)", "bps",
         "mid against the mean price of what was traded",
     ),
     "money_flow_60s": Feature(

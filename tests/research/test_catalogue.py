@@ -232,8 +232,11 @@ def test_features_of_ones_own_may_use_names_of_the_catalogue() -> None:
         ("mine", "(sub imbalance", "never closed"),
         ("mine", "(sub imbalanc 1)", "did you mean imbalance"),
         ("mine", "(mean_5s ofi_qty)", "count bars instead"),
-        ("imbalance", "ofi_qty", "not a feature's yet"),
-        ("bid_price", "ofi_qty", "not a feature's yet"),
+        ("mine", "volume", "unknown name volume, did you mean volume_usd or volume_qty"),
+        ("imbalance", "ofi_qty", "'imbalance' is a definition of the language: name yours otherwise"),
+        ("mid", "(neg close_price)", "'mid' is a definition of the language: name yours otherwise"),
+        ("vpin", "(neg close_price)", "'vpin' is a feature of the catalogue: name yours otherwise"),
+        ("bid_price", "ofi_qty", "'bid_price' is a column of the bars: name yours otherwise"),
         ("my-signal", "ofi_qty", "letters, digits and _"),
         ("decision_ns", "ofi_qty", "is a column of the tables"),
         ("symbol", "ofi_qty", "is a column of the tables"),
@@ -247,11 +250,48 @@ def test_errors_in_ones_own_features_hold_their_path(name: str, text: str, messa
 
 
 def test_ones_own_feature_may_use_those_that_stand_before_it() -> None:
-    mine = {"gap": "(sub ask_price bid_price)", "slow": "(mean_5s gap)", "mid": "(neg mid)", "last": "(add slow mid)"}
+    mine = {"gap": "(sub ask_price bid_price)", "slow": "(mean_5s gap)", "last": "(add slow mid)"}
     chosen = choose((), mine, BAR)
     assert chosen["slow"] == "(mean_5s (sub ask_price bid_price))"
-    assert chosen["last"] == f"(add {chosen['slow']} {show(parse(DEFINITIONS['mid']))})", (
-        "a definition stays what it is"
-    )
+    assert chosen["last"] == f"(add {chosen['slow']} {show(parse(DEFINITIONS['mid']))})"
     with pytest.raises(ConfigError, match=r"(?s)unknown name gap.*`\$\.features\.mine\.slow`"):
         choose((), {"slow": mine["slow"], "gap": mine["gap"]}, BAR)
+
+
+@pytest.mark.parametrize("bar", ["volume_10", "time_2s", "time_1m", "time_400ms"])
+def test_ones_own_features_use_the_catalogue_on_any_clock_by_either_name(bar: str) -> None:
+    mine = {"a": "(neg return_bps_5s)", "b": "(neg return_bps_25)", "c": "(neg range_bps)", "d": "(neg vwap_300s)"}
+    chosen = choose((), mine, bar)
+    assert chosen["a"] == chosen["b"] == f"(neg {choose(('momentum',), {}, bar)['return_bps_25']})"
+    assert "(max_50 high_price)" in chosen["c"]
+    assert "(sum_1500 " in chosen["d"]
+    with pytest.raises(ConfigError, match="'return_bps_25' is a feature of the catalogue"):
+        choose((), {"return_bps_25": "close_price"}, bar)
+    assert list(choose((), {"return_bps_25": "close_price"}, BAR)) == ["return_bps_25"]
+
+
+def test_names_of_the_catalogue_stand_in_joins_as_they_are_on_those_bars() -> None:
+    mine = {"a": "(at_volume_10 return_bps_5s)", "b": "(at_1m (mean_20 range_bps))", "c": "(at_1s range_bps)"}
+    chosen = choose((), mine, BAR)
+    assert chosen["a"] == f"(at_volume_10 {choose(('momentum',), {}, 'volume_10')['return_bps_25']})"
+    assert "(max_50 high_price)" in chosen["b"]
+    assert "(max_10s high_price)" in chosen["c"]
+
+
+@pytest.mark.parametrize("bar", [BAR, "time_1s", "time_2s", "volume_10"])
+def test_a_name_means_one_thing_on_a_clock(bar: str) -> None:
+    """No feature is called there what another one is called in the catalogue."""
+    there = choose((ALL,), {}, bar)
+    by_name = choose((), {f"mine_{name}": name for name in there}, bar)
+    assert by_name == {f"mine_{name}": text for name, text in there.items()}
+    old_names = choose((), {f"mine_{name}": name for features in ALL_SETS.values() for name in features}, bar)
+    assert list(old_names.values()) == list(there.values())
+
+
+def test_volume_and_vwap_are_those_of_the_bar() -> None:
+    texts = choose((), {"gap": "(sub close_price vwap)", "usd": "volume_usd", "qty": "volume_qty"}, BAR)
+    flow = {"buy_qty": 3.0, "sell_qty": np.where(np.arange(N) < 5, 1.0, -3.0), "buy_usd": 300.0, "sell_usd": 101.0}
+    rows = feature_rows(market(**flow, close_price=101.0), np.arange(N))
+    y = compile_features(texts, FEATURE_COLUMNS, BAR).evaluate(rows)
+    np.testing.assert_allclose(y[0], [101.0 - 401.0 / 4.0, 401.0, 4.0])
+    assert y[7, 0] == 1.0, "where nothing was traded it is the mid"

@@ -157,7 +157,7 @@ def test_a_long_line_is_cut_around_the_place() -> None:
         ({"": "a"}, ["a"], "name is text, was ''"),
         ({"f": "a"}, ["a", "b", "a"], "distinct columns, had a more than once"),
         ({"f": "a"}, "ab", "columns are a list of names, was the text 'ab'"),
-        ({"f": "a"}, ["a", "b c"], "was 'b c', which no expression can name: rename it or leave it out"),
+        ({"f": "a"}, ["a", "b c"], "was 'b c', which no expression can name: rename or drop it"),
         ({"f": "a"}, ["a", "5"], "was '5', which"),
         ({"f": "a"}, ["a", "π"], "was 'π', which"),
         ({"f": "a"}, ["a", 3], "was 3, which"),
