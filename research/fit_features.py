@@ -49,10 +49,11 @@ from research.fitting.not_fitted import NotFitted
 from research.fitting.regimes import choose_regimes, overlap_bars, regime_features
 from research.fitting.seasonality import LEAST_WEEKS, fit_season, weeks_seen
 from research.fitting.stationarity import least_order
-from research.language import compile_features, expand, window_bars
+from research.language import compile_features, expand
 from research.machine.component import LEVELS, component_text, first_component, level_flows
 from research.needs import needed_bars
 from research.programs.expression import Node, show
+from research.programs.windows import window_bars
 from research.sets.fractal import fractional_bps
 
 Floats = NDArray[np.float64]
@@ -68,6 +69,7 @@ _ANY: Final = 2**62
 _LEAST_ROWS: Final = 1_000  # below that no number is worth keeping
 _LEAST_BARS: Final = 20  # in the shortest window: fewer say little of a deviation
 _EVERY_BAR: Final = 1
+_MORE: Final = "capture more, or raise features.fit_frac"
 
 
 @dataclass(frozen=True)
@@ -100,15 +102,15 @@ def run(cfg: Config, stage: Stage) -> None:
     if until_ns >= _last_decision_ns(cfg, last_ns):
         stage.say("no decision is after that: features will have no rows until more is captured, or fitted on less")
     features: dict[str, str] = {}
-    for fit in (fit_regime, fit_order, fit_component, fit_seasons):
+    for fit in FITS:
         try:
             found, line = fit(cfg, observe)
         except NotFitted as error:
-            found, line = {}, f"{fit.__name__}: left out: {error}"
+            found, line = {}, f"{FITS[fit]}: left out: {error}"
         features |= found
         stage.say(line)
     if not features:
-        raise StageError("nothing could be fitted: capture more, or raise features.fit_frac")
+        raise StageError(f"nothing could be fitted: {_MORE}")
     _keep(cfg, Fitted(until_ns, features), stage)
 
 
@@ -155,7 +157,8 @@ def fit_regime(cfg: Config, observe: Observe) -> tuple[dict[str, str], str]:
         f"{mean[0]:.2f} ± {sd[0]:.2f} for {1 / (1 - regimes.moves[k, k]):,.0f} bars"
         for k, (mean, sd) in enumerate(zip(regimes.mean, regimes.sd, strict=True))
     )
-    return regime_features(regimes, inputs), f"{regimes.states} regimes: {states}; n={n:,}; {why}"
+    what = "of regime_inputs[0]" if cfg.features.regime_inputs else "of the log volatility ratio"
+    return regime_features(regimes, inputs), f"{regimes.states} regimes {what}: {states}; n={n:,}; {why}"
 
 
 def _input(text: str, bar: str) -> Node:
@@ -222,6 +225,15 @@ def fit_seasons(cfg: Config, observe: Observe) -> tuple[dict[str, str], str]:
     return found, f"{'; '.join(lines)}; n={len(close_ns):,} minutes"
 
 
+FITS: Final = {
+    fit_regime: "regimes",
+    fit_order: "fractional_bps_least",
+    fit_component: "ofi_component",
+    fit_seasons: "volume_unseasonal, volatility_unseasonal",
+}
+"""What is fitted, each with what it is called where it is left out."""
+
+
 def _observed(
     cfg: Config, days: Sequence[Partition], until_ns: int, texts: Mapping[str, str], step_ns: int
 ) -> Observed:
@@ -281,7 +293,7 @@ def _require_rows(values: Floats) -> int:
     """How many are known. Raises NotFitted where they are too few."""
     n = int(np.isfinite(values).sum())
     if n < _LEAST_ROWS:
-        raise NotFitted(f"needs {_LEAST_ROWS:,} values, the stretch has {n:,}")
+        raise NotFitted(f"needs {_LEAST_ROWS:,} values, the stretch has {n:,} once windows are full: {_MORE}")
     return n
 
 

@@ -140,6 +140,27 @@ def test_sockets_and_the_direct_transport_reach_the_same_report(simulated: Path,
     assert direct["taker"] == socket["taker"]
 
 
+def test_fitted_numbers_go_to_the_runner_and_nightly_keeps_them(tmp_path: Path) -> None:
+    chosen = [*SMOKE, "--set", 'features.sets=["tob", "flow", "fitted"]', "--set", "features.fit_frac=0.4"]
+    chosen += ["--set", "sim.transport=direct"]
+    first = pipeline(tmp_path, *chosen)
+    assert first.returncode == 1
+    assert "nothing was fitted on time_200ms" in first.stderr
+    done = pipeline(tmp_path, *STAGES[1:2], "fit", *STAGES[2:], *chosen)
+    assert done.returncode == 0, done.stderr + done.stdout
+    parity = last_report(tmp_path)["live"]["parity"]
+    assert parity["bars_compared"] > 0
+    assert parity["max_abs_feature_diff"] == 0.0
+    features = dict(json.loads(next((tmp_path / "models").glob("*/manifest.json")).read_text())["features"])
+    assert "(hmm" in features["regime_turbulent"]
+    assert "(hmm" in features["regime_entropy"], "whole, though the file of what was fitted names other features"
+    tables = [*tmp_path.rglob("*.parquet"), *tmp_path.glob("fitted/*")]
+    written = {path: path.stat().st_mtime_ns for path in tables}
+    nightly = pipeline(tmp_path, "nightly", *chosen)
+    assert nightly.returncode == 0, nightly.stderr
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+
+
 def test_recorded_frames_too_short_to_train_keep_what_came_before(market_data: Path, tmp_path: Path) -> None:
     path = f"replay.path={market_data / 'raw' / 'bybit_20260809'}"
     done = pipeline(tmp_path, "--source", "replay", "--set", path)
@@ -196,7 +217,8 @@ def test_a_stage_script_is_the_stage(simulated: Path) -> None:
 def test_an_interrupted_capture_leaves_whole_tables(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "run_pipeline.py"), "capture", "--data-dir", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ) as process:
-        time.sleep(8)
+        while not list(tmp_path.rglob("*.parquet")) and process.poll() is None:
+            time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors.decode()

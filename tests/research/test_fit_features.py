@@ -119,7 +119,7 @@ def test_a_border_among_what_would_be_tested_on_drops_those_rows(cfg: Config) ->
     everything = with_features(cfg, fit_until="2026-01-13T00:00:00Z")
     _, printed = run_stage(everything, "fit", fit_features.run)
     assert "no decision is after that" in printed
-    with pytest.raises(StageError, match="fitted on all of it, run `fit` with an earlier features.fit_until"):
+    with pytest.raises(StageError, match=r"fitted on all of it, run `fit` with an earlier features\.fit_until"):
         run_stage(cfg, "features", build_features.run)
     assert decisions(cfg).is_empty()
 
@@ -149,7 +149,7 @@ def test_bars_without_levels_are_to_be_built_with_the_sets_that_read_them(
     cfg: Config, sets: tuple[str, ...], remedy: str
 ) -> None:
     _, printed = run_stage(with_features(cfg, sets=sets), "fit", fit_features.run)
-    line = next(line for line in printed.splitlines() if line.startswith("fit_component"))
+    line = next(line for line in printed.splitlines() if line.startswith("ofi_component"))
     assert re.search(f"run `bars` .*{remedy}", line)
 
 
@@ -161,8 +161,8 @@ def test_without_a_border_the_first_share_of_the_time_is_fitted_on(cfg: Config) 
 def test_a_stretch_too_short_for_a_season_leaves_it_out_and_says_why(cfg: Config) -> None:
     short = with_features(cfg, fit_until="2026-01-06T12:00:00Z")
     _, printed = run_stage(short, "fit", fit_features.run)
-    assert "fit_seasons: left out: a season needs every hour of the day on 2 days" in printed
-    assert "fit_regime: left out: needs 1,000 values, the stretch has 0" in printed
+    assert "volatility_unseasonal: left out: a season needs every hour of the day on 2 days" in printed
+    assert "regimes: left out: needs 1,000 values, the stretch has 0 once windows are full: capture more" in printed
     found = read_fitted(cfg.root, cfg.bars)
     assert found
     assert found.features.keys() == {"fractional_bps_least"}
