@@ -21,13 +21,14 @@ from research.catalogue import (
     FEATURE_COLUMNS,
     FEATURE_SETS,
     REFERENCE_BAR,
+    SIGNAL_SETS,
     choose,
     compile_texts,
 )
-from research.language import compile_features
 from research.programs.expression import node, show
 from research.programs.joins import CROSS_SECTIONS
 from research.programs.operators import OPERATORS, Operator
+from research.programs.panel_program import compile_panel
 
 DOCS: Final = ROOT / "docs" / "language.md"
 
@@ -40,8 +41,9 @@ live runner, with the same bits. This page is generated: `python research/langua
 expression = number | name | "(" operator expression … ")" | "(" join expression ")"
 operator   = a name of the table below, with "_" and a window where it takes one: sub, lag_3, mean_20, zscore_5s
 window     = a count of bars (20) or a time (200ms, 5s, 1m), a whole number of bars on their clock
-join       = at_ and a clock, of_ and a symbol, or a cross-section: at_1m, of_ETHUSDT, cs_rank; see below
-name       = a letter or "_", then letters, digits and "_": a column, a definition or a feature
+join       = at_ and a clock, of_ and a symbol, a cross-section, or signal_ and a slow series: at_1m, of_ETHUSDT,
+             cs_rank, signal_oi; see below
+name       = a letter or "_", then letters, digits and "_": a column, a definition, a feature, or signal_ and a series
 ```
 
 Everything is a float64; 1 is true and 0 is false. NaN is "not known": it goes into an operator and comes out, unless
@@ -159,6 +161,7 @@ A join computes its operand on other bars and gives each row the value that was 
 _JOIN_ROWS: Final = (
     ("(at_1m x)", "x on the symbol's own bars of another clock: `at_5s`, `at_1h`, `at_volume_100`, `at_tick_500`, …"),
     ("(of_ETHUSDT x)", "x on another symbol's bars, of the same clock and venue; `of_bybit:ETHUSDT` names the venue"),
+    ("(signal_oi x)", "x over the values of a slow series of the symbol; see below"),
 )
 _JOIN_RULES: Final = """
 ```toml
@@ -196,6 +199,35 @@ y = panel.run(lambda name, clock: closed_bars(frames[name, clock], program))  # 
 ```
 
 `python run_pipeline.py correlate` prints how the symbols' returns correlate, over several steps and from day to day.
+"""
+
+_SIGNALS: Final = """## Slow series
+
+What `poll` and `backfill` keep in the table `signals` (docs/signals.md), as the row's symbol has it:
+
+```toml
+[features.mine]
+crowd = "(log signal_ls_ratio_global)"                                          # the latest value that was known
+crowd_of_a_day = "(signal_ls_ratio_global (zscore_288 value))"                  # 288 values of 5m: a day
+surprise = "(mul 1e4 (sub signal_funding_rate_predicted signal_funding_rate))"
+all_venues = "(signal_oi_total (delta_12 (log value)))"                         # a total over the polled venues
+crowd_of_btc = "(of_binance_um:BTCUSDT signal_ls_ratio_global)"
+open_interest_age_s = "(sub now_s (signal_oi time_s))"
+```
+
+- The name is that of the table without the asset: `oi` for `oi_btc`, `liq_long_1h` for `liq_long_btc_1h`, `oi_total`
+  for the asset's total, `oi_total_all` for that of all assets. A resolution at its end, `signal_oi_5m`, tells apart
+  what the table holds in several.
+- A row sees a value if `known_ns` + `signals.delay_s` is at or before its close, never by `time_ns`: of these the one
+  of the latest time, in the version known last. The delay is what a poll takes to write and the runner to read.
+- A value older than `signals.stale_intervals` of its intervals (counted from `time_ns`, 8 h for settlements) is not
+  known any more, so that an outage of the poll does not pass for a quiet market. `(coalesce signal_oi 0)` keeps rows.
+- Inside stand `value` and `time_s` (what it is of, seconds since 1970) alone, and windows count values: each time once,
+  a revised one in its latest version. They are filled by what the table has of before the first bar.
+- Around a signal, windows count bars as ever, and it stands inside other joins as a column does.
+- A poll that brings something new has those days built again whose bars could have seen it, no others.
+- The runner reads the table again every 10 s where files changed. What comes too late for the batch's rule counts from
+  then on, and is told.
 """
 
 _FITTED: Final = """## Events, and numbers that are fitted
@@ -275,17 +307,17 @@ def feature_rows() -> list[tuple[str, ...]]:
     """Set, name, what it says, unit, warm-up in bars of 200 ms, source, expression."""
     named = {**CATALOGUE, **DEFINITIONS}
     rows: list[tuple[str, ...]] = []
-    for chosen, features in FEATURE_SETS.items():
+    for chosen, features in (FEATURE_SETS | SIGNAL_SETS).items():
         for name, each in features.items():
-            program = compile_features({name: each.text}, EVERY_COLUMN, REFERENCE_BAR, named)
+            program = compile_panel({name: each.text}, EVERY_COLUMN, REFERENCE_BAR, named).main
             rows.append((chosen, name, each.says, each.unit, f"{program.warmup_bars:,}", each.source, each.text))
     return rows
 
 
-_CATALOGUE: Final = """{} features. `features.sets` chooses named sets; `all` is all of them; the first eight are the
-default. A set that reads levels of the book has the bars stage build as many; one marked ∞ has the days of a symbol
-built in order. Warm-up is in bars of 200 ms. `python benchmarks/reference_indicators.py` prints features beside a
-third party or their paper's formula.
+_CATALOGUE: Final = """{} features. `features.sets` chooses named sets; `all` is all of them but `positioning`, which
+needs the table `signals` ({} more); the first eight are the default. A set that reads levels of the book has the
+bars stage build as many; one marked ∞ has the days of a symbol built in order. Warm-up is in bars of 200 ms.
+`python benchmarks/reference_indicators.py` prints features beside a third party or their paper's formula.
 
 Windows are whole seconds. A clock that a second is no whole number of bars of (volume, 400 ms, 5 minutes) has in every
 feature as many bars as the window holds of 200 ms, and its name says so: `return_bps_25` for `return_bps_5s`. Else only
@@ -309,13 +341,14 @@ _ABOUT: Final = {
     "fractal": "Williams fractals, Hurst, DFA, entropies, wavelets, fractional differences",
     "regime": "whether the market trends, reverts or clusters, and how lively it is by its own ranks",
     "calendar": "hour, weekday and their circles, sessions that overlap, minutes to funding and to expiries",
+    "positioning": "longs against shorts, open interest, takers, funding and basis over hours and days, from `signals`",
 }
 
 
 def set_rows() -> list[tuple[str, ...]]:
     """Set, what it is about, features, warm-up in bars of 200 ms, book levels that it reads, whether it is infinite."""
     rows: list[tuple[str, ...]] = []
-    for name, features in FEATURE_SETS.items():
+    for name, features in (FEATURE_SETS | SIGNAL_SETS).items():
         texts = choose((name,), {}, REFERENCE_BAR)
         program, levels = compile_texts(texts, REFERENCE_BAR).main, deepest_level(texts.values())
         figures = f"{len(features)}", f"{program.warmup_bars:,}", f"{levels or ''}", "∞" if program.is_infinite else ""
@@ -330,6 +363,7 @@ def page() -> str:
         _JOINS,
         *_table(("form", "value"), [(f"`{form}`", says) for form, says in join_rows()]),
         _JOIN_RULES,
+        _SIGNALS,
         _CLOCKS,
         _FITTED,
         _ASSESS,
@@ -344,7 +378,7 @@ def page() -> str:
         "\n## Definitions\n",
         *_table(("name", "expression"), [(name, f"`{text}`") for name, text in DEFINITIONS.items()]),
         "\n## The catalogue\n",
-        _CATALOGUE.format(len(CATALOGUE)),
+        _CATALOGUE.format(len(CATALOGUE), sum(map(len, SIGNAL_SETS.values()))),
         *_table(("set", "about", "features", "warm-up", "levels", ""), set_rows()),
         "",
         *_table(

@@ -26,7 +26,7 @@ from core.run_record import Stage
 from core.schema import Table
 from core.text_table import table_lines
 from research.bars.clocks import parse_clock
-from research.catalogue import EVERY_COLUMN, FEATURE_SETS, compile_texts
+from research.catalogue import EVERY_COLUMN, FEATURE_SETS, SIGNAL_SETS, compile_texts
 from research.fitting.fitted import chosen_features
 from research.language import compile_features
 from research.language_docs import example, join_rows
@@ -41,7 +41,9 @@ _ROWS: Final = 100_000
 _TIMES: Final = 3
 _BELOW: Final = " " * 4
 _MOST_OPERANDS: Final = 4
-_FEATURES: Final = {name: feature for features in FEATURE_SETS.values() for name, feature in features.items()}
+_FEATURES: Final = {
+    name: feature for features in (FEATURE_SETS | SIGNAL_SETS).values() for name, feature in features.items()
+}
 
 
 def run(cfg: Config, stage: Stage) -> None:

@@ -125,13 +125,15 @@ def values_of(versions: pl.DataFrame) -> SignalValues:
 
 def missing_lines(names: Sequence[str], held: Mapping[str, Sequence[str]]) -> list[str]:
     """What is told of the series `names` where the table has no value: by instrument, those that it `held`."""
-    lines = []
+    without: dict[tuple[str, ...], list[str]] = {}
     for name in names:
-        without = [instrument for instrument, mine in sorted(held.items()) if name not in mine]
-        if without:
-            remedy = "run `python run_pipeline.py poll`, or `backfill`" if len(without) == len(held) else "NaN there"
-            lines.append(f"signal {name}: the table `signals` has no value of it for {', '.join(without)}: {remedy}")
-    return lines
+        without.setdefault(tuple(each for each, mine in sorted(held.items()) if name not in mine), []).append(name)
+    remedies = {True: "run `python run_pipeline.py poll`, or `backfill`", False: "NaN there"}
+    return [
+        f"table `signals`: no value of {', '.join(some)} for {', '.join(whom)}: {remedies[len(whom) == len(held)]}"
+        for whom, some in without.items()
+        if whom
+    ]
 
 
 def require_delivered(texts: Mapping[str, str], poll: Poll, mine: Collection[str]) -> None:
