@@ -21,7 +21,7 @@ from ingest.events import NOT_RUNNING
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = '--set=train.families=["hgb"]'
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 
 
 def command(data: Path, *arguments: str) -> list[str]:
@@ -48,14 +48,14 @@ def test_nightly_works_while_a_capture_writes(tmp_path: Path) -> None:
                 [*command(tmp_path, "nightly"), "--set=profile=smoke", f"--set={pairs[2]}", QUICK],
                 capture_output=True,
                 text=True,
-                timeout=300,
+                timeout=600,
             )
             assert night.returncode == 0, night.stderr
             assert night.stdout.startswith("nightly: no edge on ")
             assert night.stdout.count("\n") == 1
             wait_for_trades(tmp_path, before + 1)  # the capture went on
             capturing.send_signal(signal.SIGTERM)
-            _, errors = capturing.communicate(timeout=60)
+            _, errors = capturing.communicate(timeout=180)
             assert capturing.returncode == 0, errors
         finally:
             capturing.kill()
@@ -73,7 +73,7 @@ def trades_today(data: Path) -> pl.DataFrame:
 
 
 def wait_for_trades(data: Path, rows: int) -> None:
-    deadline_s = time.monotonic() + 60
+    deadline_s = time.monotonic() + 180
     while trades_today(data).height < rows:
         assert time.monotonic() < deadline_s
         time.sleep(0.2)

@@ -35,7 +35,7 @@ def arguments_of(command: str) -> list[str]:
 def run(arguments: list[str], data: Path, *more: str) -> subprocess.CompletedProcess[str]:
     place = arguments.index("--data-dir") + 1
     command = [sys.executable, str(ROOT / "run_pipeline.py"), *arguments[:place], str(data), *arguments[place + 1 :]]
-    return subprocess.run([*command, *more], cwd="/", capture_output=True, text=True, timeout=60)
+    return subprocess.run([*command, *more], cwd="/", capture_output=True, text=True, timeout=180)
 
 
 def test_the_unit_starts_again_and_ends_capture_as_it_wants_to_be_ended() -> None:
@@ -51,7 +51,7 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
     text = unit_text().replace(f"{INSTALLED}/.venv/bin/python", sys.executable).replace(INSTALLED, str(ROOT))
     unit = tmp_path / "capture.service"
     unit.write_text(text.replace("User=capture", "User=root"))
-    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=180)
     assert (done.returncode, done.stderr) == (0, "")
 
 

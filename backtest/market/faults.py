@@ -28,6 +28,7 @@ from core.units import NS_PER_MS, NS_PER_S
 _TICK_S: Final = 0.02
 _NOTICE_S: Final = 1.0  # between serverShutdown and the close
 _SHUTDOWN: Final = '{"e":"serverShutdown","E":%d}'
+_SNAPSHOT: Final = '"type":"snapshot"'
 _LINGER_NOT: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close sends RST (socket(7))
 
 
@@ -101,7 +102,8 @@ class FaultInjector:
             self._tell("drop", outlet, text)
             return []
         earlier = [line.held.pop(stream)] if stream in line.held else []
-        if not earlier and drawn[1] < faults.reorder.get(kind, 0.0):
+        is_first = kind == "marks" and _SNAPSHOT in text  # what its successors change comes before them
+        if not (earlier or is_first) and drawn[1] < faults.reorder.get(kind, 0.0):
             self._tell("reorder", outlet, text)
             line.held[stream] = text
             return []

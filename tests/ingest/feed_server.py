@@ -186,7 +186,7 @@ class Events(list[Event]):
     def of(self, kind: type) -> list[Any]:
         return [event for event in self if isinstance(event, kind)]
 
-    async def reached(self, count: int | None, kind: type = object, within_s: float = 20.0) -> None:
+    async def reached(self, count: int | None, kind: type = object, within_s: float = 60.0) -> None:
         """Return when so many events of a kind came, or the feed has ended."""
         assert self.running is not None
         async with asyncio.timeout(within_s):

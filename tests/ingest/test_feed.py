@@ -25,6 +25,7 @@ from tests.ingest.feed_server import (
     read,
     reading,
     server,
+    subscribed,
     trade,
     venue,
 )
@@ -96,13 +97,15 @@ def test_a_book_that_lost_a_change_gets_a_new_snapshot() -> None:
     async def play(socket: ServerConnection, visit: int) -> None:
         for recv_ns, frame in ((2000, depth(99, 101, 98)), (3000, depth(102, 103, 101)), (4000, depth(106, 110, 105))):
             await socket.send(f"{recv_ns} {frame}")
-        await asyncio.sleep(1.0)  # real time for the snapshot, which the market does not wait for
-        await socket.close(1000, "end of stream")
+        await socket.wait_closed()  # the market does not wait for the snapshot
 
     async def scenario() -> None:
-        async with server(play, True, SNAPSHOT, SNAPSHOT.replace(b"100", b"107")) as hosts:
-            events = await read(public_feed(hosts, capture=Capture()))
-        snapshots = [event for event in events if isinstance(event, BookUpdate) and event.is_snapshot]
+        async with (
+            server(play, True, SNAPSHOT, SNAPSHOT.replace(b"100", b"107")) as hosts,
+            reading(public_feed(hosts, capture=Capture())) as events,
+        ):
+            while len(snapshots := [event for event in events.of(BookUpdate) if event.is_snapshot]) < 2:
+                await asyncio.sleep(0.01)
         assert [event.update_id for event in snapshots] == [100, 107]
         gaps = [event for event in events if isinstance(event, Gap)]
         found = [(gap.from_ns, gap.to_ns, gap.mended) for gap in gaps if gap.stream == "book_deltas"]
@@ -229,9 +232,7 @@ def test_a_half_open_connection_is_noticed_and_made_again_and_the_gap_begins_wit
             async with await asyncio.start_server(tunnel.accept, "127.0.0.1", 0) as through:
                 hosts = local_hosts(f"127.0.0.1:{through.sockets[0].getsockname()[1]}")
                 feed = public_feed(hosts, False, silence_s=0.6)
-                async with reading(feed) as events:
-                    while not found.sockets:
-                        await asyncio.sleep(0.01)
+                async with subscribed(found, feed) as events:
                     await asyncio.sleep(1.0)  # quiet, but pings are answered
                     assert feed.counts.reconnects == 0
                     await found.push(quote(1))
@@ -275,11 +276,10 @@ def test_while_writing_is_behind_nothing_is_read_and_afterwards_everything_is() 
         behind = [False]
         async with venue() as found:
             feed = public_feed(found.hosts, False, silence_s=0.5, patience_s=0.5, behind=lambda: behind[0])
-            async with reading(feed) as events:
-                while not found.sockets:
-                    await asyncio.sleep(0.01)
+            async with subscribed(found, feed) as events:
                 behind[0] = True
-                await asyncio.sleep(0.3)
+                while not feed.counts.paused:
+                    await asyncio.sleep(0.01)
                 await found.push(*(quote(number) for number in range(1, 1_001)))
                 await asyncio.sleep(1.0)  # longer than any patience: what is not read cannot be heard
                 assert list(events) == []

@@ -309,7 +309,7 @@ def test_a_long_run_stores_while_it_goes_and_ends_well_on_sigterm(tmp_path: Path
         while not (tmp_path / "data" / "poll.json").exists() and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        text, _ = process.communicate(timeout=20)
+        text, _ = process.communicate(timeout=60)
     assert process.returncode == 0, text
     assert "oi_usd_btc" in text
     assert read_signal(tmp_path / "data", "oi_btc", "binance_um:BTCUSDT").height > 29 * 288

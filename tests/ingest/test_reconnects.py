@@ -10,7 +10,7 @@ from core.config import Capture
 from ingest import feed as feeds
 from ingest.events import Gap, Quote
 from ingest.plans import plans
-from tests.ingest.feed_server import ACK, Venue, feed_of, public_feed, quote, reading, venue
+from tests.ingest.feed_server import ACK, Venue, feed_of, public_feed, quote, subscribed, venue
 
 REFUSAL = '{"error":{"code":2,"msg":"Invalid request: unknown symbol"},"id":1}'
 
@@ -28,10 +28,8 @@ def test_a_subscription_that_is_refused_at_a_reconnect_is_asked_for_again(monkey
         said: list[str] = []
         async with (
             venue(acks=lambda visit, _: REFUSAL if visit in (2, 3, 4) else ACK) as found,
-            reading(public_feed(found.hosts, False, say=said.append)) as events,
+            subscribed(found, public_feed(found.hosts, False, say=said.append)) as events,
         ):
-            while not found.sockets:
-                await asyncio.sleep(0.01)
             await found.push(quote(1))
             await events.reached(1, Quote)
             await hang_up(found)
@@ -66,9 +64,7 @@ def test_a_symbol_that_was_delisted_is_gone_without_at_a_reconnect_and_its_neigh
         said: list[str] = []
         async with venue(acks=acks) as found:
             plan = plans(["bybit:BTCUSDT", "bybit:OLDUSDT"], Capture(depth="off"), found.hosts)[0]
-            async with reading(feed_of(replace(plan, silence_s={}), say=said.append)) as events:
-                while not found.sockets:
-                    await asyncio.sleep(0.01)
+            async with subscribed(found, feed_of(replace(plan, silence_s={}), say=said.append)) as events:
                 await found.push(best("BTCUSDT", 1), best("OLDUSDT", 1))
                 await events.reached(2, Quote)
                 await hang_up(found)
@@ -88,9 +84,7 @@ def test_a_connection_that_dies_while_another_was_to_take_over_lost_a_silent_str
             symbols = ["binance_um:BTCUSDT", "binance_um:ETHUSDT"]
             patience_s = {("BTCUSDT", "top_of_book"): 0.4}
             plan = replace(plans(symbols, Capture(depth="off"), found.hosts)[0], silence_s=patience_s)
-            async with reading(feed_of(plan, say=said.append, connect_timeout_s=10.0)) as events:
-                while not found.sockets:
-                    await asyncio.sleep(0.01)
+            async with subscribed(found, feed_of(plan, say=said.append, connect_timeout_s=10.0)) as events:
                 await found.push(quote(1))
                 await events.reached(1, Quote)
                 while found.visits < 2:  # the other one is never acknowledged

@@ -230,7 +230,7 @@ def test_a_paused_socket_leaves_everything_to_the_sender_and_loses_nothing() -> 
             await socket.close()
         assert [int(message[-4:]) for message in found.messages] == list(range(count))
 
-    asyncio.run(asyncio.wait_for(scenario(), 20))
+    asyncio.run(asyncio.wait_for(scenario(), 60))
 
 
 @pytest.mark.parametrize(
