@@ -20,7 +20,7 @@ not there has no quantity at a price behind all others. The first book after an 
 with and adds nothing; a snapshot of a known book is a message like the others.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -37,10 +37,10 @@ CHANGE, SNAPSHOT, LAST = 0, 1, 2
 HELD: Final = 65_536  # deltas held back for a snapshot: 20 s of the busiest stream, and a request has 10 s
 _ROOM: Final = 4096  # levels of a side, to begin with
 
-# Of `numbers`: of the book; of the message being taken; per side, the ranks changed since levels were seen, and levels.
+# Of `numbers`: of the book; of the message being taken; per side the slots in use, the levels in them, the slot of the
+# last delta, and whether the levels seen may have changed since.
 _KNOWN, _SEEN, _HOLDS_BACK, _SNAPSHOT_ID, _HELD, _MESSAGE = range(6)
-_FIRST, _LAST, _BIDS, _ASKS, _N_NUMBERS = 6, 8, 10, 11, 12
-_ALL: Final = 2**62  # a rank behind all levels
+_SLOTS, _LEVELS, _NEAR, _TOUCHED, _N_NUMBERS = 6, 8, 10, 12, 14
 _BETWEEN, _CHANGING, _REPLACING, _PASSING = range(4)  # what becomes of the message
 _SIDE, _PRICE, _QTY, _ID = range(4)
 FLOW: Final = 4  # the row of `tops` with the totals of flow, its low part behind it
@@ -49,10 +49,11 @@ FLOW: Final = 4  # the row of `tops` with the totals of flow, its low part behin
 class Book(NamedTuple):
     """The state: bids are side 0, asks side 1 with negated prices, so that the best key is the largest of both.
 
-    `ladders` (4, room): keys and quantities of the bids, then of the asks, keys ascending: the best stands last, so
-    that changes near the touch move little. `tops` (6, levels): the same of the levels last seen, the best first, -inf
-    and 0 where there is none; then the running total of each level's flow, its high and low part. `held` (n, 4) rings
-    through side, price, qty and id of deltas. `numbers` (12,).
+    `ladders` (4, room): keys and quantities of the bids, then of the asks, keys ascending, the best last. A level that
+    goes leaves its slot, with a quantity of 0: the same price often comes back, or a neighbour needs the place, so that
+    little moves. The last slot in use has a quantity. `tops` (6, levels): the same of the levels last seen, the best
+    first, -inf and 0 where there is none; then the running total of each level's flow, its high and low part. `held`
+    (n, 4) rings through side, price, qty and id of deltas. `numbers` (14,).
     """
 
     ladders: Floats
@@ -72,19 +73,38 @@ def make_book(levels: int, holds_back: bool) -> Book:
 
 
 def with_room(book: Book, levels: int = 0) -> Book:
-    """The same book with twice the room, or room for so many levels a side."""
-    room = book.ladders.shape[1]
-    return book._replace(ladders=np.pad(book.ladders, ((0, 0), (0, max(levels + 1, 2 * room) - room))))
+    """The same book with more room, or with room for so many levels a side: slots that hold no level are given up."""
+    room, sides = book.ladders.shape[1], _sides(book)
+    most = max(side.shape[1] for side in sides)
+    if 2 * most >= room or most == book.numbers[_SLOTS : _SLOTS + 2].max():
+        room = max(levels + 1, 2 * room)
+    return _filled(book._replace(ladders=np.zeros((4, room))), sides)
+
+
+def _sides(book: Book) -> list[Floats]:
+    """Keys and quantities of the bids and of the asks, (2, levels) each."""
+    slots = [book.ladders[2 * which : 2 * which + 2, : book.numbers[_SLOTS + which]] for which in (0, 1)]
+    return [side[:, side[1] > 0.0] for side in slots]
+
+
+def _filled(book: Book, sides: Sequence[Floats]) -> Book:
+    """The book with these levels alone in its slots."""
+    for which, side in enumerate(sides):
+        book.ladders[2 * which : 2 * which + 2, : side.shape[1]] = side
+        book.numbers[[_SLOTS + which, _LEVELS + which]] = side.shape[1]
+    book.numbers[_TOUCHED : _TOUCHED + 2] = 1
+    return book
 
 
 def save_book(book: Book) -> dict[str, NDArray[Any]]:
-    """The state as arrays, without what is not used of them."""
-    bids, asks = book.numbers[[_BIDS, _ASKS]].tolist()
+    """The state as arrays, without what is not used of them: equal for equal books."""
+    sides = _sides(book)
+    of_sides = [0, 0, 0, 0, *(side.shape[1] for side in sides)]
     return {
-        "book_levels": np.concatenate([book.ladders[:2, :bids], book.ladders[2:, :asks]], axis=1),
+        "book_levels": np.concatenate(sides, axis=1),
         "book_tops": book.tops.copy(),
         "book_held": book.held[: book.numbers[_HELD]].copy(),
-        "book_numbers": book.numbers.copy(),
+        "book_numbers": np.array([*book.numbers[:_SLOTS], *of_sides], np.int64),
     }
 
 
@@ -97,11 +117,9 @@ def restored_book(book: Book, saved: Mapping[str, NDArray[Any]]) -> Book:
         return book
     if sides.shape[1] >= book.ladders.shape[1]:
         book = with_room(book, sides.shape[1])
-    book.numbers[:], book.tops[:] = saved["book_numbers"], tops[:, :levels]
-    bids, asks = book.numbers[[_BIDS, _ASKS]].tolist()
-    book.ladders[:2, :bids], book.ladders[2:, :asks] = sides[:, :bids], sides[:, bids:]
+    book.numbers[:_SLOTS], book.tops[:] = saved["book_numbers"][:_SLOTS], tops[:, :levels]
     book.held[: len(saved["book_held"])] = saved["book_held"]
-    return book
+    return _filled(book, np.split(sides, saved["book_numbers"][-2:-1], axis=1))
 
 
 @njit(cache=True, nogil=True)
@@ -123,7 +141,7 @@ def take_delta(
     more = 0
     if is_last and (numbers[_MESSAGE] == _REPLACING or flags & SNAPSHOT):
         more = _later_than(update_id, held, numbers)
-    if max(numbers[_BIDS], numbers[_ASKS]) + more >= ladders.shape[1]:
+    if max(numbers[_SLOTS], numbers[_SLOTS + 1]) + more >= ladders.shape[1]:
         return False
     if numbers[_MESSAGE] == _BETWEEN:
         _begin_message(update_id, flags, numbers)
@@ -131,10 +149,10 @@ def take_delta(
         if numbers[_KNOWN] == 0:
             _hold(side, price, qty, update_id, held, numbers)
     else:
-        _put(side, price, qty, ladders, numbers)
+        _put(side, price, qty, ladders, tops, numbers)
     if is_last:
         if numbers[_MESSAGE] == _REPLACING:
-            _apply_held(more, ladders, held, numbers)
+            _apply_held(more, ladders, tops, held, numbers)
         if numbers[_MESSAGE] != _PASSING and numbers[_KNOWN] == 1:
             _see_levels(ladders, tops, numbers)
         numbers[_MESSAGE] = _BETWEEN
@@ -145,9 +163,9 @@ def take_delta(
 def _begin_message(update_id: int, flags: int, numbers: Ints) -> None:
     if flags & SNAPSHOT:
         numbers[_MESSAGE], numbers[_SNAPSHOT_ID] = _REPLACING, update_id
-        numbers[_BIDS] = numbers[_ASKS] = 0
-        for side in range(2):
-            numbers[_FIRST + side], numbers[_LAST + side] = 0, _ALL
+        for which in range(2):
+            numbers[_SLOTS + which] = numbers[_LEVELS + which] = 0
+            numbers[_TOUCHED + which] = 1
     else:
         is_news = numbers[_HOLDS_BACK] == 0 or update_id > numbers[_SNAPSHOT_ID]
         numbers[_MESSAGE] = _CHANGING if numbers[_KNOWN] == 1 and is_news else _PASSING
@@ -174,50 +192,57 @@ def _later_than(update_id: int, held: Floats, numbers: Ints) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _apply_held(newest: int, ladders: Floats, held: Floats, numbers: Ints) -> None:
+def _apply_held(newest: int, ladders: Floats, tops: Floats, held: Floats, numbers: Ints) -> None:
     """End a snapshot with the `newest` deltas held: the book is known, unless some that belong to them were lost."""
     count, room = numbers[_HELD], held.shape[0]
     for back in range(newest, 0, -1):
         row = (count - back) % room
-        _put(int(held[row, _SIDE]), held[row, _PRICE], held[row, _QTY], ladders, numbers)
+        _put(int(held[row, _SIDE]), held[row, _PRICE], held[row, _QTY], ladders, tops, numbers)
     numbers[_KNOWN] = 0 if newest == room and count > room else 1
     numbers[_HELD] = 0
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _put(side: int, price: float, qty: float, ladders: Floats, numbers: Ints) -> None:
-    """Set a level's absolute quantity, 0 removes it; note the ranks that change: all behind one that comes or goes."""
+def _put(side: int, price: float, qty: float, ladders: Floats, tops: Floats, numbers: Ints) -> None:
+    """Set a level's absolute quantity, 0 removes it; note whether the levels that bars hold may change by it."""
     which = 0 if side > 0 else 1
     key, keys, qtys = price if side > 0 else -price, 2 * which, 2 * which + 1
-    count = numbers[_BIDS + which]
-    at = _place(ladders, keys, count, key)
-    is_there = at < count and ladders[keys, at] == key
-    if is_there and qty > 0.0:
-        ladders[qtys, at] = qty
-    elif is_there:
-        for row in range(at, count - 1):
-            ladders[keys, row], ladders[qtys, row] = ladders[keys, row + 1], ladders[qtys, row + 1]
-        numbers[_BIDS + which] = count - 1
+    count = numbers[_SLOTS + which]
+    at = _place(ladders, keys, count, key, numbers[_NEAR + which])
+    numbers[_NEAR + which] = at
+    if at < count and ladders[keys, at] == key:
+        numbers[_LEVELS + which] += (qty > 0.0) - (ladders[qtys, at] > 0.0)
+        ladders[qtys, at] = qty if qty > 0.0 else 0.0
+        while count > 0 and ladders[qtys, count - 1] == 0.0:
+            count -= 1
     elif qty > 0.0:
-        for row in range(count, at, -1):
-            ladders[keys, row], ladders[qtys, row] = ladders[keys, row - 1], ladders[qtys, row - 1]
-        ladders[keys, at], ladders[qtys, at] = key, qty
-        numbers[_BIDS + which] = count + 1
+        numbers[_LEVELS + which] += 1
+        count = _insert(key, qty, at, count, keys, ladders)
     else:
         return
-    rank = count - 1 - at if is_there else count - at
-    numbers[_FIRST + which] = min(numbers[_FIRST + which], rank)
-    numbers[_LAST + which] = max(numbers[_LAST + which], rank if is_there and qty > 0.0 else _ALL)
+    numbers[_SLOTS + which] = count
+    if key >= tops[keys, tops.shape[1] - 1]:
+        numbers[_TOUCHED + which] = 1
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _place(ladders: Floats, keys: int, count: int, key: float) -> int:
-    """The first of `count` ascending keys that is not below `key`: by doubling steps from the end, then by halves."""
-    high, step = count, 1
-    while high - step >= 0 and ladders[keys, high - step] >= key:
-        high -= step
-        step *= 2
-    low = max(high - step + 1, 0)
+def _place(ladders: Floats, keys: int, count: int, key: float, near: int) -> int:
+    """The first of `count` ascending keys that is not below `key`: by doubling steps from `near`, then by halves.
+
+    The changes of a message are often sorted, so that each is near the one before it.
+    """
+    low, high, step = 0, min(near, count), 1
+    if near < count and ladders[keys, near] < key:
+        low = near + 1
+        while low + step <= count and ladders[keys, low + step - 1] < key:
+            low += step
+            step *= 2
+        high = min(low + step - 1, count)
+    else:
+        while high - step >= 0 and ladders[keys, high - step] >= key:
+            high -= step
+            step *= 2
+        low = max(high - step + 1, 0)
     while low < high:
         middle = (low + high) // 2
         if ladders[keys, middle] < key:
@@ -227,25 +252,49 @@ def _place(ladders: Floats, keys: int, count: int, key: float) -> int:
     return low
 
 
+@njit(cache=True, nogil=True)
+def _insert(key: float, qty: float, at: int, count: int, keys: int, ladders: Floats) -> int:
+    """Put a level before slot `at`: into an empty one, or what stands there moves up to the next empty one or the end.
+
+    Returns how many slots are in use.
+    """
+    qtys = keys + 1
+    if at > 0 and ladders[qtys, at - 1] == 0.0:
+        ladders[keys, at - 1], ladders[qtys, at - 1] = key, qty
+        return count
+    for slot in range(at, count):
+        key_there, qty_there = ladders[keys, slot], ladders[qtys, slot]
+        ladders[keys, slot], ladders[qtys, slot] = key, qty
+        if qty_there == 0.0:
+            return count
+        key, qty = key_there, qty_there
+    ladders[keys, count], ladders[qtys, count] = key, qty
+    return count + 1
+
+
 @njit(cache=True, nogil=True, inline="always")
 def _see_levels(ladders: Floats, tops: Floats, numbers: Ints) -> None:
-    """Bring the levels up to the book from the best that was touched, unless it is crossed or lacks a side."""
-    bids, asks = numbers[_BIDS], numbers[_ASKS]
+    """Bring the levels up to the book where it may have changed, unless it is crossed or lacks a side."""
+    bids, asks = numbers[_SLOTS], numbers[_SLOTS + 1]
     if bids == 0 or asks == 0 or ladders[0, bids - 1] >= -ladders[2, asks - 1]:
         return
-    levels = tops.shape[1]
     for which in range(2):
-        count, sign, keys, qtys = numbers[_BIDS + which], 1.0 - 2.0 * which, 2 * which, 2 * which + 1
-        for level in range(numbers[_FIRST + which], min(numbers[_LAST + which] + 1, levels)):
+        if numbers[_TOUCHED + which] == 0:
+            continue
+        numbers[_TOUCHED + which] = 0
+        sign, keys, qtys, slot = 1.0 - 2.0 * which, 2 * which, 2 * which + 1, numbers[_SLOTS + which] - 1
+        for level in range(tops.shape[1]):
             key, qty = -np.inf, 0.0
-            if level < count:
-                key, qty = ladders[keys, count - 1 - level], ladders[qtys, count - 1 - level]
+            if level < numbers[_LEVELS + which]:
+                while ladders[qtys, slot] == 0.0:
+                    slot -= 1
+                key, qty = ladders[keys, slot], ladders[qtys, slot]
+                slot -= 1
             key_before, qty_before = tops[keys, level], tops[qtys, level]
             tops[keys, level], tops[qtys, level] = key, qty
             flow = sign * (qty * (key >= key_before) - qty_before * (key <= key_before))
             if numbers[_SEEN] == 1 and abs(flow) < MOST:
                 tops[FLOW, level], tops[FLOW + 1, level] = added(tops[FLOW, level], tops[FLOW + 1, level], flow)
-        numbers[_FIRST + which], numbers[_LAST + which] = _ALL, -1
     numbers[_SEEN] = 1
 
 
