@@ -18,6 +18,7 @@ from core.units import parse_duration_ns
 from research.machine.interpreter import CLOCK_SIZE, GAP_ROW, IS_BLANK, LAST, NO_BAR, SCRATCH, TILE, walk
 from research.machine.opcodes import SHORT
 from research.programs.expression import Node, digests, excerpt, show
+from research.programs.result_memory import uninitialised
 from research.programs.rows import Rows, bar_index_of, floats, read_rows, whole_numbers
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -246,7 +247,7 @@ def _damaged(why: str) -> ValueError:
 def _by_feature(out: Floats | None, shape: tuple[int, int]) -> Floats:
     """Memory for a result, (features, rows)."""
     if out is None:
-        return np.empty(shape[::-1])
+        return uninitialised(shape[::-1])
     if out.shape != shape or out.dtype != np.float64 or not (out.flags.f_contiguous and out.flags.writeable):
         raise ValueError(f"out must be an earlier result of shape {shape}, was {out.shape} of {out.dtype}")
     return out.T
