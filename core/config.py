@@ -224,6 +224,10 @@ class Features(Section, frozen=True):
     regime_inputs: tuple[str, ...] = ()
 
 
+class Operators(Section, frozen=True):
+    find: str = ""  # words that stand in what `operators` lists: in names, meanings, units, sets, sources; empty: all
+
+
 class Labels(Section, frozen=True):
     # Takers; makers hold those of 10 s and longer.
     horizons_s: Annotated[tuple[Horizon, ...], Meta(min_length=1)] = (1.0, 10.0, 60.0, 300.0, 900.0)
@@ -311,6 +315,7 @@ class Config(Section, frozen=True):
     export_events: ExportEvents = ExportEvents()
     faults: Faults = Faults()
     features: Features = Features()
+    operators: Operators = Operators()
     labels: Labels = Labels()
     fees: dict[str, Fee] = msgspec.field(default_factory=lambda: dict(REGULAR_FEES))
     train: Train = Train()

@@ -36,6 +36,7 @@ from research.learning.purged_cv import Rows, Split, holdout, thinned
 from research.learning.training import cells_of
 from research.quality import drift
 from research.quality.assessment import FALSE_DISCOVERIES, Assessment, findings, table, too_short
+from research.quality.cost import made_up_rows, panel_cost_ns
 from research.quality.feature_counts import DayCount, day_count
 from research.quality.feature_quality import (
     SAME,
@@ -49,7 +50,6 @@ from research.quality.feature_quality import (
     with_false_discovery,
 )
 from research.quality.live_features import LiveSample, live_sample
-from research.show_operators import made_up_rows, panel_cost_ns
 
 READS: tuple[Table, ...] = (schema.FEATURES, schema.LABELS)
 WRITES: tuple[Table, ...] = ()

@@ -155,9 +155,9 @@ def test_sections_of_stages_on_request_are_drawn_from_what_they_put() -> None:
     page = render(
         EMPTY
         | {"correlations": {"symbols": ["a", "b"], "steps": steps}, "quality": quality, "fit": fitted}
-        | {"operators": {"count": 2, "ns_per_row": {"add": 0.4, "sub": 0.5}}}
+        | {"operators": {"entries": [{"group": "micro", "form": "kyle", "ns": 27.2, "says": "the answer"}]}}
     )
-    assert all(text in page for text in ("-0.25", "900 instants", "99.96", "(log mid)", "1970-01-01", "2 operators"))
+    assert all(text in page for text in ("-0.25", "900 instants", "99.96", "(log mid)", "1970-01-01", "27.2"))
 
 
 def test_a_stage_that_judges_nothing_has_no_verdict_missing() -> None:

@@ -12,15 +12,17 @@ import pytest
 from rich.console import Console
 
 from core import store
-from core.config import Config, Features
+from core.config import Config, Features, Operators
+from core.errors import StageError
 from core.run_record import RunRecord
 from core.store import Partition, day_start_ns
 from core.units import NS_PER_S
 from research import show_operators
 from research.bars.columns import BAR_COLUMNS
-from research.catalogue import compile_texts
+from research.catalogue import CATALOGUE, compile_texts
 from research.language_docs import DOCS, join_rows, page
 from research.programs.operators import OPERATORS
+from research.quality import cost
 
 
 def test_the_page_of_the_language_is_up_to_date() -> None:
@@ -44,37 +46,87 @@ def test_the_example_for_notebooks_runs_on_the_tables_of_a_run(tmp_path: Path, m
     assert is_known.tolist() == (299 * [False] + (n - 299) * [True]) * 2, "windows fill anew where days are missing"
 
 
-@pytest.mark.parametrize("width", [80, 120])
 def test_the_stage_prints_every_operator_and_feature_with_its_cost_and_fits_the_screen(
-    tmp_path: Path, width: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(show_operators, "_ROWS", 2_000)
-    printed = io.StringIO()
-    cfg = Config(data_dir=str(tmp_path), features=Features(sets=("time",), mine={"own": "(mean_5s mid)"}))
-    record = RunRecord(cfg, Console(file=printed, width=width))
-    with record.stage("operators") as stage:
-        show_operators.run(cfg, stage)
-    lines = printed.getvalue().splitlines()
-    assert max(map(len, lines)) <= width
-    together = " ".join(printed.getvalue().split())
+    _, printed, section = listed(tmp_path, 80, monkeypatch)
+    lines = printed.splitlines()
+    assert max(map(len, lines)) <= 80
+    together = " ".join(printed.split())
     for operator in OPERATORS.values():
         assert any(line.startswith(operator.form) for line in lines), operator.form
         assert " ".join(operator.doc.split()) in together, operator.form
     for form, says in join_rows():
         assert form in lines
-        assert " ".join(says.split()) in together, form
+        assert " ".join(says.replace("`", "").split()) in together, form
     assert any(line.startswith("own ") for line in lines)
-    assert "(mean_5s (mul 0.5 (add bid_price ask_price)))" in together
-    costs = msgspec.json.decode(msgspec.json.encode(record.sections))["operators"]["ns_per_row"]
-    assert set(costs) == set(OPERATORS)
-    assert all(0 <= cost < 1e6 for cost in costs.values())
+    assert "(mean_5s mid)" in together
+    assert set(CATALOGUE) | {"own"} <= {row["name"] for row in section["entries"]}
+    assert all(any(line.startswith(f"{name} ") for line in lines) for name in CATALOGUE)
+    assert set(section["ns_per_row"]) == set(OPERATORS)
+    assert all(0 <= row["ns"] < 1e6 for row in section["entries"] if row["group"] != "join")
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("Kyle's λ", {"kyle_lambda_bps_300s"}),
+        ("hmm own", {"own"}),
+        ("autocorr", {"autocorr"}),
+        ("at_1m", {"(at_1m x)"}),
+    ],
+)
+def test_words_find_what_is_meant(asked: str, found: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names, printed, _ = listed(tmp_path, 80, monkeypatch, find=asked, own="(hmm (sub mid 1) 0.9 0.9)")
+    assert found <= names
+    assert len(names) < 12
+    if asked.startswith("Kyle"):
+        assert 'not in this run: add "micro" to features.sets' in " ".join(printed.split())
+        assert "Kyle 1985" in " ".join(printed.split())
+
+
+def test_words_that_nothing_says_are_an_error_that_says_where_they_are_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StageError, match=r"no operator or feature is said to be 'kile'.*names, meanings"):
+        listed(tmp_path, 80, monkeypatch, find="kile")
+
+
+def test_on_another_clock_features_are_listed_as_they_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, printed, _ = listed(tmp_path, 80, monkeypatch, find="kyle", bars="volume_10")
+    assert names == {"kyle_lambda_bps_1500"}
+    assert "Kyle 1985" in " ".join(printed.split())
+    assert "1500" in printed
+
+
+def listed(
+    data_dir: Path,
+    width: int,
+    monkeypatch: pytest.MonkeyPatch,
+    find: str = "",
+    bars: str = "time_200ms",
+    own: str = "(mean_5s mid)",
+) -> tuple[set[str], str, dict[str, Any]]:
+    """The names that the stage lists, what it prints, and its section of the report."""
+    monkeypatch.setattr(show_operators, "_ROWS", 2_000)
+    printed = io.StringIO()
+    mine = {"own": own} if bars.startswith("time") else {}
+    chosen = Features(sets=("time",), mine=mine)
+    cfg = Config(data_dir=str(data_dir), bars=bars, features=chosen, operators=Operators(find=find))
+    record = RunRecord(cfg, Console(file=printed, width=width))
+    with record.stage("operators") as stage:
+        show_operators.run(cfg, stage)
+    section = msgspec.json.decode(msgspec.json.encode(record.sections))["operators"]
+    return {row["name"] for row in section["entries"]}, printed.getvalue(), section
 
 
 def test_costs_are_of_rows_without_a_gap_and_of_all_that_is_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = {"x": "(sub (mean_50 bid_qty) (at_1m (hurst_100 (of_ETHUSDT (mean_9 bid_qty)))))"}
     program = compile_texts(texts, "time_1s")
-    rows = show_operators.made_up_rows(1, 500, [program])
+    rows = cost.made_up_rows(1, 500, [program])
     values = [layer.program.evaluate(rows[:, : len(layer.program.columns)]) for layer in program.layers]
     assert all(np.isfinite(each[-1]).all() for each in values)
-    monkeypatch.setattr(show_operators, "cost_ns", lambda layer, x: 6.0)
-    assert show_operators.panel_cost_ns(program, rows) == 6.0 + 2 * 6.0 / 60
+    monkeypatch.setattr(cost, "cost_ns", lambda layer, x: 6.0)
+    assert cost.panel_cost_ns(program, rows) == 6.0 + 2 * 6.0 / 60
