@@ -46,12 +46,21 @@ from research.programs.panel import BAR_TIMES, Each, Joined, Panel, bars_read, c
 from research.programs.panel_program import PanelProgram
 from research.programs.program import GAP_COLUMN
 from research.programs.signal_columns import SignalColumns
-from research.quality.feature_counts import COUNT, DayCount, Filling, bars_filled, count_of, counted, report
+from research.quality.feature_counts import (
+    COUNT,
+    DayCount,
+    Filling,
+    bars_filled,
+    buckets_full,
+    count_of,
+    counted,
+    report,
+)
 from research.signal_table import SignalTable, missing_lines, signal_table
 
 READS, WRITES = (BARS, SIGNALS), (FEATURES,)
 
-VERSION: Final = 6
+VERSION: Final = 7
 """Of what an operator means: a change of the kernels raises it, and every partition is built again."""
 _WORKERS: Final = 2  # partitions at a time: the kernel releases the GIL
 _FILLING, _MEANING = "filling", "meaning"
@@ -227,7 +236,8 @@ def _write_day(
     joined_to = len(program.columns) + len(program.layers[-1].joined)
     filled, filling = bars_filled(bars.bar_index, has_gap, rows[:, len(program.columns) : joined_to], before)
     fitted = int(decided.sum()) - take.size
-    count = counted(int(is_todays.sum()), fitted, values, filled[take] >= program.main.warmup_bars)
+    is_warm = (filled[take] >= program.main.warmup_bars) & buckets_full(program, values, take - filled[take])
+    count = counted(int(is_todays.sum()), fitted, values, is_warm)
     is_kept = np.isfinite(values).all(axis=1)
     columns = {name: np.ascontiguousarray(values[is_kept, k]) for k, name in enumerate(program.names)}
     if is_todays.any():

@@ -2,7 +2,8 @@
 
 All are scale-free (bps, shares, multiples of a recent deviation, logarithms), so that one model serves all symbols, and
 finite in a quiet market: `ratio` is 0 where nothing traded, a z-score is 0 in a constant window, and what a venue does
-not publish (mark, funding, open interest, depth) is coalesced away before it enters a window.
+not publish (mark, funding, open interest, depth) is 0 once the windows are full. Buckets of volume (VPIN) are the
+exception: they are full when enough was traded.
 
 They come in named sets, one module for a group of them (sets/); `features.sets` chooses. The default study keeps to
 the eight of sets/default.py, whose windows are no longer than 300 s.

@@ -51,10 +51,11 @@ the table says otherwise, and leaves a window when its bar does. A window gives 
 in its data (`has_gap`) gives NaN, and it and any bar that is not the next one restart all windows. Rolling statistics
 divide by w.
 
-`coalesce` and `known` cannot tell a window that is not full from what is otherwise not known: put them inside windows,
-around what a venue does not publish, as in `(mean_5s (coalesce funding_rate 0))`. Around a window they make a feature
-known before its warm-up, and history and the live runner both keep such rows. Where the operand has windows of its own,
-let the other be as late: `(coalesce x (sub (lag_300s 1) 1))` is 0 for what is not known once 300 s of bars were seen.
+`coalesce` and `known` cannot tell a window that is not full from what a venue did not publish. Inside a window 0 would
+pass for a value: `(delta_5s (coalesce open_interest 0))` is all of it when it is told first. Around a window it makes a
+feature known before its warm-up, and history and the live runner both keep such rows. So put `coalesce` around windows,
+and let the other be as late: `(coalesce (delta_5s open_interest) (lag_5s 0))` is 0 where nothing was told, once 5 s of
+bars were seen. The mean of what is known is `(div (sum_5s (coalesce x 0)) (sum_5s (known x)))`.
 
 Operators marked ∞ remember everything: their bits depend on where a run began, so a day goes on from the state that
 the symbol's last day saved. All others forget what has left their window, to the bit.

@@ -59,6 +59,16 @@ def slope_z(b: Bars) -> float:
     return zscore(bids / (b.mid - b.bid_price_10) + asks / (b.ask_price_10 - b.mid), 300)
 
 
+def log_slope(b: Bars, name: str) -> float:
+    """Naes, Skjeltorp 2006, equations 1 and 2: elasticities of ten levels, volume in USD and its unit 1 USD."""
+    prices, sizes = side(b, f"{name}_price", 10)[-1], side(b, f"{name}_qty", 10)[-1]
+    v = np.log(1 + np.cumsum(prices * sizes))
+    total = v[0] / abs(prices[0] / b.mid[-1] - 1)
+    for k in range(9):
+        total += (v[k + 1] / v[k] - 1) / abs(prices[k + 1] / prices[k] - 1)
+    return total / 10
+
+
 def mean_price(b: Bars, name: str, levels: int) -> float:
     prices, sizes = side(b, f"{name}_price", levels)[-1], side(b, f"{name}_qty", levels)[-1]
     return np.average(prices, weights=sizes)
@@ -134,6 +144,12 @@ REFERENCES = {
     "front_gap_5": Reference("definition", front_gap),
     "slope_balance_10": Reference("size over distance, bids against asks", slopes, "frds", rtol=1e-7),
     "slope_z_300s": Reference("size over distance", slope_z, rtol=1e-7),
+    "log_slope_10": Reference(
+        "Naes, Skjeltorp 2006, equation 3", lambda b: 1e-4 * (log_slope(b, "bid") + log_slope(b, "ask")) / 2, rtol=1e-7
+    ),
+    "log_slope_balance_10": Reference(
+        "the same, bids against asks", lambda b: balance(log_slope(b, "bid"), log_slope(b, "ask")), rtol=1e-7
+    ),
     "width_ratio_10_300s": Reference("definition", width),
     "weighted_mid_bps_5": Reference("mean prices weighted crosswise", lambda b: weighted_mid(b, 5), rtol=1e-7),
     "weighted_mid_bps_10": Reference("mean prices weighted crosswise", lambda b: weighted_mid(b, 10), rtol=1e-7),

@@ -75,7 +75,7 @@ def _root(b: Bars) -> Floats:
 
 def vpin(b: Bars, size: float | None = None) -> float:
     """Bucket by bucket, as section 1.3 writes it; a bucket has the size of the bar that opens it."""
-    sizes = total(b.usd, 900) / 50 if size is None else np.full(b.usd.size, size)
+    sizes = total(b.usd, 300) / 50 if size is None else np.full(b.usd.size, size)
     buckets, opened, net, filled = [], np.nan, 0.0, 0.0
     for buy, sell, fresh in zip(b.buy_usd, b.sell_usd, sizes, strict=True):
         left = 0.0 if np.isnan(fresh) else buy + sell
@@ -209,6 +209,7 @@ REFERENCES = {
             np.sum(last(b.large_buy_usd - b.large_sell_usd, 60)), np.sum(last(b.large_buy_usd + b.large_sell_usd, 60))
         ),
     ),
+    "large_trade_count_60s": Reference("definition", lambda b: np.log1p(np.sum(last(b.large_count, 60)))),
     "large_trade_count_share_60s": Reference(
         "definition", lambda b: np.sum(last(b.large_count, 60)) / np.sum(last(b.count, 60))
     ),

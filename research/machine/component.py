@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from research.fitting.not_fitted import NotFitted
+from research.sets.book import known_mean
+from research.sets.feature import or_zero
 
 Floats = NDArray[np.float64]
 LEVELS: Final = 10
@@ -18,9 +20,9 @@ _LEAST_SHARE: Final = 1e-12  # of a level's variance in all: below that the othe
 
 
 def level_flows(window: str) -> list[str]:
-    """Each level's order flow over a window in mean sizes of a level, in the language."""
-    size = f"(mean_{window} (div (add bids_{LEVELS} asks_{LEVELS}) {2 * LEVELS}))"
-    return [f"(ratio (sum_{window} (coalesce ofi_qty_{k} 0)) {size})" for k in range(1, LEVELS + 1)]
+    """Each level's order flow over a window in mean sizes of a level, in the language: not known where no bar's is."""
+    size = known_mean(f"(div (add bids_{LEVELS} asks_{LEVELS}) {2 * LEVELS})", window)
+    return [f"(ratio (sum_{window} ofi_qty_{k}) {size})" for k in range(1, LEVELS + 1)]
 
 
 def first_component(flows: Floats) -> tuple[Floats, float]:
@@ -39,9 +41,9 @@ def first_component(flows: Floats) -> tuple[Floats, float]:
 
 
 def component_text(weights: Floats, window: str) -> str:
-    """The integrated flow over a window, in the language. Four digits tell the weights well enough."""
+    """The integrated flow over a window, in the language, 0 where none is known. Four digits tell the weights well."""
     first, *rest = (f"(mul {weight:.4f} {flow})" for weight, flow in zip(weights, level_flows(window), strict=True))
     text = first
     for each in rest:
         text = f"(add {text} {each})"
-    return text
+    return or_zero(text, window)

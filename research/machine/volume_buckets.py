@@ -3,7 +3,8 @@
 VPIN = sum |buy - sell| / sum volume over the last n buckets (Easley, Lopez de Prado, O'Hara, "Flow Toxicity and
 Liquidity in a High-frequency World", Review of Financial Studies 25(5), 2012, section 1.3). Takers' sides are known
 here, so that nothing need be classified in bulk. A bar is split where a bucket is full, its buys and sells alike, and
-may fill several. A bucket keeps the size that it was opened with.
+may fill several. A bucket keeps the size that it was opened with. Until n are full VPIN is not known; how many bars
+that takes is for the trades to say.
 
 Sums are those of two blocks of n buckets, as in rolling.py: nothing is subtracted, so nothing drifts.
 """
@@ -13,19 +14,21 @@ import numpy as np
 from core.kernels import njit
 from research.machine.opcodes import HEAD
 
-_SIZE, _FILLED, _NET, _PLACE, _ASIDE, _VOLUME, _VALUE = range(7)
-"""Of the open bucket: size, volume in it, buys less sells. Next place in the block; the block's sums so far; VPIN."""
+_SIZE, _FILLED, _NET, _PLACE, _ASIDE, _VOLUME, _VALUE, _HAS_BLOCK = range(8)
+"""Of the open bucket: size, volume in it, buys less sells. Next place in the block; the block's sums so far; VPIN;
+whether there is a block before, without which fewer than n buckets are full."""
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def fill_buckets(buy, sell, size, to, n, memory, buckets):  # type: ignore[no-untyped-def]
-    """VPIN over the last `buckets` full buckets, or as many as there are, after each of n rows; 0 before the first.
+    """VPIN over the last `buckets` full buckets after each of n rows; NaN until there are as many.
 
     A row in which a volume is negative or not finite, or has nowhere to go since `size` is none, adds nothing and
-    gives NaN.
+    gives NaN too.
     """
     if memory[_PLACE] != memory[_PLACE]:
         memory[:] = 0.0
+        memory[_VALUE] = np.nan
     filled, net, value = memory[_FILLED], memory[_NET], memory[_VALUE]
     opened = memory[_SIZE] if filled > 0.0 else 0.0
     for i in range(n):
@@ -60,6 +63,8 @@ def _split(volume, tilt, size, memory, buckets):  # type: ignore[no-untyped-def]
         _close(abs(size * tilt), size, memory, buckets)
         left -= size
     memory[_SIZE], memory[_FILLED], memory[_NET] = size, left, left * tilt
+    if memory[_HAS_BLOCK] == 0.0:
+        return
     place = int(memory[_PLACE])
     aside, volumes = memory[HEAD : HEAD + buckets], memory[HEAD + buckets : HEAD + 2 * buckets]
     memory[_VALUE] = (memory[_ASIDE] + aside[place]) / (memory[_VOLUME] + volumes[place])
@@ -79,3 +84,4 @@ def _close(net, volume, memory, buckets):  # type: ignore[no-untyped-def]
             aside[i] += aside[i + 1]
             volumes[i] += volumes[i + 1]
         memory[_ASIDE] = memory[_VOLUME] = memory[_PLACE] = 0.0
+        memory[_HAS_BLOCK] = 1.0

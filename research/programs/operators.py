@@ -23,6 +23,7 @@ class Operator:
 
     `warmup` is how many bars the result lags its operands' own warm-up; `units` is the unit of the result in terms of
     the operands'; `nan` where the result is NaN beside the rule above, or where it is not;
+    one that fills `by_volume` lags besides until enough was traded, in however many bars;
     `levels` are the places of operands that must be numbers from 0 to 1, `shares` of those that together are 1 at most;
     `infinite` operators remember everything: their bits depend on where a run began. Those that `hops` are
     computed each w / 16 bars and held in between; `least` and `most` bound the windows that mean something.
@@ -36,6 +37,7 @@ class Operator:
     window: Literal["", "k", "w", "n"] = ""
     nan: str = ""
     levels: frozenset[int] = frozenset()
+    by_volume: bool = False
     infinite: bool = False
     hops: bool = False
     least: int = 1
@@ -174,9 +176,9 @@ OPERATORS: Final = {
                  "the same of four states, 0 to 3; twelve chances", "none", "n", nan=_ODDS_NAN, infinite=True,
                  levels=frozenset(range(3, 15)), shares=_by(3, 4), most=3, source="Rabiner 1989"),
         Operator("vpin", ("buy", "sell", "size"), machine.VPIN,
-                 "|buy - sell| over buy + sell in the last n full buckets of that size, or as many as there are",
-                 "none", "n", nan="where a volume is negative or has size 0; 0 before the first bucket",
-                 infinite=True, source="Easley, Lopez de Prado, O'Hara 2012"),
+                 "|buy - sell| over buy + sell in the last n full buckets of that size", "none", "n",
+                 nan="until n buckets are full, and where a volume is negative or has size 0 (in that row alone)",
+                 by_volume=True, infinite=True, source="Easley, Lopez de Prado, O'Hara 2012"),
         Operator("microprice", ("imbalance", "move"), machine.MICROPRICE,
                  "what move is expected to add up to from here on, given the imbalance (-1 to 1) and how w bars went",
                  "of move", "w", source="Stoikov 2018", hops=True, least=8),

@@ -1,14 +1,15 @@
 """What became of the decisions of a day: kept, dropped while windows filled, or dropped for a value that is not finite.
 
 Bars count from the last restart (a gap, a bar left out), and not before every joined column has had a value once: what
-stands on hourly bars cannot be known in the first hour, and no feature is to blame for that.
+stands on hourly bars cannot be known in the first hour, and no feature is to blame for that. Buckets of volume are full
+when enough was traded, however many bars that takes: until a feature of theirs is known once, windows are filling.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,13 @@ from core.units import NS_PER_S
 from research.bars.clocks import parse_clock
 from research.catalogue import compile_texts
 from research.day_state import load_state
+from research.programs.expression import parse, parts
 from research.programs.panel_program import PanelProgram
 from research.programs.program import Floats, Ints
 
 COUNT: Final = "count"
+
+Bools: TypeAlias = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,11 @@ def count_of(day: Partition, count: Ints) -> DayCount:
     return DayCount(day, bars, fitted, decisions, filling, unknown, tuple(blame))
 
 
-def counted(bars: int, fitted: int, values: Floats, is_warm: NDArray[np.bool_]) -> Ints:
-    """Bars, fitted, decisions, filling, unknown, then the blame, of the features (m, features) at a day's decisions."""
+def counted(bars: int, fitted: int, values: Floats, is_warm: Bools) -> Ints:
+    """Bars, fitted, decisions, filling, unknown, then the blame, of the features (m, features) at a day's decisions.
+
+    `is_warm` (m,) where windows and buckets are full.
+    """
     is_finite = np.isfinite(values)
     is_kept = is_finite.all(axis=1)
     blame = (~is_finite[is_warm]).sum(axis=0)
@@ -76,7 +83,26 @@ class Filling(NamedTuple):
     is_joined: int = 0
 
 
-def bars_filled(bar_index: Ints, has_gap: NDArray[np.bool_], joined: Floats, last: Filling) -> tuple[Ints, Filling]:
+def buckets_full(program: PanelProgram, values: Floats, begins: Ints) -> Bools:
+    """For each decision (m,) whether all features that fill by volume were finite once since the windows began to fill.
+
+    `values` (m, features); `begins` (m,) tells the decisions of one stretch from those of the next, ascending.
+    """
+    is_finite = np.isfinite(values[:, _fill_by_volume(program)])
+    latest = np.maximum.accumulate(np.where(is_finite, np.arange(len(values))[:, None], -1), axis=0)
+    is_full: Bools = np.logical_and.reduce(latest >= np.searchsorted(begins, begins)[:, None], axis=1)
+    return is_full
+
+
+def _fill_by_volume(program: PanelProgram) -> list[int]:
+    """The places of features with an operator that does. One inside a join is a column that was not joined yet."""
+    calls = [[part for part in parts(parse(text), into_joins=False) if part.is_call] for text in program.expressions]
+    return [
+        place for place, each in enumerate(calls) if any(not call.join and call.operator.by_volume for call in each)
+    ]
+
+
+def bars_filled(bar_index: Ints, has_gap: Bools, joined: Floats, last: Filling) -> tuple[Ints, Filling]:
     """For each bar (n,) how many came before it since the windows began to fill; -1 where they have not begun.
 
     `joined` (n, columns) are the joined columns, `last` is where the bars before ended; also where these end.
@@ -155,6 +181,11 @@ def _why_none(row: dict[str, Any], program: PanelProgram, bars: int) -> str:
             return ": numbers were fitted on all of it, run `fit` with an earlier features.fit_until"
         return ": no bar closes at a decision time, see `decision` and `bars`"
     longest = _blocking(program, bars)
+    poured = [program.names[place] for place in _fill_by_volume(program)]
+    if poured and longest.clock == program.bar and longest.bars < bars:
+        return (
+            f": too little was traded to fill the buckets of {', '.join(poured)}: capture more, or choose smaller ones"
+        )
     span = f" ({longest.span_ns / NS_PER_S:g} s)" if longest.span_ns else f" of {longest.clock}"
     window = f"that of {longest.name}, {longest.bars:,} bars{span}"
     remedy = "capture more" if longest.span_ns else "capture more, or choose smaller bars"

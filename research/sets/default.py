@@ -8,7 +8,7 @@ estimation", Finance and Stochastics 14(2), 2010. Range volatility: Parkinson, J
 from typing import Final
 
 from core.units import NS_PER_DAY, NS_PER_S
-from research.sets.feature import Feature
+from research.sets.feature import Feature, or_zero
 
 DEFINITIONS: Final = {
     "mid": "(mul 0.5 (add bid_price ask_price))",
@@ -26,13 +26,18 @@ DEFINITIONS: Final = {
     "trade_count": "(add buy_count sell_count)",
     "signed_count": "(sub buy_count sell_count)",
     "liq_usd": "(add liq_long_usd liq_short_usd)",
-    "basis_bps": "(coalesce (mul 1e4 (sub (div mid mark_price) 1)) 0)",
-    "premium_bps": "(coalesce (mul 1e4 (sub (div mark_price index_price) 1)) 0)",
-    "funding_bps": "(coalesce (mul 1e4 funding_rate) 0)",
-    "interest": "(coalesce open_interest 0)",
+    "told_basis_bps": "(mul 1e4 (sub (div mid mark_price) 1))",
+    "told_premium_bps": "(mul 1e4 (sub (div mark_price index_price) 1))",
+    "told_funding_bps": "(mul 1e4 funding_rate)",
+    "basis_bps": or_zero("told_basis_bps"),
+    "premium_bps": or_zero("told_premium_bps"),
+    "funding_bps": or_zero("told_funding_bps"),
     "range_bps": "(mul 1e4 (log (div (max_10s high_price) (min_10s low_price))))",
 }
-"""Names for use in features, `features.mine` included, beside the columns and the catalogue's own features."""
+"""Names for use in features, `features.mine` included, beside the columns and the catalogue's own features.
+
+`told_` ones are not known where the venue has told nothing: windows take these, and not the 0 that stands for it.
+"""
 
 _FAST: Final = ("1s", "2s", "5s", "10s", "30s", "60s")
 _ASIA, _EUROPE, _US = (0, 8), (7, 16), (13, 21)  # hours UTC
@@ -170,15 +175,18 @@ _LIQUIDATION: Final = {
 
 _DERIVATIVES: Final = {
     "basis_bps": Feature("basis_bps", "bps", "mid against mark price"),
-    "basis_z_60s": Feature("(zscore_60s basis_bps)", "deviations", "the same against its last minute"),
-    "basis_change_10s": Feature("(delta_10s basis_bps)", "bps", "its change"),
+    "basis_z_60s": Feature(
+        or_zero("(zscore_60s told_basis_bps)", "60s"), "deviations", "the same against its last minute"
+    ),
+    "basis_change_10s": Feature(or_zero("(delta_10s told_basis_bps)", "10s"), "bps", "its change"),
     "premium_bps": Feature("premium_bps", "bps", "mark against index price"),
-    "premium_change_60s": Feature("(delta_60s premium_bps)", "bps", "its change"),
+    "premium_change_60s": Feature(or_zero("(delta_60s told_premium_bps)", "60s"), "bps", "its change"),
     "funding_bps": Feature("funding_bps", "bps", "running estimate of the next funding; longs pay if positive"),
     "interest_change_bps_60s": Feature(
-        "(mul 1e4 (ratio (delta_60s interest) (lag_60s interest)))", "bps", "change of open interest"
+        or_zero("(mul 1e4 (ratio (delta_60s open_interest) (lag_60s open_interest)))", "60s"), "bps",
+        "change of open interest",
     ),
-}
+}  # fmt: skip
 
 _TIME: Final = {
     "day_frac": Feature(f"(div second_of_day {NS_PER_DAY // NS_PER_S})", "0 to 1", "time of the day, UTC"),
@@ -186,8 +194,7 @@ _TIME: Final = {
     "is_europe": _session("Europe", _EUROPE),
     "is_us": _session("the US", _US),
     "hours_to_funding": Feature(
-        "(div (sub (if_gt 28800 second_of_day 28800 (if_gt 57600 second_of_day 57600 86400)) second_of_day) 3600)",
-        "hours", "to 00, 08 or 16 h, the interval of most contracts",
+        "(div minutes_to_funding 60)", "hours", "as the venue says, else to 00, 08 or 16 h, as of most contracts"
     ),
 }  # fmt: skip
 

@@ -6,7 +6,7 @@ that hold a liquidation, in logarithms: venues publish few liquidations and the 
 
 from typing import Final
 
-from research.sets.feature import Feature
+from research.sets.feature import Feature, or_zero
 
 DEFINITIONS: Final = {
     "liq_signed_usd": "(sub liq_short_usd liq_long_usd)",
@@ -37,9 +37,10 @@ DEFINITIONS: Final = {
     "liq_seconds": "(sum_1s liq_count)",
     "liq_peak_usd": "(max_60s liq_10s_usd)",
     "is_cascade": "(gt liq_10s_usd (max2 (mul 0.1 (sum_10s traded_usd)) (mul 3 (div (sum_300s liq_usd) 30))))",
-    "interest_step": "(delta_10s interest)",
-    "index_basis_bps": "(coalesce (mul 1e4 (sub (div mid index_price) 1)) 0)",
-    "index_return_1s": "(coalesce (delta_1s (log index_price)) 0)",
+    "interest_step": "(delta_10s open_interest)",
+    "told_index_basis_bps": "(mul 1e4 (sub (div mid index_price) 1))",
+    "index_basis_bps": or_zero("told_index_basis_bps"),
+    "index_return_1s": "(delta_1s (log index_price))",
 }  # fmt: skip
 """Names for use in features, beside those that all sets share."""
 
@@ -114,7 +115,8 @@ _CASCADE: Final = {
         "liquidations in multiples of the size at the touch",
     ),
     "liq_to_interest_bps_300s": Feature(
-        "(mul 1e4 (ratio (sum_300s liq_usd) (mul mid interest)))", "bps", "share of open interest that was liquidated"
+        or_zero("(mul 1e4 (ratio (sum_300s liq_usd) (mul mid open_interest)))", "300s"), "bps",
+        "share of open interest that was liquidated",
     ),
     "cascade_state": Feature(
         "(if_gt is_cascade 0 2 (if_gt (max_60s is_cascade) 0 3 (gt (sum_60s liq_usd) 0)))", "0 to 3",
@@ -127,29 +129,38 @@ _CASCADE: Final = {
 
 _INTEREST: Final = {
     "oi_change_bps_300s": Feature(
-        "(mul 1e4 (ratio (delta_300s interest) (lag_300s interest)))", "bps", "change of open interest"
+        or_zero("(mul 1e4 (ratio (delta_300s open_interest) (lag_300s open_interest)))", "300s"), "bps",
+        "change of open interest",
     ),
     "oi_velocity_10s": Feature(
-        "(ratio interest_step (std_300s interest_step))", "deviations", "its change in 10 s against the usual one"
+        or_zero("(ratio interest_step (std_300s interest_step))", "310s"), "deviations",
+        "its change in 10 s against the usual one",
     ),
     "oi_acceleration_10s": Feature(
-        "(ratio (delta_10s interest_step) (std_300s interest_step))", "deviations", "the change of that change"
+        or_zero("(ratio (delta_10s interest_step) (std_300s interest_step))", "310s"), "deviations",
+        "the change of that change",
     ),
     "oi_to_volume_60s": Feature(
-        "(ratio (delta_60s interest) (sum_60s volume_qty))", "-1 to 1", "share of the volume that opened positions"
+        or_zero("(ratio (delta_60s open_interest) (sum_60s volume_qty))", "60s"), "-1 to 1",
+        "share of the volume that opened positions",
     ),
     "oi_return_corr_300s": Feature(
-        "(corr_300s interest_step candle_close)", "-1 to 1",
+        or_zero("(corr_300s interest_step candle_close)", "310s"), "-1 to 1",
         "whether positions are opened as the price rises: new longs, or shorts that cover if negative",
     ),
 }  # fmt: skip
 
 _FUNDING: Final = {
-    "funding_velocity_bps_300s": Feature("(delta_300s funding_bps)", "bps", "change of the funding estimate"),
-    "funding_acceleration_bps_300s": Feature(
-        "(sub (delta_300s funding_bps) (lag_300s (delta_300s funding_bps)))", "bps", "the change of that change"
+    "funding_velocity_bps_300s": Feature(
+        or_zero("(delta_300s told_funding_bps)", "300s"), "bps", "change of the funding estimate"
     ),
-    "funding_z_900s": Feature("(zscore_900s funding_bps)", "deviations", "the estimate against a quarter of an hour"),
+    "funding_acceleration_bps_300s": Feature(
+        or_zero("(sub (delta_300s told_funding_bps) (lag_300s (delta_300s told_funding_bps)))", "600s"), "bps",
+        "the change of that change",
+    ),
+    "funding_z_900s": Feature(
+        or_zero("(zscore_900s told_funding_bps)", "900s"), "deviations", "the estimate against a quarter of an hour"
+    ),
     "funding_near_bps": Feature(
         "(mul funding_bps (exp (neg (div (coalesce (max2 0 funding_s) 28800) 900))))", "bps",
         "funding that is due soon: its weight falls by e in a quarter of an hour",
@@ -158,25 +169,32 @@ _FUNDING: Final = {
 
 _BASIS: Final = {
     "index_basis_bps": Feature("index_basis_bps", "bps", "mid against index: what the contract costs over spot"),
-    "index_basis_velocity_60s": Feature("(delta_60s index_basis_bps)", "bps", "its change"),
+    "index_basis_velocity_60s": Feature(or_zero("(delta_60s told_index_basis_bps)", "60s"), "bps", "its change"),
     "index_basis_acceleration_60s": Feature(
-        "(sub (delta_60s index_basis_bps) (lag_60s (delta_60s index_basis_bps)))", "bps", "the change of that change"
+        or_zero("(sub (delta_60s told_index_basis_bps) (lag_60s (delta_60s told_index_basis_bps)))", "120s"), "bps",
+        "the change of that change",
     ),
     "index_basis_z_900s": Feature(
-        "(zscore_900s index_basis_bps)", "deviations", "the same against a quarter of an hour"
+        or_zero("(zscore_900s told_index_basis_bps)", "900s"), "deviations", "the same against a quarter of an hour"
     ),
-    "premium_z_300s": Feature("(zscore_300s premium_bps)", "deviations", "mark against index, by five minutes"),
+    "premium_z_300s": Feature(
+        or_zero("(zscore_300s told_premium_bps)", "300s"), "deviations", "mark against index, by five minutes"
+    ),
     "premium_funding_gap_bps": Feature(
-        "(sub (mean_300s premium_bps) funding_bps)", "bps", "premium beyond what funding will take: it tends to close"
+        or_zero("(sub (mean_300s told_premium_bps) told_funding_bps)", "300s"), "bps",
+        "premium beyond what funding will take: it tends to close",
     ),
     "basis_reversion_300s": Feature(
-        "(neg (beta_300s (delta_1s index_basis_bps) (lag_1s index_basis_bps)))", "share per second",
+        or_zero("(neg (beta_300s (delta_1s told_index_basis_bps) (lag_1s told_index_basis_bps)))", "301s"),
+        "share per second",
         "how much of a deviation of the basis is gone a second later",
     ),
     "index_lead_300s": Feature(
-        "(sub (corr_300s return_1s (lag_1s index_return_1s)) (corr_300s index_return_1s (lag_1s return_1s)))",
-        "-2 to 2",
-        "whether the index goes first (positive) or the contract",
+        or_zero(
+            "(sub (corr_300s return_1s (lag_1s index_return_1s)) (corr_300s index_return_1s (lag_1s return_1s)))",
+            "302s",
+        ),
+        "-2 to 2", "whether the index goes first (positive) or the contract",
     ),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""One line of the catalogue, and what the page of the language says about it."""
+"""One line of the catalogue, what the page of the language says about it, and what it is where it is not known."""
 
 from dataclasses import dataclass
 
@@ -11,3 +11,12 @@ class Feature:
     unit: str
     says: str
     source: str = ""
+
+
+def or_zero(text: str, filled: str = "") -> str:
+    """`text`, and 0 where it is not known though its windows are full, which takes `filled` at most.
+
+    What is not published must stay NaN inside windows, which 0 would fill with a value that never was; and outside of
+    them a window that is not full yet must not pass for one that is.
+    """
+    return f"(coalesce {text} {f'(lag_{filled} 0)' if filled else 0})"

@@ -24,13 +24,13 @@ DEFINITIONS: Final = {
     "trade_log": "(log (div traded_usd (add buy_qty sell_qty)))",  # of the bar's mean price; unknown without a trade
     "trade_step": "(sub trade_log (lag_1 (latest_60s trade_log (known trade_log))))",
     "bounce": "(mul trade_step (lag_1 (latest_60s trade_step (known trade_step))))",
-    "none_yet": "(sub (lag_120s 1) 1)",  # 0 once the windows of bounce are full, before that not known as it is not
+    "none_yet": "(lag_120s 0)",  # 0 once the windows of bounce are full, before that not known as it is not
     "maker_qty": "(sub ofi_qty (sub buy_qty sell_qty))",
     "large_usd": "(add large_buy_usd large_sell_usd)",
     "buy_share": "(ratio (sum_10s buy_count) (sum_10s trade_count))",
     "fano_5s": "(ratio (mul (std_300s (sum_5s trade_count)) (std_300s (sum_5s trade_count)))"
     " (mean_300s (sum_5s trade_count)))",
-    "bucket_usd": "(div (sum_900s traded_usd) 50)",
+    "bucket_usd": "(div (sum_300s traded_usd) 50)",
 }  # fmt: skip
 """Names for use in features, beside those that all sets share."""
 
@@ -114,7 +114,7 @@ _MICRO: Final = {
 _TOXICITY: Final = {
     "vpin": Feature(
         "(vpin_50 buy_usd sell_usd bucket_usd)", "0 to 1",
-        "one-sidedness of 50 buckets of volume, each a fiftieth of that of a quarter of an hour",
+        "one-sidedness of 50 buckets of volume, each a fiftieth of that of five minutes",
         "Easley, Lopez de Prado, O'Hara 2012",
     ),
     "vpin_change_60s": Feature(
@@ -150,6 +150,7 @@ _TOXICITY: Final = {
     "large_trade_imbalance_60s": Feature(
         "(ratio (sum_60s (sub large_buy_usd large_sell_usd)) (sum_60s large_usd))", "-1 to 1", "side of large trades"
     ),
+    "large_trade_count_60s": Feature("(log1p (sum_60s large_count))", "log count", "how many large trades there were"),
     "large_trade_count_share_60s": Feature(
         "(ratio (sum_60s large_count) (sum_60s trade_count))", "0 to 1", "share of trades that are large"
     ),

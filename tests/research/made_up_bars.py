@@ -1,5 +1,7 @@
 """Made-up bars of 200 ms for tests of the catalogue: a market at rest, one that trades, and cuts of both."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,6 +33,15 @@ def without_depth(values: Floats) -> Floats:
     """The same bars where only the best prices were recorded."""
     known = values.copy()
     known[:, len(bar_columns(0)) :] = np.nan
+    return known
+
+
+def without(values: Floats, columns: Sequence[str], rows: slice) -> Floats:
+    """The same bars where some columns are not known in some rows. Levels that are not known have no order flow."""
+    known, names = values.copy(), bar_columns(MAX_LEVELS)
+    known[rows, [names.index(name) for name in columns]] = np.nan
+    if any(name.startswith("bid_qty_") for name in columns):
+        known[rows, [k for k, name in enumerate(names) if name.startswith("ofi_qty_")]] = 0.0
     return known
 
 

@@ -215,6 +215,28 @@ def test_what_was_never_finite_is_named_and_no_window_is_blamed(cfg: Config) -> 
     assert "shorter" not in str(failed.value)
 
 
+def test_decisions_are_filling_until_the_buckets_of_volume_are_full_also_after_a_gap(cfg: Config) -> None:
+    """20 buckets of 100 bars each: 400 s from the first bar, and longer than the 300 s that are left after the gap."""
+    second = Partition("bars", "binance_um", "BTCUSDT", DAYS[1], "time_200ms")
+    with_gap = pl.when(pl.int_range(pl.len()) == 1500).then(1.0).otherwise(0.0).alias("has_gap")
+    put_bars(cfg.root, DAYS[1], store.read(cfg.root, second).with_columns(with_gap))
+    mine = {"toxic": "(vpin_20 buy_qty sell_qty 200)", "half": "(log (delta_1 close_price))"}
+    _, record, printed = run_stage(msgspec.structs.replace(cfg, features=Features(sets=(), mine={**mine})))
+    row = record.sections["features"]["rows"][0]
+    assert row["filling"] == pytest.approx(400 + 300, abs=30)
+    assert list(row["blame"]) == ["half"]
+    assert row["unknown"] == row["blame"]["half"] == pytest.approx((200 + 300) / 2, abs=50)
+    frame = features_of(cfg, DAYS[0])
+    assert frame["toxic"].is_between(0.0, 1.0).all()
+    assert "toxic was not finite" not in printed
+
+
+def test_too_little_volume_for_the_buckets_is_what_a_user_is_told(cfg: Config) -> None:
+    mine = {"toxic": "(vpin_20 buy_qty sell_qty 1e6)"}
+    with pytest.raises(StageError, match="too little was traded to fill the buckets of toxic: capture more"):
+        run_stage(msgspec.structs.replace(cfg, features=Features(sets=("time",), mine=mine)))
+
+
 def test_without_bars_the_message_names_the_stage_to_run(tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"run_pipeline\.py bars"):
         run_stage(Config(data_dir=str(tmp_path)))

@@ -31,7 +31,7 @@ def market(**columns: float | Floats) -> Floats:
     """Bars (N, 25) of a standing book at 100 with nothing else, but for `columns`."""
     standing = {"bid_price": 99.99, "ask_price": 100.01, "bid_qty": 3.0, "ask_qty": 5.0, "is_empty": 1.0}
     standing |= dict.fromkeys(("open_price", "high_price", "low_price", "close_price"), 100.0)
-    standing |= dict.fromkeys(("mark_price", "index_price", "funding_rate", "open_interest"), np.nan)
+    standing |= dict.fromkeys(("mark_price", "index_price", "funding_rate", "open_interest", "funding_s"), np.nan)
     values = standing | columns
     return np.column_stack([np.broadcast_to(values.get(name, 0.0), N) for name in BAR_COLUMNS])
 
@@ -75,7 +75,7 @@ def test_the_default_study_is_the_eight_sets_of_old() -> None:
     assert len(CATALOGUE) == sum(map(len, SETS.values())) == 76
     texts = "\n".join(f"{name} {text}" for name, text in choose(Features().sets, {}, BAR).items())
     assert (
-        hashlib.sha256(texts.encode()).hexdigest() == "af51a480bafd42a4359d8b06b13d6c9f04923dd8e3662a707da46e8be740e8e5"
+        hashlib.sha256(texts.encode()).hexdigest() == "bddd8a50dc74704eb349ae768d57e44a85416e4558ec314459badd5aaf1136db"
     )
 
 
@@ -163,9 +163,13 @@ def test_some_features_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("hour", "wanted"), [(0, 8), (7.5, 0.5), (8, 8), (15, 1), (16, 8), (23.75, 0.25)])
-def test_hours_to_funding_count_down_to_0_8_and_16_h(hour: float, wanted: float) -> None:
-    program = compile_features({"f": CATALOGUE["hours_to_funding"]}, ["second_of_day"])
-    assert program.evaluate(np.array([[hour * 3600]]))[0, 0] == wanted
+def test_hours_to_funding_are_the_venues_and_without_them_count_down_to_0_8_and_16_h(
+    hour: float, wanted: float
+) -> None:
+    text = choose(("time",), {}, BAR)["hours_to_funding"]
+    program = compile_features({"f": text}, ["second_of_day", "funding_s"])
+    told = program.evaluate(np.array([[hour * 3600, np.nan], [hour * 3600, 5400.0], [hour * 3600, -2.0]]))
+    assert told[:, 0].tolist() == [wanted, 1.5, 0.0]
 
 
 def test_what_a_manifest_keeps_compiles_over_the_columns_alone() -> None:
@@ -174,7 +178,7 @@ def test_what_a_manifest_keeps_compiles_over_the_columns_alone() -> None:
     program = compile_features(chosen, FEATURE_COLUMNS, BAR)
     assert program.expressions == tuple(chosen.values())
     assert all(show(parse(text)) == text for text in chosen.values())
-    assert not {"mid", "interest"} & set(FEATURE_COLUMNS)
+    assert not {"mid", "traded_usd"} & set(FEATURE_COLUMNS)
 
 
 def test_definitions_hide_no_column_and_agree_with_features_of_their_name() -> None:

@@ -55,8 +55,8 @@ def test_a_level_that_never_moves_is_not_known() -> None:
 
 def test_equal_weights_give_the_mean_of_the_levels() -> None:
     rows, index = rows_of(trading(1000, 4))
-    text = component_text(np.full(LEVELS, 0.1), "5s").replace("mean_5s", "mean_60s")
-    equal = "(ratio (div (sum_5s flows_10) 10) level_qty)"
+    text = component_text(np.full(LEVELS, 0.1), "60s")
+    equal = "(ratio (div (sum_60s flows_10) 10) level_qty)"
     y = compile_features({"w": text, "equal": equal}, EVERY_COLUMN, BAR, DEFINITIONS).evaluate(rows, index)
     np.testing.assert_allclose(y[400:, 0], y[400:, 1], rtol=1e-9, atol=1e-12)
 

@@ -8,7 +8,7 @@ import pytest
 from research.catalogue import ALL, CATALOGUE, DEFINITIONS, EVERY_COLUMN, FEATURE_SETS, SETS, choose, compile_chosen
 from research.sets.default import DEFAULT_SETS
 from tests.research.feature_programs import assert_same_bits
-from tests.research.made_up_bars import BAR, Floats, resting, rows_of, trading, without_depth
+from tests.research.made_up_bars import BAR, UNKNOWN, Floats, resting, rows_of, trading, without, without_depth
 
 N, WARM = 7000, 4800
 PROGRAM = compile_chosen((ALL,), {}, BAR)
@@ -46,6 +46,14 @@ def test_windows_fill_within_a_quarter_of_an_hour_and_a_minute() -> None:
     assert PROGRAM.warmup_bars <= WARM + 1
 
 
+LEVELS = tuple(name for name in EVERY_COLUMN if re.fullmatch(r"(bid|ask)_(price|qty)_\d+", name))
+UNTOLD = {
+    "depth is lost": (LEVELS, slice(5000, 5350)),
+    "depth comes late": (LEVELS, slice(0, 5200)),
+    "marks come late": (UNKNOWN, slice(0, 5200)),
+}
+"""Columns that are not known in some rows."""
+
 MARKETS = {
     "nothing ever happens": resting(N),
     "a book without sizes": resting(
@@ -56,12 +64,27 @@ MARKETS = {
     "a price of 0.0001": trading(N, seed=3, scale=1e-6),
     "falls quiet": np.concatenate([trading(N - 1000, seed=4), resting(1000)]),
     "wakes": np.concatenate([resting(N - 1000), trading(1000, seed=5)]),
+    **{what: without(trading(N, seed=1), *untold) for what, untold in UNTOLD.items()},
 }
+SILENT = ("nothing ever happens", "a book without sizes", "wakes")
+"""Those in which nothing fills the buckets of volume before the windows are full."""
 
 
-@pytest.mark.parametrize("values", MARKETS.values(), ids=MARKETS.keys())
-def test_every_feature_is_finite_once_the_windows_are_full(values: Floats) -> None:
-    assert names_where(~np.isfinite(features_of(values)[PROGRAM.warmup_bars :])) == []
+@pytest.mark.parametrize("market", MARKETS)
+def test_every_feature_is_finite_once_the_windows_are_full(market: str) -> None:
+    not_finite = names_where(~np.isfinite(features_of(MARKETS[market])[PROGRAM.warmup_bars :]))
+    assert not_finite == (["vpin", "vpin_change_60s"] if market in SILENT else [])
+
+
+@pytest.mark.parametrize("untold", UNTOLD)
+def test_what_is_not_known_is_not_taken_for_a_value(busy: Floats, untold: str) -> None:
+    """No feature is larger than where all is known, and each is the same once its windows hold nothing unknown."""
+    whole, seen = features_of(busy), features_of(MARKETS[untold])
+    assert names_where(np.abs(seen[WARM:]) > 1.5 * np.abs(whole[WARM:]).max(axis=0) + 1e-9) == []
+    settled = UNTOLD[untold][1].stop + 1600
+    apart = ~np.isclose(seen[settled:], whole[settled:], rtol=1e-6, atol=1e-9)
+    slow = {name for name, text in CATALOGUE.items() if re.search("_[69]00s", text)}
+    assert set(names_where(apart)) <= (slow if untold == "marks come late" else set())
 
 
 def test_what_is_finite_after_a_restart_is_what_a_longer_run_gives(busy: Floats) -> None:
@@ -98,6 +121,7 @@ def test_features_do_not_depend_on_the_price_level() -> None:
     """A thousandfold price changes only logarithms of money; ranks may tell apart what rounding does."""
     y, scaled = features_of(trading(N, 6))[WARM:], features_of(trading(N, 6, scale=1000.0))[WARM:]
     money = {name for name in DEFAULT_NAMES if "log1p" in CATALOGUE[name] and "usd" in CATALOGUE[name]}
+    money |= {"log_slope_10", "log_slope_balance_10"}  # growth of the logarithm of USD
     reach = np.array([0.02 if "_rank_" in name else 1e-6 for name in CATALOGUE])
     assert set(names_where(np.abs(scaled - y) > reach * np.maximum(np.abs(y), 1.0))) <= money
 
