@@ -60,8 +60,9 @@ def _weigh(code, line, registers, i, ahead, p):  # type: ignore[no-untyped-def]
             short = most - (registers[code[line, A + k - 1], i] if k > 0 else 0.0)
             p[k] = ahead[k] * (math.exp(-short) if short > 0.0 else 1.0)
             total += p[k]
+    per_total = 1.0 / total
     for k in range(states):
-        p[k] = p[k] / total if total > 0.0 else ahead[k]
+        p[k] = p[k] * per_total if total > 0.0 else ahead[k]
     return is_known
 
 
@@ -72,12 +73,20 @@ def _read_moves(code, line, registers, moves):  # type: ignore[no-untyped-def]
     states = moves.shape[0]
     operand = states - 1
     for k in range(states):
-        left, last = 1.0, states - 1 if k < states - 1 else states - 2
+        left = 1.0
         for place in range(states - 1):
             chance = registers[code[line + operand // _OPERANDS, A + operand % _OPERANDS], 0]
-            moves[k, k if place == 0 else place - 1 if place <= k else place] = chance
+            moves[k, _named(k, place)] = chance
             left, operand = left - chance, operand + 1
-        moves[k, last] = max(left, 0.0)
+        moves[k, _named(k, states - 1)] = max(left, 0.0)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _named(k, place):  # type: ignore[no-untyped-def]
+    """The state that a place in the row of state k is about: k itself first, then the others in order."""
+    if place == 0:
+        return k
+    return place - 1 if place <= k else place
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
