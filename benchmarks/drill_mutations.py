@@ -82,7 +82,7 @@ MUTATIONS: Final = (
     Mutation(
         "ewm_mean", "leak: away from the next bar's value", "research/machine/recursive.py",
         "away = x[i] - mean", "away = x[min(i + 1, n - 1)] - mean", "ewm_mean",
-        ("ewm_mean_7", "ewm_mean_70"),
+        ("ewm_mean_7",),
     ),
     Mutation(
         "hmm", "leak: the next bar's odds", "research/machine/hmm.py",
@@ -125,7 +125,7 @@ MUTATIONS: Final = (
         "ewm_std", "state: the spread is not kept from tile to tile", "research/machine/recursive.py",
         "memory[_WEIGHT], memory[_MEAN], memory[_M2], memory[_SEEN] = weight, mean, m2, seen",
         "memory[_WEIGHT], memory[_MEAN], memory[_M2], memory[_SEEN] = weight, mean, 0.0, seen", "ewm_std",
-        ("ewm_std_7", "ewm_std_70"), 2,
+        ("ewm_std_7",), 2,
     ),
     Mutation(
         "hurst", "state: computed by the tile's rows, not by bar_index", "research/machine/fractal.py",
@@ -134,8 +134,8 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "latest", "state: saved and not restored", "research/programs/program.py",
-        '            self._state[begin:end] = saved["state"][first:last]',
-        '            self._state[begin:end] = saved["state"][first:last] if last - first != 3 else np.nan', "latest",
+        '            state[begin:end] = saved["state"][first:last]',
+        '            state[begin:end] = saved["state"][first:last] if last - first != 3 else np.nan', "latest",
         ("latest_7", "latest_70"), 3,
     ),
     Mutation(

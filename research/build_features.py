@@ -60,7 +60,7 @@ from research.signal_table import SignalTable, missing_lines, signal_table
 
 READS, WRITES = (BARS, SIGNALS), (FEATURES,)
 
-VERSION: Final = 7
+VERSION: Final = 8
 """Of what an operator means: a change of the kernels raises it, and every partition is built again."""
 _WORKERS: Final = 2  # partitions at a time: the kernel releases the GIL
 _FILLING, _MEANING = "filling", "meaning"

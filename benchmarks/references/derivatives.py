@@ -64,7 +64,7 @@ def hawkes(b: Bars) -> float:
 
     return (
         pd.Series(b.liq_count).ewm(halflife=25).mean().iloc[-1]
-        / pd.Series(b.liq_count).ewm(halflife=1500).mean().iloc[-1]
+        / pd.Series(b.liq_count).ewm(halflife=600).mean().iloc[-1]
     )
 
 

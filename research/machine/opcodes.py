@@ -26,6 +26,10 @@ HMM2, HMM3, HMM4, STATE_OF, MORE = range(120, 125)
 HOPS: Final = 16
 """How often within its window an operator that costs O(w) or more is computed; in between its value is held."""
 
+HALF_LIVES: Final = 7
+"""Of exponential weights until their statistics are known: 2^-7 < 1 % of the weight is then on bars that a run from
+further back would have seen and this one has not."""
+
 SHORT: Final = 64
 """Sums and extremes of windows up to so many bars are made anew for each tile (rolling_short.py): the blocks of the
 other scheme would be all beginnings and ends. Also how much longer than a tile registers are, for the rows before."""

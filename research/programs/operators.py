@@ -11,6 +11,8 @@ from research.machine import opcodes as machine
 
 WEST: Final = "West 1979"
 PEBAY: Final = "Pebay 2008, two blocks"
+MAX_WINDOW: Final = 10_000_000
+"""Bars in any window: 23 days of 200 ms bars, 240 MB of state. More is a slip of the pen."""
 VAN_HERK: Final = "van Herk 1992, two blocks"
 _SHOWN: Final = 6  # operands
 CHAN: Final = "Chan, Golub, LeVeque 1983"
@@ -26,7 +28,8 @@ class Operator:
     one that fills `by_volume` lags besides until enough was traded, in however many bars;
     `levels` are the places of operands that must be numbers from 0 to 1, `shares` of those that together are 1 at most;
     `infinite` operators remember everything: their bits depend on where a run began. Those that `hops` are
-    computed each w / 16 bars and held in between; `least` and `most` bound the windows that mean something.
+    computed each w / 16 bars and held in between; `least` bounds the windows that mean something, `most` those that can
+    be afforded, and `cost` says how a bar's time grows with the window; an operator `settles` after so many windows.
     """
 
     name: str
@@ -41,10 +44,11 @@ class Operator:
     infinite: bool = False
     hops: bool = False
     least: int = 1
-    most: int = 2**62
+    most: int = MAX_WINDOW
     shares: tuple[range, ...] = ()
     source: str = ""
-    cost: str = ""
+    cost: str = "O(1)"
+    settles: int = 1
 
     @property
     def arity(self) -> int:
@@ -52,12 +56,15 @@ class Operator:
 
     @property
     def warmup(self) -> str:
-        return {"": "0", "k": "k", "w": "w - 1", "n": "0"}[self.window] + (f" + w/{machine.HOPS}" if self.hops else "")
+        """In words, for a window of w or k bars."""
+        windows = "" if self.settles == 1 else str(self.settles)
+        words = {"": "0", "k": "k", "w": f"{windows}w - 1", "n": "0"}[self.window]
+        return words + (f" + w/{machine.HOPS}" if self.hops else "")
 
     def warmup_bars(self, window: int) -> int:
         """Bars that the first result comes after the operand's first, for a window in bars."""
         hop = max(window // machine.HOPS, 1) if self.hops else 1
-        return {"": 0, "k": window, "w": window - 1, "n": 0}[self.window] + hop - 1
+        return {"": 0, "k": window, "w": self.settles * window - 1, "n": 0}[self.window] + hop - 1
 
     def within(self, window: int) -> int:
         """The window nearest to that one which means something."""
@@ -65,8 +72,10 @@ class Operator:
 
     @property
     def why_most(self) -> str:
-        """What would cost too much in a longer window than `most`."""
-        return f"a bar costs {self.cost}" if self.cost else "its state grows with them"
+        """What would be too much of a longer window than `most`."""
+        if self.cost == "O(1)":
+            return f"its state takes {machine.state_size(self.opcode, self.most) * 8 // 10**6} MB then"
+        return f"it costs {self.cost}"
 
     @property
     def form(self) -> str:
@@ -76,8 +85,13 @@ class Operator:
         return f"({' '.join((head, *shown))})"
 
 
-_EWM_NAN: Final = "until w bars were seen, and where x is not finite (in that row alone)"
+_EWM_NAN: Final = "until 7w bars were seen, and where x is not finite (in that row alone)"
 _ODDS_NAN: Final = "where one of odds is not finite (in that row alone)"
+_EACH_BAR: Final = "O(w)"
+_AT_HOPS: Final = f"O(w) each w/{machine.HOPS} bars"
+# Windows that can be afforded: a bar stays below 0.1 ms, one in which something is computed anew below 20 ms, and what
+# an operator remembers below 250 MB.
+_MOST_EACH_BAR, _MOST_AT_HOPS, _MOST_OF_SQUARES, _MOST_REMEMBERED = 100_000, 500_000, 10_000, 4_000_000
 _X: Final = ("x",)
 _AB: Final = ("a", "b")
 
@@ -144,24 +158,25 @@ OPERATORS: Final = {
         Operator("decay", _X, machine.DECAY, "mean weighted w, w - 1, … 1 from the newest back", "of x", "w"),
         Operator("run", _X, machine.RUN, "how many bars, at most w, x has had its sign, with that sign", "bars", "w"),
         Operator("skew", _X, machine.SKEW, "skewness over w bars, divided by w; 0 in a constant window", "none", "w",
-                 source=PEBAY),
+                 source=PEBAY, most=_MOST_REMEMBERED),
         Operator("kurt", _X, machine.KURT, "excess kurtosis over w bars, divided by w; 0 in a constant window", "none",
-                 "w", source=PEBAY),
-        Operator("cov", _AB, machine.COV, "covariance over w bars, divided by w", "a times b", "w", source=CHAN),
+                 "w", source=PEBAY, most=_MOST_REMEMBERED),
+        Operator("cov", _AB, machine.COV, "covariance over w bars, divided by w", "a times b", "w", source=CHAN,
+                 most=_MOST_REMEMBERED),
         Operator("corr", _AB, machine.CORR, "Pearson's correlation over w bars; 0 where one is constant", "none", "w",
-                 source=CHAN),
+                 source=CHAN, most=_MOST_REMEMBERED),
         Operator("beta", _AB, machine.BETA, "slope of the regression of a on b over w bars; 0 where b is constant",
-                 "a per b", "w", source=CHAN),
+                 "a per b", "w", source=CHAN, most=_MOST_REMEMBERED),
         Operator("autocorr", _X, machine.AUTOCORR, "correlation of x with its neighbour over the w - 1 pairs of w bars",
-                 "none", "w", source=CHAN, least=3),
+                 "none", "w", source=CHAN, least=3, most=_MOST_REMEMBERED),
         Operator("ewm_mean", _X, machine.EWM_MEAN, "mean with weights that halve every w bars", "of x", "w",
-                 nan=_EWM_NAN, source=WEST, infinite=True),
+                 nan=_EWM_NAN, source=WEST, infinite=True, settles=machine.HALF_LIVES),
         Operator("ewm_std", _X, machine.EWM_STD, "standard deviation with weights that halve every w bars", "of x",
-                 "w", nan=_EWM_NAN, source=WEST, infinite=True),
+                 "w", nan=_EWM_NAN, source=WEST, infinite=True, settles=machine.HALF_LIVES),
         Operator("ewm_sum", _X, machine.EWM_SUM, "sum in which a value loses half of its weight in w bars", "of x",
-                 "w", nan=_EWM_NAN, source=WEST, infinite=True),
+                 "w", nan=_EWM_NAN, source=WEST, infinite=True, settles=machine.HALF_LIVES),
         Operator("ewm_vol", _X, machine.EWM_VOL, "root of the mean square with weights that halve every w bars", "of x",
-                 "w", nan=_EWM_NAN, source="RiskMetrics 1996", infinite=True),
+                 "w", nan=_EWM_NAN, source="RiskMetrics 1996", infinite=True, settles=machine.HALF_LIVES),
         Operator("hmm", ("odds", "stay_0", "stay_1"), machine.HMM2,
                  "probability of state 1 of two; odds: the log likelihood ratio of 1 to 0, stay_0 and stay_1: numbers",
                  "none", nan="where odds is not finite (in that row alone)", levels=frozenset({1, 2}), infinite=True,
@@ -181,26 +196,30 @@ OPERATORS: Final = {
                  by_volume=True, infinite=True, source="Easley, Lopez de Prado, O'Hara 2012"),
         Operator("microprice", ("imbalance", "move"), machine.MICROPRICE,
                  "what move is expected to add up to from here on, given the imbalance (-1 to 1) and how w bars went",
-                 "of move", "w", source="Stoikov 2018", hops=True, least=8),
+                 "of move", "w", source="Stoikov 2018", hops=True, least=8, cost=_AT_HOPS, most=_MOST_AT_HOPS),
         Operator("hurst", _X, machine.HURST, "Hurst exponent of increments by R/S, corrected; 0.5 in a constant window",
-                 "none", "w", source="Anis, Lloyd 1976; Weron 2002", hops=True, least=64),
+                 "none", "w", source="Anis, Lloyd 1976; Weron 2002", hops=True, least=64, cost=_AT_HOPS,
+                 most=_MOST_AT_HOPS),
         Operator("dfa", _X, machine.DFA,
                  "exponent of detrended fluctuations of increments, corrected; 0.5 in a constant window", "none", "w",
-                 source="Peng et al. 1994", hops=True, least=32),
+                 source="Peng et al. 1994", hops=True, least=32, cost=_AT_HOPS, most=_MOST_AT_HOPS),
         Operator("sampen", _X, machine.SAMPEN,
                  "sample entropy, m = 2, r = 0.2 deviations; where nothing matches, the largest of so many bars",
-                 "none", "w", source="Richman, Moorman 2000", hops=True, least=8),
+                 "none", "w", source="Richman, Moorman 2000", hops=True, least=8,
+                 cost=f"O(w²) each w/{machine.HOPS} bars", most=_MOST_OF_SQUARES),
         Operator("permen", _X, machine.PERMEN, "permutation entropy of order 3, from 0 to 1", "none", "w",
-                 source="Bandt, Pompe 2002", hops=True, least=8),
+                 source="Bandt, Pompe 2002", hops=True, least=8, cost=_AT_HOPS, most=_MOST_AT_HOPS),
         Operator("shannon", _X, machine.SHANNON, "entropy of ten bins from minimum to maximum, from 0 to 1", "none",
-                 "w", hops=True, least=10),
+                 "w", hops=True, least=10, cost=_AT_HOPS, most=_MOST_AT_HOPS, source="Shannon 1948"),
         Operator("higuchi", _X, machine.HIGUCHI, "fractal dimension of the curve of x; 1 in a constant window",
-                 "none", "w", source="Higuchi 1988", hops=True, least=32),
+                 "none", "w", source="Higuchi 1988", hops=True, least=32, cost=_AT_HOPS, most=_MOST_AT_HOPS),
         Operator("fracdiff", ("x", "d"), machine.FRACDIFF, "fractional difference of order d over the last w bars",
-                 "of x", "w", source="Hosking 1981", levels=frozenset({1})),
-        Operator("rank", _X, machine.RANK, "share of the other w - 1 values below x, equal ones half", "none", "w"),
+                 "of x", "w", source="Hosking 1981", levels=frozenset({1}), cost=_EACH_BAR, most=_MOST_EACH_BAR),
+        Operator("rank", _X, machine.RANK, "share of the other w - 1 values below x, equal ones half", "none", "w",
+                 cost=_EACH_BAR, most=_MOST_EACH_BAR),
         Operator("quantile", ("x", "q"), machine.QUANTILE, "the quantile q, a number from 0 to 1, of the last w bars",
-                 "of x", "w", source="Hyndman, Fan 1996, type 7", levels=frozenset({1})),
+                 "of x", "w", source="Hyndman, Fan 1996, type 7", levels=frozenset({1}), cost=_EACH_BAR,
+                 most=_MOST_EACH_BAR),
     )
 }  # fmt: skip
 """By name, without the window."""

@@ -1,14 +1,10 @@
 """Windows: how many bars of a clock they hold, and which of them an operator takes."""
 
-from typing import Final
-
 from core.errors import ConfigError
 from core.units import parse_duration_ns
 from research.bars.clocks import parse_clock
 from research.programs.expression import Node
-
-MAX_WINDOW: Final = 10_000_000
-"""Bars in a window: 23 days of 200 ms bars, 240 MB of state. More is a slip of the pen."""
+from research.programs.operators import MAX_WINDOW
 
 
 def window_bars(window: str, bar: str) -> int:

@@ -103,8 +103,8 @@ _CASCADE: Final = {
         "variance of their count in a second over its mean: above log 2 they come in bursts", "Fano 1947",
     ),
     "liq_hawkes_5s": Feature(
-        "(ratio (ewm_mean_5s liq_count) (ewm_mean_300s liq_count))", "ratio",
-        "their intensity, excitation of 5 s half-life against that of 300 s", "Hawkes 1971",
+        "(ratio (ewm_mean_5s liq_count) (ewm_mean_120s liq_count))", "ratio",
+        "their intensity, excitation of 5 s half-life against that of 120 s", "Hawkes 1971",
     ),
     "liq_quiet_300s": Feature(
         "(if_gt liq_bars 0 (ratio (argmax_300s has_liq) (run_300s 1)) 1)", "0 to 1",

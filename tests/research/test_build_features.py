@@ -79,7 +79,7 @@ def cfg(tmp_path: Path) -> Config:
 
 
 def test_what_remembers_everything_goes_on_over_midnight_and_follows_a_change_of_the_past(cfg: Config) -> None:
-    mine = {"slow": "(ewm_mean_2000 close_price)", "fast": "(mean_10 close_price)"}
+    mine = {"slow": "(ewm_mean_300 close_price)", "fast": "(mean_10 close_price)"}
     cfg = msgspec.structs.replace(cfg, features=Features(sets=(), mine=mine))
     run_stage(cfg)
     bars = pl.concat([store.read(cfg.root, part) for part in store.partitions(cfg.root, BARS, bars="time_200ms")])
@@ -273,17 +273,17 @@ def test_bars_are_counted_since_the_last_restart_and_since_all_was_joined(cut: i
 
 
 def test_a_state_whose_day_is_gone_is_not_gone_on_from(cfg: Config) -> None:
-    cfg = msgspec.structs.replace(cfg, features=Features(sets=(), mine={"slow": "(ewm_mean_2000 close_price)"}))
+    cfg = msgspec.structs.replace(cfg, features=Features(sets=(), mine={"slow": "(ewm_mean_300 close_price)"}))
     run_stage(cfg)
     for table in ("bars", "features"):
         for path in store.files(cfg.root, Partition(table, "binance_um", "BTCUSDT", DAYS[0], "time_200ms")):
             path.unlink()
     run_stage(cfg)
-    assert features_of(cfg, DAYS[1]).height == (3000 - 2000) // 5 + 1
+    assert features_of(cfg, DAYS[1]).height == (3000 - 7 * 300) // 5 + 1
 
 
 def test_a_state_that_is_lost_is_made_again(cfg: Config) -> None:
-    cfg = msgspec.structs.replace(cfg, features=Features(sets=(), mine={"slow": "(ewm_mean_2000 close_price)"}))
+    cfg = msgspec.structs.replace(cfg, features=Features(sets=(), mine={"slow": "(ewm_mean_300 close_price)"}))
     run_stage(cfg)
     part = Partition("features", "binance_um", "BTCUSDT", DAYS[1], "time_200ms")
     path = state_path(cfg.root, part)
