@@ -7,7 +7,7 @@ backtest's. One model serves every instrument. All that happens is written to th
 flushes it) in the order in which it happens, so that the batch computation can be run over the same events.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, TypeAlias
@@ -23,7 +23,7 @@ from ingest.stored_books import holds_back
 from live.journal import Journal, State, state_sha256
 from live.manifest import Bundle
 from live.paper import PaperAccount
-from live.slow_series import SlowSeries, Versions
+from live.slow_series import News, SlowSeries, Versions
 from research.bars.bar_pass import BarPass, ClosedBars, join_closed
 from research.bars.clocks import decision_step_ns, is_decision, parse_clock
 from research.bars.columns import bar_columns, deepest_level
@@ -119,10 +119,22 @@ class Runner:
 
     def learn(self, versions: Mapping[str, Versions]) -> None:
         """Take up slow series by instrument, as the table has them now; what was known already changes nothing."""
-        for name, found in versions.items():
-            columns = self.slow_series.learn(self.instruments[name].number, found, self.now_ns)
-            if columns is not None:
-                self._panel.signals[name] = columns
+        self.take_news(self.slow_news(versions, self.now_ns + 1))
+
+    def slow_news(self, versions: Mapping[str, Versions], from_ns: int) -> list[News]:
+        """The work of `learn`, which a thread may do: what is new, to be used from `from_ns` on at the earliest."""
+        numbers = {name: self.instruments[name].number for name in versions}
+        found = [self.slow_series.news(numbers[name], each, from_ns) for name, each in versions.items()]
+        return [news for news in found if news is not None]
+
+    def take_news(self, news: Sequence[News]) -> bool:
+        """Go on with what is new; False, and nothing done, where time has reached what it should change."""
+        if any(each.begins_ns <= self.now_ns for each in news):
+            return False
+        for each in news:
+            self.slow_series.take(each)
+            self._panel.signals[list(self.instruments)[each.instrument]] = each.columns
+        return True
 
     def _take(self, instrument: _Instrument, arrived: list[Event], closed: _Closed) -> None:
         """Push what arrived. What is told late (a gap, or anything where a recorded clock stepped back) is taken as

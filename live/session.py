@@ -14,6 +14,7 @@ import numpy as np
 
 from core.config import Config, Hosts
 from core.errors import StageError
+from core.units import NS_PER_S
 from ingest.events import Event
 from ingest.feed import Feed
 from ingest.feeds import Step, make_feeds, merged, opened
@@ -22,11 +23,13 @@ from live.journal import Journal, State
 from live.manifest import Bundle
 from live.parity import CapturedBars
 from live.runner import Runner, levels_of, received_ns, started_bars
+from live.slow_series import News
 from research.bars.events import Events, as_events
 from research.signal_table import SignalTable
 
 REREAD_S: Final = 10.0
 """How often the runner looks for new slow series; `signals.delay_s` must cover it."""
+_HEADROOM_NS: Final = 5 * NS_PER_S  # for reading and computing: what is late is used when that is over
 Say = Callable[[str], None]
 
 
@@ -104,8 +107,8 @@ async def follow(
 
 
 async def keep_learning(slow: SignalTable, runner: Runner | None, every_s: float, say: Say = print) -> None:
-    """Hand the runner what is new in the table of slow series, until cancelled. It is read on a thread, and only where
-    files changed; the runner is stopped for the time that it takes to compute their columns anew.
+    """Hand the runner what is new in the table of slow series, until cancelled: looked for, read and computed on a
+    thread, and read only where files changed.
 
     What cannot be read is told once, and tried again: the runner goes on with what it knows, until that is stale.
     """
@@ -113,8 +116,8 @@ async def keep_learning(slow: SignalTable, runner: Runner | None, every_s: float
     while names and runner is not None:
         try:
             stamps = await asyncio.to_thread(slow.stamps, names)
-            if stamps != seen:
-                runner.learn(await asyncio.to_thread(lambda: {name: slow.versions(name) for name in names}))
+            while stamps != seen and not runner.take_news(await asyncio.to_thread(_news, slow, runner, names)):
+                await asyncio.sleep(0)
             seen, trouble = stamps, ""
         except (OSError, StageError) as error:
             if not trouble:
@@ -161,6 +164,10 @@ async def _run(feeds: Sequence[Feed], runner: Runner, journal: Journal) -> None:
                 in_hand_ns = time.perf_counter_ns()
                 runner.feed(by_instrument(part.events, runner.instruments), part.now_ns, in_hand_ns)
             journal.flush()
+
+
+def _news(slow: SignalTable, runner: Runner, names: Sequence[str]) -> list[News]:
+    return runner.slow_news({name: slow.versions(name) for name in names}, runner.now_ns + _HEADROOM_NS)
 
 
 async def _watch(feeds: Sequence[Feed], witness: Witness | None) -> None:

@@ -2,13 +2,13 @@
 
 The table is read at the start and again when it changes. A version that is usable later than what was reached takes its
 own time, so that the batch, which has the whole table, sees it at the same bar. One that comes too late (a poll that
-wrote later than `signals.delay_s` after it knew, a history that was filled) is usable from now on: nothing that was
+wrote later than `signals.delay_s` after it knew, a history that was filled) is usable from then on: nothing that was
 decided is undone. Both are journaled with the time that they had here.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -23,6 +23,19 @@ Versions = Mapping[str, pl.DataFrame]
 """By series, its versions as signal_table.py reads them."""
 
 
+class News(NamedTuple):
+    """What is new of an instrument: its columns with it, all that was read and as it is used, and how many of the new
+    versions are used later than the table says. `begins_ns` is when the first may be used."""
+
+    instrument: int
+    columns: SignalColumns
+    read: dict[str, pl.DataFrame]
+    used: dict[str, pl.DataFrame]
+    fresh: dict[str, pl.DataFrame]
+    late: int
+    begins_ns: int
+
+
 @dataclass
 class SlowSeries:
     """The versions that a session knows: as the table has them, and as they could be used here."""
@@ -31,36 +44,39 @@ class SlowSeries:
     journal: Journal
     late: int = 0
     """Versions that became readable after a bar that should have seen them."""
-    _read: dict[tuple[int, str], pl.DataFrame] = field(default_factory=dict)
-    _used: dict[tuple[int, str], pl.DataFrame] = field(default_factory=dict)
+    _read: dict[int, dict[str, pl.DataFrame]] = field(default_factory=dict)
+    _used: dict[int, dict[str, pl.DataFrame]] = field(default_factory=dict)
 
-    def learn(self, instrument: int, versions: Versions, reached_ns: int) -> SignalColumns | None:
-        """The columns of an instrument that knows these versions, whose bars reached a time; None: nothing is new."""
-        is_new = False
+    def news(self, instrument: int, versions: Versions, from_ns: int) -> News | None:
+        """What is new in these versions of an instrument's series, none of it to be used before `from_ns`; None if
+        nothing is. Nothing is changed by it: it may be made on another thread."""
+        before, used = self._read.get(instrument, {}), dict(self._used.get(instrument, {}))
+        found = {name: _unread(each, before.get(name)) for name, each in versions.items()}
+        fresh = {name: each for name, each in found.items() if each.height}
+        if not fresh:
+            return None
+        late = sum(int((each["usable_ns"] < from_ns).sum()) for each in fresh.values())
+        fresh = {
+            name: each.with_columns(pl.max_horizontal("usable_ns", pl.lit(from_ns))) for name, each in fresh.items()
+        }
+        used |= {name: pl.concat([used[name], each]) if name in used else each for name, each in fresh.items()}
+        begins_ns = min(int(each["usable_ns"].to_numpy().min()) for each in fresh.values())
+        values = {name: _in_order(*(each[column].to_numpy() for column in _VERSION)) for name, each in used.items()}
+        columns = SignalColumns(self.program.signals, values)
+        return News(instrument, columns, dict(versions), used, fresh, late, begins_ns)
+
+    def take(self, news: News) -> None:
+        """Go on with what is new, and write it down."""
+        self.late += news.late
+        self._read[news.instrument], self._used[news.instrument] = news.read, news.used
         for number, layer in enumerate(self.program.signals):
-            place, found = (instrument, layer.name), versions.get(layer.name)
-            if found is not None and (news := self._news(place, found)).height:
-                self._use(place, number, news, reached_ns)
-                is_new = True
-        return self._columns(instrument) if is_new else None
+            if layer.name in news.fresh:
+                for row in news.fresh[layer.name].select(_VERSION).iter_rows():
+                    self.journal.signal(news.instrument, number, *row)
 
-    def _news(self, place: tuple[int, str], found: pl.DataFrame) -> pl.DataFrame:
-        """Versions that were not read before."""
-        before = self._read.get(place)
-        self._read[place] = found
-        return found if before is None else found.join(before, on=_VERSION, how="anti", maintain_order="left")
 
-    def _use(self, place: tuple[int, str], series: int, news: pl.DataFrame, reached_ns: int) -> None:
-        self.late += int((news["usable_ns"] <= reached_ns).sum())
-        used = news.with_columns(pl.max_horizontal("usable_ns", pl.lit(reached_ns + 1)))
-        self._used[place] = pl.concat([self._used[place], used]) if place in self._used else used
-        for row in used.select(_VERSION).iter_rows():
-            self.journal.signal(place[0], series, *row)
-
-    def _columns(self, instrument: int) -> SignalColumns:
-        mine = {name: used for (number, name), used in self._used.items() if number == instrument}
-        arrays = {name: [used[each].to_numpy() for each in _VERSION] for name, used in mine.items()}
-        return SignalColumns(self.program.signals, {name: _in_order(*each) for name, each in arrays.items()})
+def _unread(found: pl.DataFrame, before: pl.DataFrame | None) -> pl.DataFrame:
+    return found if before is None else found.join(before, on=_VERSION, how="anti", maintain_order="left")
 
 
 def journaled(session: Recording, program: PanelProgram) -> dict[str, SignalColumns]:

@@ -128,7 +128,8 @@ def run(cfg: Config, stage: Stage) -> None:
     days = sorted({day.of(FEATURES, cfg.bars) for parts in bars for day in parts})
     by_name = {name: list(mine) for name, mine in groupby(days, key=lambda day: day.instrument)}
     _require_symbols(program, list(by_name), cfg.features.mine)
-    meaning = hash_of(VERSION, step_ns, until_ns, program.bar, program.names, program.expressions)
+    slow = (cfg.signals,) if program.signals else ()
+    meaning = hash_of(VERSION, step_ns, until_ns, program.bar, program.names, program.expressions, *slow)
     table = signal_table(cfg, program)
     held = [[part for name in by_name for part in table.parts(name)]] if program.signals else []
     key = hash_of(meaning, [store.fingerprint(cfg.root, parts) for parts in (*bars, *held)])

@@ -137,6 +137,21 @@ def test_a_value_that_comes_too_late_counts_from_then_on_and_is_told(
     assert seconds[1:][np.diff(mine["values"][:, 0]) != 0].tolist() == [-10 + 30, SLOT_S + 45]
 
 
+def test_what_time_has_overtaken_while_it_was_computed_is_not_taken(tmp_path: Path, bundle: Bundle) -> None:
+    put(tmp_path / "data", BEGIN_NS, 1.0)
+    runner, log = runner_of(tmp_path / "session", bundle)
+    runner.now_ns = BEGIN_NS + NS_PER_DAY
+    versions = {BTC: table_of(tmp_path / "data", bundle).versions(BTC)}
+    news = runner.slow_news(versions, runner.now_ns + 5)
+    runner.now_ns += 5
+    assert not runner.take_news(news)
+    assert runner.slow_series.late == 0
+    assert runner.take_news(runner.slow_news(versions, runner.now_ns + 5))
+    assert runner.slow_series.late == 1
+    assert not runner.slow_news(versions, runner.now_ns + 5), "what was taken is not news"
+    log.close()
+
+
 def put(root: Path, time_ns: int, value: float) -> None:
     merge_signals(root, *BTC.split(":"), signal_rows([("oi_btc", time_ns, value, "5m", time_ns + NS_PER_S)]))
 
