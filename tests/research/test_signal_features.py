@@ -1,6 +1,7 @@
 """Slow series as features: what a bar may know of the table `signals`, and which days that builds again."""
 
 import io
+import re
 from pathlib import Path
 
 import msgspec
@@ -15,9 +16,12 @@ from core.errors import ConfigError, StageError
 from core.run_record import RunRecord
 from core.store import Partition
 from core.units import NS_PER_DAY, NS_PER_MINUTE, NS_PER_S
+from ingest.signal_docs import page
 from ingest.signals import merge_signals, signal_rows
 from research.build_features import run
 from research.fitting.fitted import chosen_features
+from research.sets.positioning import SETS
+from run_pipeline import STAGES
 from tests.research.test_joined_features import CLOCKS, DAYS, NAMES, features_of, made_up, put
 
 BTC, ETH = NAMES
@@ -217,3 +221,31 @@ def test_a_series_that_nothing_delivers_is_a_slip_of_the_pen(root: Path) -> None
     put_signals(root, [known(-40, 9.0, "supply_usdt", every="1d")], "llama:ALL")
     built(cfg)
     assert set(series(cfg).values()) == set(series(cfg, instrument=ETH).values()) == {9.0}
+
+
+MISTAKES = {
+    "(signal_oi imbalance)": "a signal has no imbalance: inside stand value and time_s alone",
+    "(signal_oi (mean_5m value))": "mean_5m stands inside signal_oi, where windows count values: write mean_12",
+    "(signal_oi (at_1m value))": "at_1m stands inside a signal, which has no bars: put it around",
+    "(signal_oi (cs_rank value))": "cs_rank stands inside a signal",
+    "(at_1m (signal_oi (signal_ls value)))": "signal_ls stands inside a signal",
+    "(signal_Oi value)": "signal_ takes the name of a series, as in signal_ls_ratio_global",
+    "(mean_5 value)": "unknown name value",
+}
+
+
+@pytest.mark.parametrize(("text", "why"), MISTAKES.items())
+def test_what_cannot_stand_in_a_signal_is_told_with_its_place(text: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(why)) as told:
+        chosen_features(config(Path(), x=text))
+    assert re.search(r"\n +\^", str(told.value))
+
+
+def test_the_example_of_the_page_on_signals_is_a_configuration(tmp_path: Path) -> None:
+    [example] = re.findall(r"```toml\n(\[features\].+?)```", page(), re.DOTALL)
+    (tmp_path / "pipeline.toml").write_text(example)
+    chosen = chosen_features(load(root=tmp_path))
+    assert {"crowd", "crowd_of_a_day", "interest_1h", *SETS["positioning"]} <= set(chosen)
+    command = re.findall(r"^python run_pipeline\.py (poll bars .+)$", page(), re.MULTILINE)
+    stages = command[0].split(" --")[0].split()
+    assert [name for name in STAGES if name in stages] == stages
