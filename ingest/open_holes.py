@@ -5,6 +5,7 @@ process may be killed between the trades that it fetched and the row that says s
 """
 
 import re
+from bisect import bisect_left, bisect_right
 from itertools import pairwise
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -30,14 +31,18 @@ MOST_TOLD: Final = 100
 
 
 class OpenHole(NamedTuple):
-    """A hole, and the runs of its ids of which no trade is on disk."""
+    """A hole, and the runs of its ids of which no trade is on disk, less those of the holes before it in a list."""
 
     hole: TradeHole
     left: list[Ids]
 
 
 def open_holes(root: Path, venue: str, last: Trade) -> list[OpenHole]:
-    """The open holes of a symbol before its last trade on disk, in order. Raises what a damaged shard raises."""
+    """The open holes of a symbol before its last trade on disk, in order. Raises what a damaged shard raises.
+
+    They may overlap: a process that was killed before the trade behind a hole was on disk is followed by one that tells
+    a hole which reaches further. No id is in `left` twice, and none of its runs goes over a border of a hole.
+    """
     gaps = read(root, Partition(GAPS.name, venue, last.symbol, date_of_ns(last.recv_ns)))
     rows = unmended(gaps).filter(pl.col("stream") == TRADES.name).select("from_ns", "to_ns", "reason")
     found: dict[Ids, TradeHole] = {}
@@ -46,7 +51,15 @@ def open_holes(root: Path, venue: str, last: Trade) -> list[OpenHole]:
         if ids and ids[1] < int(last.trade_id):
             found[ids] = TradeHole(last.symbol, *ids, from_ns, to_ns)
     newest = sorted(found.values(), key=lambda hole: hole.first_id)[-_MOST:]
-    return [OpenHole(hole, _left(hole, _ids_on_disk(root, venue, hole))) for hole in newest]
+    there = sorted({number for hole in newest for number in _ids_on_disk(root, venue, hole)})
+    borders = sorted({border for hole in newest for border in (hole.first_id, hole.last_id + 1)})
+    holes: list[OpenHole] = []
+    told = set[Ids]()
+    for hole in newest:
+        left = [run for run in _left(hole, there, borders) if run not in told]
+        told.update(left)
+        holes.append(OpenHole(hole, left))
+    return holes
 
 
 def ids_of(reason: str) -> Ids | None:
@@ -70,7 +83,12 @@ def _ids_on_disk(root: Path, venue: str, hole: TradeHole) -> list[int]:
     return ids.filter(ids.is_between(hole.first_id, hole.last_id)).to_list()
 
 
-def _left(hole: TradeHole, there: list[int]) -> list[Ids]:
-    """The runs of a hole's ids between those that are there."""
-    edges = [hole.first_id - 1, *there, hole.last_id + 1]
-    return [(before + 1, after - 1) for before, after in pairwise(edges) if after > before + 1]
+def _left(hole: TradeHole, there: list[int], borders: list[int]) -> list[Ids]:
+    """The runs of a hole's ids between those that are there, cut before each border."""
+    inside = there[bisect_left(there, hole.first_id) : bisect_right(there, hole.last_id)]
+    gaps = [(before + 1, after) for before, after in pairwise([hole.first_id - 1, *inside, hole.last_id + 1])]
+    runs: list[Ids] = []
+    for first, end in gaps:
+        cuts = borders[bisect_right(borders, first) : bisect_left(borders, end)]
+        runs += [(begin, until - 1) for begin, until in pairwise([first, *cuts, end]) if until > begin]
+    return runs

@@ -53,7 +53,7 @@ class TradeStream:
         """Go on from the last trade that an earlier process wrote, and from the holes that it left, in order."""
         self.follow(number, exch_ns, recv_ns)
         self._resumed_ns = recv_ns
-        self._holes = [_Hole(*ids, hole.from_ns, hole.to_ns) for hole, left in holes for ids in left]
+        self._holes = sorted(_Hole(*ids, hole.from_ns, hole.to_ns) for hole, left in holes for ids in left)
 
     def take(self, number: int, exch_ns: int, recv_ns: int, missed: list[TradeHole] | None) -> list[Gap] | None:
         """What is to be told before a trade: a gap or nothing; None for a trade that was there before.

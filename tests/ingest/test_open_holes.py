@@ -10,6 +10,7 @@ from core.store import Partition, append
 from ingest.events import NOT_RUNNING, Event, Gap, Trade, TradeHole
 from ingest.open_holes import MOST_TOLD, OpenHole, ids_of, open_holes
 from ingest.packing import TABLES, frame_of
+from ingest.trade_stream import TradeStream
 from tests.ingest.test_refill import resumed
 
 S = 10**9
@@ -49,6 +50,23 @@ def test_open_are_those_before_the_last_trade_that_no_row_says_are_mended(tmp_pa
         OpenHole(TradeHole("BTCUSDT", 11, 13, 10 * S, 14 * S), [(12, 13)]),
         OpenHole(TradeHole("BTCUSDT", 17, 18, 15 * S, 19 * S), [(17, 18)]),
     ]
+
+
+def test_holes_that_overlap_ask_for_no_trade_twice(tmp_path: Path) -> None:
+    """Killed before the trade behind the first was on disk; the next filled a part of what it told, and was killed."""
+    before, behind = [at(number) for number in (1, 40)], at(3, 30, assumed=True)
+    put(tmp_path, gap(1, 5), gap(1, 40), gap(2, 4, "aggTrades 3-4 missed: HTTP 500"), *before, behind, at(7, 1))
+    holes = open_holes(tmp_path, "binance_um", at(40))
+    assert [(each.hole.first_id, each.hole.last_id) for each in holes] == [(2, 4), (2, 39), (3, 4)]
+    asked = [number for each in holes for first, last in each.left for number in range(first, last + 1)]
+    assert sorted(asked) == [2, 4, 5, 6, *range(8, 40)]
+    stream = TradeStream("BTCUSDT", "aggTrade")
+    stream.resume(40, 40 * S, 40 * S, holes)
+    for each, left in zip(holes, ([2, 4], asked, [4]), strict=True):
+        runs = stream.missing(each.hole)
+        assert sorted(number for first, last in runs for number in range(first, last + 1)) == sorted(left)
+    assert [stream.fill(number) is None for number in (2, 4, 39)] == [False] * 3
+    assert [stream.fill(number) is None for number in (2, 4, 39)] == [True] * 3
 
 
 @pytest.mark.parametrize(
