@@ -36,6 +36,7 @@ from research.programs.program import Program
 from research.programs.windows import window_bars
 from research.sets import book as sets_book
 from research.sets import calendar as sets_calendar
+from research.sets import cross as sets_cross
 from research.sets import default as sets_default
 from research.sets import derivatives as sets_derivatives
 from research.sets import flow as sets_flow
@@ -57,7 +58,7 @@ EVERY_COLUMN: Final = feature_columns(MAX_LEVELS)
 
 _OF_TABLES: Final = frozenset({*schema.FEATURES.columns, "exchange", "symbol", "date", "bars"})
 """What a row of the table of features is told by, in its columns and its folders."""
-REFERENCE_BAR: Final = "200ms"
+REFERENCE_BAR: Final = "time_200ms"
 _SHORTEST: Final = "1s"  # of the catalogue's windows of time, all of which are multiples of it
 ALL: Final = "all"
 FITTED: Final = "fitted"
@@ -65,7 +66,7 @@ FITTED: Final = "fitted"
 
 _MORE: Final = (sets_book, sets_flow, sets_price, sets_derivatives, sets_fractal, sets_calendar)
 DEFINITIONS: Final[dict[str, str]] = sets_default.DEFINITIONS | {
-    name: text for module in _MORE for name, text in module.DEFINITIONS.items()
+    name: text for module in (*_MORE, sets_cross) for name, text in module.DEFINITIONS.items()
 }
 """Names for use in features, `features.mine` included, beside the columns and the catalogue's own features."""
 
@@ -74,13 +75,14 @@ FEATURE_SETS: Final[dict[str, dict[str, Feature]]] = sets_default.DEFAULT_SETS |
 }
 """The named sets that `features.sets` chooses from; `all` is all of them."""
 
-SIGNAL_SETS: Final[dict[str, dict[str, Feature]]] = sets_positioning.SETS
-"""More of them, of features that read the table `signals`; `all` does not hold these, since there may be none."""
+JOINED_SETS: Final[dict[str, dict[str, Feature]]] = sets_positioning.SETS | sets_cross.SETS
+"""More of them, of features that read the table `signals` or another symbol, which `all` does not hold as a run may
+have none."""
 
 SETS: Final = {name: {each: feature.text for each, feature in made.items()} for name, made in FEATURE_SETS.items()}
 """The texts alone."""
-_SIGNAL_TEXTS: Final = {name: {each: one.text for each, one in made.items()} for name, made in SIGNAL_SETS.items()}
-_NAMED: Final = ", ".join((ALL, FITTED, *SETS, *SIGNAL_SETS))
+_JOINED_TEXTS: Final = {name: {each: one.text for each, one in made.items()} for name, made in JOINED_SETS.items()}
+_NAMED: Final = ", ".join((ALL, FITTED, *SETS, *JOINED_SETS))
 
 CATALOGUE: Final = {name: text for features in SETS.values() for name, text in features.items()}
 
@@ -105,7 +107,7 @@ def choose(sets: Sequence[str], mine: Mapping[str, str], bar: str) -> dict[str, 
     if not sets and not mine:
         raise ConfigError(f"features.sets: needs a set or features.mine; sets are {_NAMED} - at `$.features.sets`")
     wanted = {name: made for name, made in SETS.items() if name in sets or ALL in sets}
-    wanted |= {name: made for name, made in _SIGNAL_TEXTS.items() if name in sets}
+    wanted |= {name: made for name, made in _JOINED_TEXTS.items() if name in sets}
     chosen = dict(_on_clock(name, bar) for features in wanted.values() for name in features)
     before: dict[str, str] = {}
     for name, text in mine.items():
@@ -147,15 +149,15 @@ def feature_rows(
 
 def _require_known(sets: Sequence[str]) -> None:
     for name in sets:
-        if name not in (ALL, *SETS, *SIGNAL_SETS):
-            hint = nearest(name, (ALL, FITTED, *SETS, *SIGNAL_SETS))
+        if name not in (ALL, *SETS, *JOINED_SETS):
+            hint = nearest(name, (ALL, FITTED, *SETS, *JOINED_SETS))
             raise ConfigError(f"features.sets: no set is {name!r}{hint}; they are {_NAMED} - at `$.features.sets`")
 
 
 @cache
 def _named() -> dict[str, Node]:
     """What definitions and features are on the default clock, by name: the latter where a name is both's."""
-    features = CATALOGUE | {name: text for made in _SIGNAL_TEXTS.values() for name, text in made.items()}
+    features = CATALOGUE | {name: text for made in _JOINED_TEXTS.values() for name, text in made.items()}
     texts = features | DEFINITIONS
     return {name: expand(features.get(name, text), EVERY_COLUMN, texts) for name, text in texts.items()}
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from core.config import Config
-from research.catalogue import FEATURE_SETS, REFERENCE_BAR, SIGNAL_SETS, choose, compile_texts
+from research.catalogue import FEATURE_SETS, JOINED_SETS, REFERENCE_BAR, choose, compile_texts
 from research.fitting.fitted import chosen_features
 from research.language_docs import join_rows
 from research.programs.operators import OPERATORS, Operator
@@ -88,7 +88,7 @@ def operator_entries() -> Iterator[Entry]:
 def feature_entries(cfg: Config) -> Iterator[Entry]:
     """An entry for each feature of every set on the run's clock, then for your own and what was fitted."""
     chosen = chosen_features(cfg)
-    for name, features in (FEATURE_SETS | SIGNAL_SETS).items():
+    for name, features in (FEATURE_SETS | JOINED_SETS).items():
         texts, default = (choose((name,), {}, bars) for bars in (cfg.bars, REFERENCE_BAR))
         for (form, text), each in zip(texts.items(), features.values(), strict=True):
             chosen.pop(form, None)

@@ -21,8 +21,8 @@ from research.catalogue import (
     EVERY_COLUMN,
     FEATURE_COLUMNS,
     FEATURE_SETS,
+    JOINED_SETS,
     REFERENCE_BAR,
-    SIGNAL_SETS,
     choose,
     compile_texts,
 )
@@ -69,7 +69,7 @@ def feature_rows() -> list[tuple[str, ...]]:
     """Set, name, what it says, unit, warm-up in bars of 200 ms, source, expression."""
     named = {**CATALOGUE, **DEFINITIONS}
     rows: list[tuple[str, ...]] = []
-    for chosen, features in (FEATURE_SETS | SIGNAL_SETS).items():
+    for chosen, features in (FEATURE_SETS | JOINED_SETS).items():
         for name, each in features.items():
             program = compile_panel({name: each.text}, EVERY_COLUMN, REFERENCE_BAR, named).main
             rows.append((chosen, name, each.says, each.unit, f"{program.warmup_bars:,}", each.source, each.text))
@@ -79,7 +79,7 @@ def feature_rows() -> list[tuple[str, ...]]:
 def set_rows() -> list[tuple[str, ...]]:
     """Set, what it is about, features, warm-up in bars of 200 ms, book levels that it reads, whether it is infinite."""
     rows: list[tuple[str, ...]] = []
-    for name, features in (FEATURE_SETS | SIGNAL_SETS).items():
+    for name, features in (FEATURE_SETS | JOINED_SETS).items():
         texts = choose((name,), {}, REFERENCE_BAR)
         program, levels = compile_texts(texts, REFERENCE_BAR).main, deepest_level(texts.values())
         figures = f"{len(features)}", f"{program.warmup_bars:,}", f"{levels or ''}", "∞" if program.is_infinite else ""
@@ -110,7 +110,7 @@ def page() -> str:
         "\n## Definitions\n",
         *_table(("name", "expression"), [(name, f"`{text}`") for name, text in DEFINITIONS.items()]),
         "\n## The catalogue\n",
-        guide.CATALOGUE.format(len(CATALOGUE), sum(map(len, SIGNAL_SETS.values()))),
+        guide.CATALOGUE.format(len(CATALOGUE), sum(map(len, JOINED_SETS.values()))),
         *_table(("set", "about", "features", "warm-up", "levels", ""), set_rows()),
         "",
         *_table(

@@ -269,8 +269,9 @@ On longer bars it is cheap: `(at_1m (rank_1d x))`. `python run_pipeline.py opera
 """
 
 CATALOGUE: Final = """{} features. `features.sets` chooses named sets; `all` is all of them but `positioning`, which
-needs the table `signals` ({} more); the first eight are the default. A set that reads levels of the book has the
-bars stage build as many; one marked ∞ has the days of a symbol built in order. Warm-up is in bars of 200 ms.
+needs the table `signals`, and `cross`, which needs BTCUSDT among the symbols ({} more); the first eight are the
+default. A set that reads levels of the book has the bars stage build as many; one marked ∞ has the days of a symbol
+built in order. Warm-up is in bars of 200 ms; buckets of volume (`vpin`) fill when enough was traded.
 `python benchmarks/reference_indicators.py` prints features beside a third party or their paper's formula.
 
 Windows are whole seconds. A clock that a second is no whole number of bars of (volume, 400 ms, 5 minutes) has in every
@@ -297,4 +298,5 @@ ABOUT: Final = {
     "regime": "whether the market trends, reverts or clusters, and how lively it is by its own ranks",
     "calendar": "hour, weekday and their circles, sessions that overlap, minutes to funding and to expiries",
     "positioning": "longs against shorts, open interest, takers, funding and basis over hours and days, from `signals`",
+    "cross": "correlation with BTCUSDT, beta, who goes first, what BTCUSDT just did; correlate prints the matrix",
 }
