@@ -130,7 +130,7 @@ class _Source:
         if name in scope.open:
             self._fail(part, scope, f"{name} is defined by itself")
         if name not in known:
-            self._fail(part, scope, f"unknown name {name}{nearest(name, [*scope.columns, *known])}")
+            self._fail(part, scope, f"unknown name {name}{nearest(name, scope.columns, *known)}")
         if len(scope.open) >= _DEEPEST:
             self._fail(part, scope, f"more than {_DEEPEST} definitions within each other: write some of them out")
         if name not in scope.made:

@@ -47,8 +47,9 @@ def fail_at_head(text: str, count: int, message: str) -> NoReturn:
     fail(text, words[count].at, message)
 
 
-def nearest(word: str, known: Sequence[str]) -> str:
-    """A hint for an error message: the shortest words that go on where this one ends, else the nearest, or nothing."""
-    longer = sorted((each for each in known if each.startswith(f"{word}_")), key=len)
-    near = longer[:_HINTS] or difflib.get_close_matches(word, known, 1)
+def nearest(word: str, known: Sequence[str], *less_likely: str) -> str:
+    """A hint for an error message: the shortest known words that go on where this one ends, else the less likely ones,
+    else the nearest of all, or nothing."""
+    longer = [sorted((each for each in some if each.startswith(f"{word}_")), key=len) for some in (known, less_likely)]
+    near = (longer[0] or longer[1])[:_HINTS] or difflib.get_close_matches(word, [*known, *less_likely], 1)
     return f", did you mean {' or '.join(near)}?" if near else ""

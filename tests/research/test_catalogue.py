@@ -237,6 +237,7 @@ def test_features_of_ones_own_may_use_names_of_the_catalogue() -> None:
         ("mine", "(sub imbalanc 1)", "did you mean imbalance"),
         ("mine", "(mean_5s ofi_qty)", "count bars instead"),
         ("mine", "volume", "unknown name volume, did you mean volume_usd or volume_qty"),
+        ("mine", "(zscore_300 ofi)", "unknown name ofi, did you mean ofi_qty or ofi_qty_1"),
         ("imbalance", "ofi_qty", "'imbalance' is a definition of the language: name yours otherwise"),
         ("mid", "(neg close_price)", "'mid' is a definition of the language: name yours otherwise"),
         ("vpin", "(neg close_price)", "'vpin' is a feature of the catalogue: name yours otherwise"),
