@@ -1,5 +1,6 @@
 """Made-up bars of 200 ms for tests of the catalogue: a market at rest, one that trades, and cuts of both."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 STEP_NS = NS_PER_S // 5
 BAR = "time_200ms"
+DEPTH = tuple(name for name in bar_columns(MAX_LEVELS) if re.fullmatch(r"(bid|ask)_(price|qty)_\d+", name))
 UNKNOWN = ("mark_price", "index_price", "funding_rate", "open_interest", "funding_s")
 
 
@@ -40,7 +42,7 @@ def without(values: Floats, columns: Sequence[str], rows: slice) -> Floats:
     """The same bars where some columns are not known in some rows. Levels that are not known have no order flow."""
     known, names = values.copy(), bar_columns(MAX_LEVELS)
     known[rows, [names.index(name) for name in columns]] = np.nan
-    if any(name.startswith("bid_qty_") for name in columns):
+    if set(DEPTH) <= set(columns):
         known[rows, [k for k, name in enumerate(names) if name.startswith("ofi_qty_")]] = 0.0
     return known
 

@@ -18,9 +18,11 @@ from research.bars.columns import MAX_LEVELS, bar_columns
 from research.catalogue import EVERY_COLUMN
 from research.fitting.fitted import chosen_features, read_fitted
 from research.language import compile_features
-from research.machine.component import LEVELS, component_text, first_component
+from research.machine.component import LEVELS, component_text, first_component, level_flows
 from research.sets.book import DEFINITIONS
-from tests.research.made_up_bars import BAR, rows_of, trading
+from tests.research.made_up_bars import BAR, DEPTH, rows_of, trading, without
+
+LOST = slice(3000, 3350)
 
 
 def flows(n: int, seed: int) -> np.ndarray:
@@ -59,6 +61,24 @@ def test_equal_weights_give_the_mean_of_the_levels() -> None:
     equal = "(ratio (div (sum_60s flows_10) 10) level_qty)"
     y = compile_features({"w": text, "equal": equal}, EVERY_COLUMN, BAR, DEFINITIONS).evaluate(rows, index)
     np.testing.assert_allclose(y[400:, 0], y[400:, 1], rtol=1e-9, atol=1e-12)
+
+
+def test_bars_without_depth_pull_no_weight_and_are_0_in_the_feature() -> None:
+    """70 s are lost: flows in mean sizes are not known while no bar of their minute is, and no larger when it is."""
+    whole = trading(6000, 4)
+    lost = without(whole, DEPTH, LOST)
+    texts = {f"flow_{k}": text for k, text in enumerate(level_flows("60s"))}
+    program = compile_features(texts, EVERY_COLUMN, BAR, DEFINITIONS)
+    all_known, seen = (program.evaluate(*rows_of(values)) for values in (whole, lost))
+    assert np.isnan(seen[LOST][299:]).all()
+    assert np.nanmax(np.abs(seen)) < 1.5 * np.nanmax(np.abs(all_known))
+    weights, fitted = first_component(all_known)[0], first_component(seen)[0]
+    np.testing.assert_allclose(fitted, weights, atol=0.02)
+    text = component_text(fitted, "60s")
+    y = compile_features({"f": text}, EVERY_COLUMN, BAR, DEFINITIONS).evaluate(*rows_of(lost))[:, 0]
+    assert np.isnan(y[:299]).all()
+    assert np.isfinite(y[300:]).all()
+    assert (y[LOST][299:] == 0.0).all()
 
 
 def test_the_stage_fits_it_where_the_bars_hold_levels(tmp_path: Path) -> None:

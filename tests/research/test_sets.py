@@ -8,7 +8,7 @@ import pytest
 from research.catalogue import ALL, CATALOGUE, DEFINITIONS, EVERY_COLUMN, FEATURE_SETS, SETS, choose, compile_chosen
 from research.sets.default import DEFAULT_SETS
 from tests.research.feature_programs import assert_same_bits
-from tests.research.made_up_bars import BAR, UNKNOWN, Floats, resting, rows_of, trading, without, without_depth
+from tests.research.made_up_bars import BAR, DEPTH, UNKNOWN, Floats, resting, rows_of, trading, without, without_depth
 
 N, WARM = 7000, 4800
 PROGRAM = compile_chosen((ALL,), {}, BAR)
@@ -46,10 +46,9 @@ def test_windows_fill_within_a_quarter_of_an_hour_and_a_minute() -> None:
     assert PROGRAM.warmup_bars <= WARM + 1
 
 
-LEVELS = tuple(name for name in EVERY_COLUMN if re.fullmatch(r"(bid|ask)_(price|qty)_\d+", name))
 UNTOLD = {
-    "depth is lost": (LEVELS, slice(5000, 5350)),
-    "depth comes late": (LEVELS, slice(0, 5200)),
+    "depth is lost": (DEPTH, slice(5000, 5350)),
+    "depth comes late": (DEPTH, slice(0, 5200)),
     "marks come late": (UNKNOWN, slice(0, 5200)),
 }
 """Columns that are not known in some rows."""
