@@ -253,14 +253,16 @@ def _cell_line(name: str, group: list[CellSums]) -> str:
     by_hold: dict[float, list[CellSums]] = {}
     for cell in group:
         by_hold.setdefault(cell.horizon_s, []).append(cell)
+    counts = {hold_s: n for hold_s, pair in by_hold.items() if (n := sum(c.n for c in pair))}
     nets = [
-        f"T={seconds_label(hold_s)} {sum(c.net_bps for c in pair) / n:.2f}"
-        for hold_s, pair in by_hold.items()
-        if (n := sum(c.n for c in pair))
+        f"T={seconds_label(hold_s)} {sum(c.net_bps for c in by_hold[hold_s]) / n:.2f}" for hold_s, n in counts.items()
     ]
+    most, least = max(counts.values()), min(counts.values())
+    n_orders = f"n={most:,}" + (f" to {least:,}" if least < most else "")  # less where the data end before T does
     rejected = sum(cell.rejected for cell in group) / orders
     crossed = f" | rejected={rejected:.3f}, as post-only would cross at arrival" if rejected > _MANY_REJECTED else ""
-    return f"  {name}, any decision: fill_rate={fills / orders:.3f} | net bps per order {', '.join(nets)}{crossed}"
+    figures = f"fill_rate={fills / orders:.3f} | net bps per order {', '.join(nets)} | {n_orders}"
+    return f"  {name}, any decision: {figures}{crossed}"
 
 
 if __name__ == "__main__":

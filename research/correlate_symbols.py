@@ -84,10 +84,10 @@ class _Matrix:
         """A matrix for the screen, its columns numbered."""
         whole = self.whole.correlation
         heads = ["", *(str(k + 1) for k in range(len(names)))]
-        rows = [[f"{k + 1} {name}", *(f"{value:.2f}" for value in whole[k])] for k, name in enumerate(names)]
+        rows = [[f"{k + 1} {name}", *map(_signed, whole[k])] for k, name in enumerate(names)]
         n = self.whole.n.max()
         title = f"correlation of returns over {self.step_ns / NS_PER_S:g} s, {n:,.0f} instants"
-        title += f": within {_CHANCE / np.sqrt(n):.2f} of 0 is chance" if n else ""
+        title += f": within {_CHANCE / np.sqrt(n):.2g} of 0 is chance" if n else ""
         return [title, *(line for block in blocks(heads, rows, width) for line in block), *self._moved(names)]
 
     def _moved(self, names: Sequence[str]) -> list[str]:
@@ -97,7 +97,12 @@ class _Matrix:
         daily = np.array([day.correlation for day in self.days])
         lowest, highest = (np.nan_to_num(pick(daily, axis=0), nan=0.0) for pick in (np.fmin.reduce, np.fmax.reduce))
         i, j = divmod(int(np.argmax(highest - lowest)), len(names))
-        return [f"from day to day: {names[i]} with {names[j]} from {lowest[i, j]:.2f} to {highest[i, j]:.2f}"]
+        return [f"from day to day: {names[i]} with {names[j]} from {_signed(lowest[i, j])} to {_signed(highest[i, j])}"]
+
+
+def _signed(value: float) -> str:
+    """Two digits, and no minus before what rounds to 0."""
+    return f"{round(value, 2) + 0.0:.2f}"
 
 
 def _days(

@@ -13,6 +13,7 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import math
 from typing import Final
 
 from core import schema, store
@@ -29,7 +30,7 @@ from research.learning import dataset, training
 from research.learning.candidates import held_s
 from research.learning.dataset import Dataset
 from research.learning.looks import note_look
-from research.learning.nested import Plan, walk
+from research.learning.nested import MIN_TRAIN_ROWS, Plan, walk
 from research.learning.trained_files import is_whole, write_outputs
 from research.learning.training import Judged, Scores
 from research.learning.training_report import explain, report_models, report_verdict, unjudged_lines
@@ -113,9 +114,13 @@ def fitting(cfg: Config, parts: list[Partition], stage: Stage) -> tuple[Dataset,
             f"T={seconds_label(horizons_s[-1])} s: dropped, {data.n_rows:,} labelled decisions are too few or too short"
         )
         horizons_s.pop()
+    train = cfg.train
+    in_first = MIN_TRAIN_ROWS * train.inner_folds / (train.inner_folds - 1)
+    needed = math.ceil(in_first * train.walk_forward_blocks / (1.0 - train.holdout_frac))
     raise StageError(
-        f"no horizon of train.horizons_s {list(cfg.train.horizons_s)} fits the data: {cfg.train.walk_forward_blocks} "
-        "walk-forward blocks and a hold-out need some minutes of labelled decisions at least; capture more, or set "
+        f"no horizon of train.horizons_s {list(train.horizons_s)} fits the data: {train.walk_forward_blocks} "
+        f"walk-forward blocks, {train.inner_folds} folds in the first and a hold-out need about {needed:,} labelled "
+        f"decisions, so that every model has {MIN_TRAIN_ROWS}: capture more, or set smaller `bars`, fewer blocks or "
         "shorter horizons"
     )
 

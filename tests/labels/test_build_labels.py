@@ -114,7 +114,7 @@ def test_where_many_orders_would_cross_at_arrival_the_line_says_so(rejected: int
     maker = [
         CellSums("maker", side, 0.0, 10.0, THROUGH, 100, 20, 50, rejected, -1.0, -200.0) for side in SIDES.values()
     ]
-    line = f"  maker touch, any decision: fill_rate=0.200 | net bps per order T=10 -2.00{told}"
+    line = f"  maker touch, any decision: fill_rate=0.200 | net bps per order T=10 -2.00 | n=200{told}"
     assert cell_lines(maker) == [line]
 
 
