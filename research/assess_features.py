@@ -174,7 +174,7 @@ def _report(
         *(line for text in (head, legend) for line in textwrap.wrap(text, stage.width)),
         *table(found, stage.width),
         *findings(found, groups, stage.width),
-        *too_short(found, span_ns),
+        *(line for text in too_short(found, span_ns) for line in textwrap.wrap(text, stage.width)),
     ):
         stage.say(line)
 

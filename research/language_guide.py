@@ -46,7 +46,11 @@ my_slow = "(mean_60s my_signal)"      # may use columns, definitions, features, 
 
 A name has one meaning: those of columns, definitions and features of the catalogue are taken, whatever sets are chosen.
 
-From Python, at the root of the repository (or with it on PYTHONPATH):
+From Python, with the `.venv` of the repository. A notebook that lies anywhere else says first where that is:
+
+```python
+import sys; sys.path.insert(0, "/path/to/the/repository")  # or PYTHONPATH=/path/to/the/repository
+```
 
 ```python
 from research.language import compile_features
@@ -65,7 +69,7 @@ other = compile_features({"late": "(lag_5 (zscore_300 ofi_qty))"}, columns=["ofi
 y, late = evaluate_programs([program, other], x)          # one pass; what they share is computed once
 ```
 
-Over bars of a run, in a notebook:
+Over bars of a run (`data` is the data directory), in a notebook:
 
 ```python
 import polars as pl
@@ -224,7 +228,9 @@ cpi = "cpi.txt"                           # "2026-12-10T08:30:00-05:00  November
   against its own quarter of an hour; how many there are, of `regime_states`, is told by the Bayesian information
   criterion, and where one explains as much, or a state is degenerate, the stage says so. `regime_inputs` are
   observations of your own, in the language.
-- `fractional_bps_least`: the mid, differenced to the least order at which a unit root is rejected at 5 % (ADF).
+- `fractional_bps_least`: the mid, differenced to the least order at which a unit root is rejected at 5 % (ADF). It
+  remembers the level, that is its purpose: after a long move of the price its range is another, which `assess` tells
+  as drift.
 - `volume_unseasonal`, `volatility_unseasonal`: less the waves that the time of the day explains. They need every hour
   of the day on two days; where each was seen in three weeks at a weekend and on a day between, weekends have a level
   and waves of their own. What cannot be fitted is left out, and the stage says why.
@@ -250,16 +256,21 @@ largest |z| of any horizon first:
 
 | column | what |
 |---|---|
+| IC T | Spearman's correlation with the return of the mid over the T after the decision, training stretch alone |
+| PSI | population stability index, training stretch against hold-out: above 0.2 it moved; `train` shows the same |
+| live | the same from the training stretch to the last live session in the data directory, where there is one |
 | cover | share of the decisions with full windows in which the feature was finite |
 | warm-up | bars until its windows are full, on the features' clock; – where a join's own clock tells no time |
 | ns | what it costs per row on one thread here, alone, with all that it joins |
-| PSI | population stability index, training stretch against hold-out: above 0.2 it moved |
-| p1, median, p99 | quantiles in the training stretch |
-| IC T | Spearman's correlation with the return of the mid over the T after the decision, training stretch alone |
+| p1, median, p99 | quantiles in the training stretch; a narrow screen leaves them to the report |
+
+The stretches are those of `train`: decisions that are labelled at all its horizons, the last fifth of time held out.
+Live are the decisions in the session's journal, of features that have the name and the expression they had there.
 
 A star marks a coefficient that stands at a false discovery rate of 5 %, counted over all of the table (Benjamini and
 Hochberg), from a t over disjoint calendar blocks. A coefficient that stands predicts returns, which need not pay their
-costs. Below the table: what moved, and groups with |rho| > 0.7, of which one feature will do.
+costs. Below the table: what moved, and groups with |rho| > 0.7, of which one feature will do. The same stands in the
+run's report.html, and as data in its report.json.
 """
 
 COSTS: Final = """Cost is how the time of a bar grows with the window; O(1) is the mean over w bars, in one of which
@@ -273,6 +284,7 @@ needs the table `signals`, and `cross`, which needs BTCUSDT among the symbols ({
 default. A set that reads levels of the book has the bars stage build as many; one marked ∞ has the days of a symbol
 built in order. Warm-up is in bars of 200 ms; buckets of volume (`vpin`) fill when enough was traded.
 `python benchmarks/reference_indicators.py` prints features beside a third party or their paper's formula.
+`python run_pipeline.py operators --set operators.find="kyle lambda"` finds features and operators by what is said here.
 
 Windows are whole seconds. A clock that a second is no whole number of bars of (volume, 400 ms, 5 minutes) has in every
 feature as many bars as the window holds of 200 ms, and its name says so: `return_bps_25` for `return_bps_5s`. Else only

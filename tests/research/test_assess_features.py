@@ -131,4 +131,5 @@ def test_too_short_a_stretch_says_what_the_coefficients_need(tmp_path: Path) -> 
     write_market(cfg, hours=1.0, edge_bps=0.0, seed=3, names=NAMES)
     _, printed = assessed(cfg)
     assert "IC 10s: 5 blocks of 10 min hold labels, 10 are needed: 1.7 h of training stretch" in printed
+    assert max(map(len, assessed(cfg, 80)[1].splitlines())) <= 80
     assert "coefficients stand" not in printed

@@ -1,7 +1,10 @@
 """The pages that are generated from the language's own tables."""
 
 import io
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from core import store
-from core.config import Config, Features, Operators
+from core.config import ROOT, Config, Features, Operators
 from core.errors import StageError
 from core.run_record import RunRecord
 from core.store import Partition, day_start_ns
@@ -44,6 +47,15 @@ def test_the_example_for_notebooks_runs_on_the_tables_of_a_run(tmp_path: Path, m
     exec(code[1], scope)
     is_known = np.isfinite(scope["y"]).all(axis=1)
     assert is_known.tolist() == (299 * [False] + (n - 299) * [True]) * 2, "windows fill anew where days are missing"
+
+
+def test_a_notebook_that_lies_elsewhere_finds_the_language_by_the_line_of_the_page(tmp_path: Path) -> None:
+    line = re.search(r"^import sys; .*$", page(), re.MULTILINE)
+    assert line
+    code = line[0].replace("/path/to/the/repository", str(ROOT)) + "\nfrom research.language import compile_features"
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=alone, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_stage_prints_every_operator_and_feature_with_its_cost_and_fits_the_screen(
