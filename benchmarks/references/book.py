@@ -60,7 +60,7 @@ def slope_z(b: Bars) -> float:
 
 
 def log_slope(b: Bars, name: str) -> float:
-    """Naes, Skjeltorp 2006, equations 1 and 2: elasticities of ten levels, volume in USD and its unit 1 USD."""
+    """Naes, Skjeltorp 2006: elasticities of ten levels, volume in units of 1 USD."""
     prices, sizes = side(b, f"{name}_price", 10)[-1], side(b, f"{name}_qty", 10)[-1]
     v = np.log(1 + np.cumsum(prices * sizes))
     total = v[0] / abs(prices[0] / b.mid[-1] - 1)
@@ -145,7 +145,7 @@ REFERENCES = {
     "slope_balance_10": Reference("size over distance, bids against asks", slopes, "frds", rtol=1e-7),
     "slope_z_300s": Reference("size over distance", slope_z, rtol=1e-7),
     "log_slope_10": Reference(
-        "Naes, Skjeltorp 2006, equation 3", lambda b: 1e-4 * (log_slope(b, "bid") + log_slope(b, "ask")) / 2, rtol=1e-7
+        "Naes, Skjeltorp 2006", lambda b: 1e-4 * (log_slope(b, "bid") + log_slope(b, "ask")) / 2, rtol=1e-7
     ),
     "log_slope_balance_10": Reference(
         "the same, bids against asks", lambda b: balance(log_slope(b, "bid"), log_slope(b, "ask")), rtol=1e-7

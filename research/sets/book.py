@@ -13,6 +13,9 @@ Integrated OFI (Cont, Cucuringu, Zhang, "Cross-impact of order flow imbalance in
 are equal. Stage `fit` finds those of a market (component.py).
 """
 
+from collections.abc import Iterable
+from functools import reduce
+from itertools import pairwise
 from typing import Final
 
 from research.sets.feature import Feature, or_zero
@@ -38,24 +41,22 @@ def known_mean(text: str, window: str) -> str:
     return f"(div (sum_{window} (coalesce {text} 0)) (sum_{window} (known {text})))"
 
 
+def _added(texts: Iterable[str]) -> str:
+    return reduce(lambda total, text: f"(add {total} {text})", texts)
+
+
 def _log_slope(side: str, levels: int) -> str:
-    """Naes and Skjeltorp's slope of a side, their equations 1 and 2: the mean, over its levels, of the relative growth
-    of log cumulated volume per relative step of the price, the first step being that from the mid. Volume is in USD.
+    """Naes and Skjeltorp's slope of a side: the mean, over its levels, of the relative growth of log cumulated volume
+    per relative step of the price. The first step is that from the mid, and volume is in USD, so that symbols compare.
     """
     logs = [f"(log1p {side}_values_{k})" for k in range(1, levels + 1)]
     prices = [f"{side}_price_{k}" for k in range(1, levels + 1)]
     first = f"(ratio {logs[0]} (abs (sub (div {prices[0]} mid) 1)))"
-    steps = [
-        f"(ratio (ratio (sub {log} {log_before}) {log_before}) (abs (sub (div {price} {before}) 1)))"
-        for log_before, log, before, price in zip(logs, logs[1:], prices, prices[1:], strict=False)
-    ]
-    total = first
-    for step in steps:
-        total = f"(add {total} (coalesce {step} 0))"
-    count = f"known {prices[0]}"
-    for price in prices[1:]:
-        count = f"add ({count}) (known {price})"
-    return f"(div {total} ({count}))"
+    steps = (
+        f"(coalesce (ratio (ratio (sub {log} {log_before}) {log_before}) (abs (sub (div {price} {before}) 1))) 0)"
+        for (log_before, log), (before, price) in zip(pairwise(logs), pairwise(prices), strict=True)
+    )
+    return f"(div {_added((first, *steps))} {_added(f'(known {price})' for price in prices)})"
 
 
 DEFINITIONS: Final = {
@@ -72,7 +73,7 @@ DEFINITIONS: Final = {
     "ask_slope": "(div asks_10 (sub ask_price_10 mid))",
     "bid_log_slope": _log_slope("bid", 10),
     "ask_log_slope": _log_slope("ask", 10),
-    "width": "(sub ask_price_10 bid_price_10)",
+    "depth_width": "(sub ask_price_10 bid_price_10)",
     "sold_queues": "(ratio (sum_5s sell_qty) (mean_5s bid_qty))",
     "bought_queues": "(ratio (sum_5s buy_qty) (mean_5s ask_qty))",
     "micro_slope": "(beta_300s return_1s (lag_1s imbalance))",
@@ -131,14 +132,14 @@ _DEPTH: Final = {
     "log_slope_10": Feature(
         or_zero("(mul 5e-5 (add bid_log_slope ask_log_slope))"), "share per bp",
         "growth of the log of cumulated USD per bp of price, in the mean of ten levels and both sides",
-        "Naes, Skjeltorp 2006, equations 1 to 3",
+        "Naes, Skjeltorp 2006",
     ),
     "log_slope_balance_10": Feature(
         or_zero(_balance("bid_log_slope", "ask_log_slope")), "-1 to 1", "the same, bids against asks",
         "after Naes, Skjeltorp 2006",
     ),
     "width_ratio_10_300s": Feature(
-        or_zero(f"(ratio width {known_mean('width', '300s')})", "300s"), "ratio",
+        or_zero(f"(ratio depth_width {known_mean('depth_width', '300s')})", "300s"), "ratio",
         "distance between the tenth levels against its mean",
     ),
     "weighted_mid_bps_5": Feature(_weighted_mid(5), "bps", "mid weighted over five levels, against the mid"),
