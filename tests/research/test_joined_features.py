@@ -193,7 +193,7 @@ def test_a_symbol_that_is_away_for_a_day_comes_back_as_in_one_run(tmp_path: Path
     mine = {
         "of_eth": "(sub (of_ETHUSDT (at_volume_5 (mean_20 close_price))) close_price)",
         "own": "(at_volume_5 (mean_40 close_price))",
-        "slow": "(at_volume_5 (ewm_mean_9 (of_ETHUSDT close_price)))",
+        "slow": "(at_volume_5 (ewm_mean_2 (of_ETHUSDT close_price)))",
     }
     cfg = Config(data_dir=str(tmp_path), bars="time_1m", decision="1m", features=Features(sets=(), mine=mine))
     built(cfg)
