@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from core.kernels import njit
+from core.kernels import njit, njit_inner
 from research.machine.opcodes import (
     ABS,
     ADD,
@@ -43,7 +43,7 @@ from research.machine.opcodes import (
 _LOG_ROOT_2_PI: Final = 0.5 * math.log(2.0 * math.pi)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def unary(op, a, to, n):  # type: ignore[no-untyped-def]
     if op == NEG:
         for i in range(n):
@@ -67,7 +67,7 @@ def unary(op, a, to, n):  # type: ignore[no-untyped-def]
         _transcendental(op, a, to, n)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _transcendental(op, a, to, n):  # type: ignore[no-untyped-def]
     if op == LOG:
         for i in range(n):
@@ -119,7 +119,7 @@ def binary(op, a, b, to, n):  # type: ignore[no-untyped-def]
         _power_or_compare(op, a, b, to, n)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _power_or_compare(op, a, b, to, n):  # type: ignore[no-untyped-def]
     """A comparison is 1 or 0; NaN where an operand is NaN."""
     if op in (EQ, NE):
@@ -137,7 +137,7 @@ def _power_or_compare(op, a, b, to, n):  # type: ignore[no-untyped-def]
         to[i] = np.nan if a[i] != a[i] or b[i] != b[i] else to[i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def choose(op, a, b, c, d, to, n):  # type: ignore[no-untyped-def]
     if op == IF_GT:
         for i in range(n):

@@ -20,7 +20,7 @@ import math
 
 import numpy as np
 
-from core.kernels import njit
+from core.kernels import njit, njit_inner
 from research.machine.opcodes import DFA, HEAD, HIGUCHI, HOPS, HURST, PERMEN, SAMPEN, SHANNON
 
 _HELD, _KNOWN = range(2)
@@ -30,7 +30,7 @@ _BINS = 10
 _LONGEST_STEP = 10
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def remember_hop(op, x, to, n, memory, window, first_index):  # type: ignore[no-untyped-def]
     """HURST to HIGUCHI over n rows, neighbouring bars from `first_index` on."""
     ring, line = memory[HEAD : HEAD + window], memory[HEAD + window : HEAD + 2 * window]
@@ -53,7 +53,7 @@ def remember_hop(op, x, to, n, memory, window, first_index):  # type: ignore[no-
     memory[_HELD], memory[_KNOWN] = held, known
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _of_window(op, x, work):  # type: ignore[no-untyped-def]
     if op == HURST:
         return hurst(x)
@@ -68,7 +68,7 @@ def _of_window(op, x, work):  # type: ignore[no-untyped-def]
     return higuchi_dimension(x)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def hurst(x):  # type: ignore[no-untyped-def]
     """Hurst exponent of increments x (n,) by R/S, small samples corrected; 0.5 for white noise and a constant."""
     points, sx, sy, sxx, sxy = 0, 0.0, 0.0, 0.0, 0.0
@@ -87,7 +87,7 @@ def hurst(x):  # type: ignore[no-untyped-def]
     return 0.5 + (points * sxy - sx * sy) / (points * sxx - sx * sx) if points > 1 else 0.5
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _rescaled_range(x, begin, size):  # type: ignore[no-untyped-def]
     mean = 0.0
     for k in range(begin, begin + size):  # less the first value: a constant box then varies by nothing, not by rounding
@@ -102,7 +102,7 @@ def _rescaled_range(x, begin, size):  # type: ignore[no-untyped-def]
     return (high - low) / math.sqrt(square / size) if square > 0.0 else 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _expected_range(size):  # type: ignore[no-untyped-def]
     """E(R/S) of `size` values of white noise, exactly."""
     total = 0.0
@@ -112,7 +112,7 @@ def _expected_range(size):  # type: ignore[no-untyped-def]
     return gammas / math.sqrt(math.pi) * total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def dfa(x, profile):  # type: ignore[no-untyped-def]
     """DFA exponent of increments x (n,), 0.5 for white noise and for a constant. `profile` (n,) is scratch."""
     level, mean = 0.0, _mean(x)
@@ -130,7 +130,7 @@ def dfa(x, profile):  # type: ignore[no-untyped-def]
     return 0.5 + (points * sxy - sx * sy) / (points * sxx - sx * sx) if points > 1 else 0.5
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _mean(x):  # type: ignore[no-untyped-def]
     """Of x less its first value, and that added: a constant is its own mean, to the bit."""
     total = 0.0
@@ -139,7 +139,7 @@ def _mean(x):  # type: ignore[no-untyped-def]
     return x[0] + total / x.size
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _fluctuation(profile, size):  # type: ignore[no-untyped-def]
     """Mean square about straight lines in boxes of `size`, from sums of the profile less its first value there.
 
@@ -165,7 +165,7 @@ def _fluctuation(profile, size):  # type: ignore[no-untyped-def]
     return total / (boxes * size)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def sample_entropy(x):  # type: ignore[no-untyped-def]
     """-log(A / B): of pairs of templates of 2 values that match (B), how many match in the third too (A).
 
@@ -188,7 +188,7 @@ def sample_entropy(x):  # type: ignore[no-untyped-def]
     return -math.log(long / short) if long else math.log(0.5 * templates * (templates - 1))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def permutation_entropy(x):  # type: ignore[no-untyped-def]
     """Entropy of the orders of three neighbours over log 6, from 0 to 1; equal values count as rising."""
     rising = falling = peak_up = peak_down = dip_up = dip_down = 0
@@ -208,7 +208,7 @@ def permutation_entropy(x):  # type: ignore[no-untyped-def]
     return entropy / math.log(6.0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def shannon_entropy(x, counts):  # type: ignore[no-untyped-def]
     """Entropy of ten equal bins over log 10, from 0 to 1; 0 for a constant. `counts` (10,) or more is scratch."""
     low, high = x[0], x[0]
@@ -226,7 +226,7 @@ def shannon_entropy(x, counts):  # type: ignore[no-untyped-def]
     return entropy / math.log(_BINS)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def higuchi_dimension(x):  # type: ignore[no-untyped-def]
     """Minus the slope of the logarithm of the curve's length in steps of k bars over log k. 1 for a constant."""
     points, sx, sy, sxx, sxy = 0, 0.0, 0.0, 0.0, 0.0
@@ -248,7 +248,7 @@ def _plogp(count, total):  # type: ignore[no-untyped-def]
     return count / total * math.log(count / total) if count else 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def fractional_difference(x, order, to, n, memory, window, offset):  # type: ignore[no-untyped-def]
     """sum of w_k x(t - k) over the last `window` bars, w_0 = 1, w_k = -w_(k - 1) (d - k + 1) / k (Hosking 1981).
 

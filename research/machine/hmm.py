@@ -11,14 +11,14 @@ import math
 
 import numpy as np
 
-from core.kernels import njit
+from core.kernels import njit, njit_inner
 from research.machine.opcodes import HMM2, A, D
 
 _OPERANDS = D - A + 1
 _SQUARINGS = 64  # 2^64 steps of a chain: beyond any memory it has
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def filter_states(code, line, registers, first, rows, memory):  # type: ignore[no-untyped-def]
     """P(state k | observations so far) for k = 1, 2, … to the registers `first`, `first` + 1, … over `rows` rows.
 
@@ -31,7 +31,9 @@ def filter_states(code, line, registers, first, rows, memory):  # type: ignore[n
     moves = memory[2 * states :].reshape((states, states))
     _read_moves(code, line, registers, moves)
     if p[0] != p[0]:
-        p[:] = stationary(moves)
+        long_run = stationary(moves)
+        for k in range(states):  # assigned at once, numba compiles the text of an error too, for 2 s
+            p[k] = long_run[k]
     for i in range(rows):
         for j in range(states):
             chance = 0.0
@@ -43,7 +45,7 @@ def filter_states(code, line, registers, first, rows, memory):  # type: ignore[n
             registers[first + k - 1, i] = p[k] if is_known else np.nan
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _weigh(code, line, registers, i, ahead, p):  # type: ignore[no-untyped-def]
     """Bayes' rule from the prediction `ahead` to `p`; False, and the prediction, where a ratio is not finite.
 
@@ -66,7 +68,7 @@ def _weigh(code, line, registers, i, ahead, p):  # type: ignore[no-untyped-def]
     return is_known
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _read_moves(code, line, registers, moves):  # type: ignore[no-untyped-def]
     """The chances of moves (states, states) from an instruction's operands: row by row that of staying, then those of
     the other states in order but for the last, which has what is left of 1."""
@@ -81,7 +83,7 @@ def _read_moves(code, line, registers, moves):  # type: ignore[no-untyped-def]
         moves[k, _named(k, states - 1)] = max(left, 0.0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _named(k, place):  # type: ignore[no-untyped-def]
     """The state that a place in the row of state k is about: k itself first, then the others in order."""
     if place == 0:

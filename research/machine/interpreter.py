@@ -14,7 +14,7 @@ from numba import carray, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from core.kernels import njit
+from core.kernels import njit, njit_inner
 from research.machine.elementwise import binary, choose, unary
 from research.machine.fractal import fractional_difference, remember_hop
 from research.machine.hmm import filter_states
@@ -114,7 +114,7 @@ def walk(
     return taken
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", inline="always")
 def _statistic(op, a, b, c, to, rows, memory, window, first_index, scratch):  # type: ignore[no-untyped-def]
     offset = first_index % max(window, 1)
     if op == RUN:
@@ -164,13 +164,13 @@ def _pointer(typing_context, address):  # type: ignore[no-untyped-def]
     return types.CPointer(types.float64)(types.intp), generate  # type: ignore[no-untyped-call]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _borrowed(array):  # type: ignore[no-untyped-def]
     """A view that owns nothing: counting references to its slices would take a live row more than half of its time."""
     return carray(_pointer(array.ctypes.data), array.shape)  # type: ignore[call-arg]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _run_end(begin, limit, gap_row, x, bar_index):  # type: ignore[no-untyped-def]
     """The end of the run of neighbouring bars without a gap that starts at `begin`."""
     end = begin + 1

@@ -11,14 +11,14 @@ balance without a move is added to each state, so that what was never seen has g
 
 import numpy as np
 
-from core.kernels import njit
+from core.kernels import njit, njit_inner
 from research.machine.opcodes import HEAD, HOPS, MICRO_STATES
 
 _KNOWN = 0
 _WIDE = MICRO_STATES + 2  # a row of the system: counts of where a state leads, its expected move, how often it was left
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def learn_microprice(imbalance, move, to, n, memory, window, first_index):  # type: ignore[no-untyped-def]
     """The adjustment in the unit of `move` over n rows; learnt where bar_index % (w / 16) == 0 and held in between.
 
@@ -41,7 +41,7 @@ def learn_microprice(imbalance, move, to, n, memory, window, first_index):  # ty
     memory[_KNOWN] = known
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _learn(books, moves, oldest, window, table):  # type: ignore[no-untyped-def]
     """Count the window's transitions, from the oldest bar on, and solve for `table`."""
     system = np.zeros((MICRO_STATES, _WIDE))
@@ -64,7 +64,7 @@ def _learn(books, moves, oldest, window, table):  # type: ignore[no-untyped-def]
     _solve(system, table)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _solve(system, to):  # type: ignore[no-untyped-def]
     """Gauss' elimination; the diagonal dominates, so nothing need be swapped. `system` (m, m + 2) is used up."""
     for k in range(MICRO_STATES):

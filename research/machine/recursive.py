@@ -10,13 +10,13 @@ import math
 
 import numpy as np
 
-from core.kernels import njit
+from core.kernels import njit_inner
 from research.machine.opcodes import EWM_MEAN, EWM_SUM, EWM_VOL, HALF_LIVES
 
 _WEIGHT, _MEAN, _M2, _SEEN = range(4)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def remember_all(op, x, to, n, memory, half_life):  # type: ignore[no-untyped-def]
     """EWM_SUM, EWM_MEAN, EWM_STD or EWM_VOL over n rows; NaN until HALF_LIVES half-lives of a run were seen."""
     keep, whole = math.exp2(-1.0 / half_life), float(HALF_LIVES * half_life)

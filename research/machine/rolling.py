@@ -25,7 +25,7 @@ import math
 
 import numpy as np
 
-from core.kernels import njit
+from core.kernels import njit, njit_inner
 from research.machine.opcodes import DELTA, HEAD, MEAN, MOMENTS, STD, SUM
 
 _BASE, _PART, _BASE2, _PART2, _OLD_SHIFT, _SHIFT = range(6)
@@ -43,7 +43,7 @@ def lag(op, x, to, n, memory, window, offset):  # type: ignore[no-untyped-def]
         begin, offset = end, 0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _lag(op, x, to, ring):  # type: ignore[no-untyped-def]
     for i in range(x.size):
         before = ring[i]
@@ -51,7 +51,7 @@ def _lag(op, x, to, ring):  # type: ignore[no-untyped-def]
         to[i] = x[i] - before if op == DELTA else before
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def sums(op, x, n, memory, window, offset, total, m2, shift):  # type: ignore[no-untyped-def]
     """For each of n rows its window's sum of x - shift, the shift, and if `op` is MOMENTS the sum of (x - mean)^2.
 
@@ -114,7 +114,7 @@ def _one_row(op, x, memory, window, offset, total, square):  # type: ignore[no-u
         _total_suffixes(memory, window)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def of_sums(op, x, to, n, window, total, m2, shift):  # type: ignore[no-untyped-def]
     """SUM, MEAN, STD or ZSCORE of n rows from what `sums` left. They divide by `window`."""
     share = 1.0 / window
@@ -141,7 +141,7 @@ def is_constant(m2, mean, window):  # type: ignore[no-untyped-def]
     return m2 <= level * level * window and m2 < np.inf
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _total(x, total, memory, window, offset):  # type: ignore[no-untyped-def]
     """Sums of x - shift over rows of one block."""
     shift, n = memory[_SHIFT], x.size
@@ -154,7 +154,7 @@ def _total(x, total, memory, window, offset):  # type: ignore[no-untyped-def]
         total[i] += suffix[i + 1] + (left - i) * between
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _running_sum(x, to, shift, memory, offset):  # type: ignore[no-untyped-def]
     """Sums of x - shift from the block's beginning, for rows from `offset` of it on."""
     base, part, n = memory[_BASE], memory[_PART], x.size
@@ -178,7 +178,7 @@ def _running_sum(x, to, shift, memory, offset):  # type: ignore[no-untyped-def]
     memory[_BASE], memory[_PART] = base, part
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _total_suffixes(memory, window):  # type: ignore[no-untyped-def]
     values, suffix = memory[HEAD : HEAD + window], memory[HEAD + window :]
     shift, base = values[window - 1], 0.0
@@ -198,7 +198,7 @@ def _total_suffixes(memory, window):  # type: ignore[no-untyped-def]
     memory[_OLD_SHIFT] = shift
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _moments(x, total, square, memory, window, offset):  # type: ignore[no-untyped-def]
     """Sums of x - shift and of its square over rows of one block."""
     shift, n = memory[_SHIFT], x.size
@@ -214,7 +214,7 @@ def _moments(x, total, square, memory, window, offset):  # type: ignore[no-untyp
         total[i] += old_total[i + 1] + moved
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _running_sums(x, total, square, shift, memory, offset):  # type: ignore[no-untyped-def]
     """Sums of x - shift and of its square from the block's beginning, for rows from `offset` of it on."""
     base, part, base2, part2, n = memory[_BASE], memory[_PART], memory[_BASE2], memory[_PART2], x.size
@@ -242,7 +242,7 @@ def _running_sums(x, total, square, shift, memory, offset):  # type: ignore[no-u
     memory[_BASE], memory[_PART], memory[_BASE2], memory[_PART2] = base, part, base2, part2
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _moment_suffixes(memory, window):  # type: ignore[no-untyped-def]
     values = memory[HEAD : HEAD + window]
     total, square = memory[HEAD + window : HEAD + 2 * window], memory[HEAD + 2 * window :]

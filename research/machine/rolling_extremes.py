@@ -6,7 +6,7 @@ take three, and the largest of some values is the same in any order. So 0.0 is l
 
 import numpy as np
 
-from core.kernels import njit
+from core.kernels import njit, njit_inner
 from research.machine.opcodes import HEAD, MAX
 
 _BEST = 0
@@ -16,7 +16,7 @@ _UNKNOWN = np.array([np.nan]).view(np.int64)[0]  # what a fresh state is full of
 _LEAST = np.int64(-(2**63))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def extremes(op, x, to, n, memory, window, offset, line):  # type: ignore[no-untyped-def]
     """MIN or MAX over n rows, block by block. `offset` is the place of the first row in its block."""
     keys, held, best = line.view(np.int64), memory.view(np.int64), to.view(np.int64)
@@ -33,7 +33,7 @@ def extremes(op, x, to, n, memory, window, offset, line):  # type: ignore[no-unt
     from_keys(op, best, to, n)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def to_keys(op, x, keys, n):  # type: ignore[no-untyped-def]
     """x, or -x for a minimum, as integers in the same order."""
     sign = 1.0 if op == MAX else -1.0
@@ -43,7 +43,7 @@ def to_keys(op, x, keys, n):  # type: ignore[no-untyped-def]
         keys[i] = _UNKNOWN if x[i] != x[i] else bits ^ ((bits >> 63) & _ALL_BUT_SIGN)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def from_keys(op, keys, to, n):  # type: ignore[no-untyped-def]
     for i in range(n):
         keys[i] ^= (keys[i] >> 63) & _ALL_BUT_SIGN
@@ -52,7 +52,7 @@ def from_keys(op, keys, to, n):  # type: ignore[no-untyped-def]
         to[i] = sign * to[i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _extreme(keys, to, held, window, offset):  # type: ignore[no-untyped-def]
     """The largest key over rows of one block."""
     best, n = _LEAST if offset == 0 else held[_BEST], keys.size
@@ -74,7 +74,7 @@ def _extreme(keys, to, held, window, offset):  # type: ignore[no-untyped-def]
         to[i] = max(to[i], suffix[i + 1])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _suffixes(held, window):  # type: ignore[no-untyped-def]
     values, suffix, best = held[HEAD : HEAD + window], held[HEAD + window :], _LEAST
     i = window - 1

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from core.kernels import njit
+from core.kernels import njit, njit_inner
 from research.machine.opcodes import ARGMAX, BETA, CORR, COV, DECAY, HEAD, KURT
 from research.machine.rolling import is_constant
 
@@ -19,7 +19,7 @@ _BEST, _PLACE = range(2)
 _TOTAL, _WEIGHTED = range(2)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def remember_moments(op, x, y, to, n, memory, window, offset):  # type: ignore[no-untyped-def]
     """ARGMIN to BETA over n rows, block by block. `offset` is the place of the first row in its block."""
     begin = np.int64(0)
@@ -45,7 +45,7 @@ def remember_moments(op, x, y, to, n, memory, window, offset):  # type: ignore[n
         begin, offset = end, 0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _place(sign, x, to, memory, window, offset):  # type: ignore[no-untyped-def]
     """Bars since the maximum of sign * x, the latest of equals; NaN if any is NaN."""
     if offset == 0:
@@ -70,7 +70,7 @@ def _place(sign, x, to, memory, window, offset):  # type: ignore[no-untyped-def]
     memory[_BEST], memory[_PLACE] = best, place
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _place_suffixes(memory, window):  # type: ignore[no-untyped-def]
     values, old_best = memory[HEAD : HEAD + window], memory[HEAD + window : HEAD + 2 * window]
     old_place, best, place = memory[HEAD + 2 * window :], -np.inf, 0.0
@@ -80,7 +80,7 @@ def _place_suffixes(memory, window):  # type: ignore[no-untyped-def]
         old_best[i], old_place[i] = best, place
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _decay(x, to, memory, window, offset):  # type: ignore[no-untyped-def]
     """Mean weighted w, w - 1, … 1 from the newest back.
 
@@ -105,7 +105,7 @@ def _decay(x, to, memory, window, offset):  # type: ignore[no-untyped-def]
     memory[_TOTAL], memory[_WEIGHTED] = total, weighted
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _decay_suffixes(memory, window):  # type: ignore[no-untyped-def]
     """old[o]: sum over the rows i > o of (i - o) (x - shift)."""
     values, old = memory[HEAD : HEAD + window], memory[HEAD + window :]
@@ -128,7 +128,7 @@ def _add(x, n, mean, m2, m3, m4):  # type: ignore[no-untyped-def]
     return mean + step, m2 + term, m3, m4
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _shape(op, x, to, memory, window, offset):  # type: ignore[no-untyped-def]
     """Skewness or excess kurtosis of the window, divided by w (no correction for small samples)."""
     if offset == 0:
@@ -170,7 +170,7 @@ def _third_or_fourth(op, mean, m2, m3, m4, window):  # type: ignore[no-untyped-d
     return math.sqrt(window) * m3 / (m2 * math.sqrt(m2))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _shape_suffixes(memory, window):  # type: ignore[no-untyped-def]
     values = memory[HEAD : HEAD + window]
     old = memory[HEAD + window :].reshape(4, window)
@@ -180,7 +180,7 @@ def _shape_suffixes(memory, window):  # type: ignore[no-untyped-def]
         old[0, i], old[1, i], old[2, i], old[3, i] = mean, m2, m3, m4
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _together(op, x, y, to, memory, window, offset):  # type: ignore[no-untyped-def]
     """Covariance, correlation, or the slope of x on y."""
     if offset == 0:
@@ -230,7 +230,7 @@ def _coefficient(op, cxy, cxx, cyy, mean_x, mean_y, window):  # type: ignore[no-
     return 1.0 if r > 1.0 else (-1.0 if r < -1.0 else r)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _together_suffixes(memory, window):  # type: ignore[no-untyped-def]
     values = memory[HEAD : HEAD + 2 * window].reshape(2, window)
     old = memory[HEAD + 2 * window :].reshape(5, window)
@@ -242,7 +242,7 @@ def _together_suffixes(memory, window):  # type: ignore[no-untyped-def]
         old[_DX, i], old[_DY, i], old[_DXX, i], old[_DYY, i], old[_DXY, i] = sx, sy, sxx, syy, sxy
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def self_correlation(x, to, n, memory, window, first_index, before):  # type: ignore[no-untyped-def]
     """Correlation of each value with the one before it: the window - 1 pairs that `window` bars hold.
 

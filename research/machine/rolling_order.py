@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from core.kernels import njit
+from core.kernels import njit, njit_inner
 from research.machine.opcodes import HEAD, RANK
 
 _KNOWN = 0
@@ -16,7 +16,7 @@ _LENGTH, _SIGN, _SEEN = range(3)
 _HELD, _AGE, _BARS = range(3)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def remember_order(op, x, level, to, n, memory, window, offset):  # type: ignore[no-untyped-def]
     """RANK or QUANTILE over n rows. `offset` is the place of the first row in the ring, `level` the quantile's."""
     ring, ordered = memory[HEAD : HEAD + window], memory[HEAD + window :]
@@ -53,7 +53,7 @@ def _first_at_least(ordered, known, value):  # type: ignore[no-untyped-def]
     return low
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _replace(ordered, known, old, new):  # type: ignore[no-untyped-def]
     """One value leaves and one enters: only those between the two places move."""
     place, wanted = _first_at_least(ordered, known, old), _first_at_least(ordered, known, new)
@@ -69,14 +69,14 @@ def _replace(ordered, known, old, new):  # type: ignore[no-untyped-def]
     ordered[wanted] = new
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _remove(ordered, known, value):  # type: ignore[no-untyped-def]
     for k in range(_first_at_least(ordered, known, value), known - 1):
         ordered[k] = ordered[k + 1]
     return known - 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _insert(ordered, known, value):  # type: ignore[no-untyped-def]
     place = _first_at_least(ordered, known, value)
     for k in range(known, place, -1):
@@ -109,7 +109,7 @@ def _quantile(ordered, level, window):  # type: ignore[no-untyped-def]
     return ordered[low] if share == 0.0 else ordered[low] + share * (ordered[high] - ordered[low])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def run_length(x, to, n, memory, window):  # type: ignore[no-untyped-def]
     """How many bars in a row, at most `window`, x has had its sign: positive or negative, 0 where x is 0."""
     length, sign = memory[_LENGTH], memory[_SIGN]
@@ -123,7 +123,7 @@ def run_length(x, to, n, memory, window):  # type: ignore[no-untyped-def]
     memory[_LENGTH], memory[_SIGN], memory[_SEEN] = length, sign, seen
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def latest(x, event, to, n, memory, window):  # type: ignore[no-untyped-def]
     """The value that x had in the latest of the last `window` bars with an event (not 0); NaN where there was none.
 

@@ -10,12 +10,12 @@ Moments are merged as in Chan, Golub, LeVeque ("Algorithms for computing the sam
 
 import numpy as np
 
-from core.kernels import njit
+from core.kernels import njit, njit_inner
 from research.machine.opcodes import MOMENTS
 from research.machine.rolling_extremes import from_keys, to_keys
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def short_sums(op, x, n, memory, window, total, m2, shift, lines):  # type: ignore[no-untyped-def]
     """What `rolling.sums` finds; each row's shift is its own value. Memory holds the last window - 1, oldest first.
 
@@ -58,7 +58,7 @@ def short_sums(op, x, n, memory, window, total, m2, shift, lines):  # type: igno
         block *= 2
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _double(x, t, u, size, block):  # type: ignore[no-untyped-def]
     """Sums u over 2 * block bars from sums t over `block`."""
     first, count = 2 * block - 1, size - 2 * block + 1
@@ -67,7 +67,7 @@ def _double(x, t, u, size, block):  # type: ignore[no-untyped-def]
         to[i] = new_t[i] + (old_t[i] + block * (old_x[i] - new_x[i]))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _double_moments(x, t, s, u, v, size, block):  # type: ignore[no-untyped-def]
     share, weight = 1.0 / block, 0.5 * block
     first, count = 2 * block - 1, size - 2 * block + 1
@@ -80,7 +80,7 @@ def _double_moments(x, t, s, u, v, size, block):  # type: ignore[no-untyped-def]
         to_s[i] = (new_s[i] + old_s[i]) + weight * (away * away)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _append(x, t, total, reach, n, taken, block):  # type: ignore[no-untyped-def]
     """Let the sums over `taken` bars take in the `block` bars before these."""
     new_x, old_x, old_t = x[reach:], x[reach - taken :], t[reach - taken :]
@@ -92,7 +92,7 @@ def _append(x, t, total, reach, n, taken, block):  # type: ignore[no-untyped-def
         total[i] += old_t[i] + block * (old_x[i] - new_x[i])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _append_moments(x, t, s, total, m2, reach, n, taken, block):  # type: ignore[no-untyped-def]
     new_x, old_x, old_t, old_s = x[reach:], x[reach - taken :], t[reach - taken :], s[reach - taken :]
     if taken == 0:
@@ -107,7 +107,7 @@ def _append_moments(x, t, s, total, m2, reach, n, taken, block):  # type: ignore
         m2[i] += old_s[i] + weight * (away * away)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _one_row(op, x, memory, window, total, m2, lines):  # type: ignore[no-untyped-def]
     """The same sums in the same order, made for one row alone: half as many pairs at each step."""
     line, t, s, ends = lines[0], lines[1], lines[2], lines[3]
@@ -154,7 +154,7 @@ def _pairs(op, x, t, s, ends, count):  # type: ignore[no-untyped-def]
         block *= 2.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def short_extremes(op, x, to, n, memory, window, lines):  # type: ignore[no-untyped-def]
     """MIN or MAX over few bars. Memory holds the last window - 1 values' keys, oldest first; `lines` are scratch."""
     reach, size, held = window - 1, window - 1 + n, memory.view(np.int64)
@@ -178,13 +178,13 @@ def short_extremes(op, x, to, n, memory, window, lines):  # type: ignore[no-unty
     from_keys(op, best, to, n)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _larger(a, b, to, n):  # type: ignore[no-untyped-def]
     for i in range(n):
         to[i] = max(a[i], b[i])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _one_extreme(op, x, to, held, reach, keys):  # type: ignore[no-untyped-def]
     for i in range(reach):
         keys[i] = held[i]

@@ -11,7 +11,7 @@ Sums are those of two blocks of n buckets, as in rolling.py: nothing is subtract
 
 import numpy as np
 
-from core.kernels import njit
+from core.kernels import njit_inner
 from research.machine.opcodes import HEAD
 
 _SIZE, _FILLED, _NET, _PLACE, _ASIDE, _VOLUME, _VALUE, _HAS_BLOCK = range(8)
@@ -19,7 +19,7 @@ _SIZE, _FILLED, _NET, _PLACE, _ASIDE, _VOLUME, _VALUE, _HAS_BLOCK = range(8)
 whether there is a block before, without which fewer than n buckets are full."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def fill_buckets(buy, sell, size, to, n, memory, buckets):  # type: ignore[no-untyped-def]
     """VPIN over the last `buckets` full buckets after each of n rows; NaN until there are as many.
 
@@ -51,7 +51,7 @@ def fill_buckets(buy, sell, size, to, n, memory, buckets):  # type: ignore[no-un
     memory[_SIZE], memory[_FILLED], memory[_NET], memory[_VALUE] = opened, filled, net, value
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _split(volume, tilt, size, memory, buckets):  # type: ignore[no-untyped-def]
     """Fill the open bucket and all that follow with a volume of which the share `tilt` is bought less sold."""
     room = memory[_SIZE] - memory[_FILLED]
@@ -70,7 +70,7 @@ def _split(volume, tilt, size, memory, buckets):  # type: ignore[no-untyped-def]
     memory[_VALUE] = (memory[_ASIDE] + aside[place]) / (memory[_VOLUME] + volumes[place])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit_inner(error_model="numpy")
 def _close(net, volume, memory, buckets):  # type: ignore[no-untyped-def]
     """Add a full bucket. From `place` on the arrays hold, for the block before, the sums from there to its end."""
     place = int(memory[_PLACE])
