@@ -54,7 +54,7 @@ from research.machine.component import LEVELS, component_text, first_component, 
 from research.needs import needed_bars
 from research.programs.expression import Node, show
 from research.programs.windows import window_bars
-from research.sets.fractal import fractional_bps
+from research.sets.fractal import fractional_level_bps
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -179,7 +179,7 @@ def volatility_ratio(bar: str) -> str:
 def fit_order(cfg: Config, observe: Observe) -> tuple[dict[str, str], str]:
     """The least order of difference of the log mid, seen once a second, that leaves no unit root in any symbol."""
     _, window, _ = windows(cfg.bars)
-    texts = {f"d{k}": f"(fracdiff_{window} log_mid {order!r})" for k, order in enumerate(ORDERS)}
+    texts = {f"d{k}": fractional_level_bps(window, order) for k, order in enumerate(ORDERS)}
     symbols = observe(texts, NS_PER_S, _MOST_BARS)
     for each in symbols:
         _require_rows(each.values[:, 0])
@@ -187,7 +187,7 @@ def fit_order(cfg: Config, observe: Observe) -> tuple[dict[str, str], str]:
     if order is None:
         raise NotFitted("even returns have a unit root on this stretch")
     line = f"fractional_bps_least: order {order:g}, n={sum(len(each.close_ns) for each in symbols):,}"
-    return {"fractional_bps_least": fractional_bps(window, order)}, line
+    return {"fractional_bps_least": texts[f"d{ORDERS.index(order)}"]}, line
 
 
 def fit_component(cfg: Config, observe: Observe) -> tuple[dict[str, str], str]:

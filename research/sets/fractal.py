@@ -8,7 +8,8 @@ The wavelet is Haar's in the maximal overlap transform (Percival, Walden, "Wavel
 before, causal as it stands. Energy shares are of the scales listed, which are bars.
 
 The fractional difference is taken of the mid less its own mean in the window: weights that are cut off add up to more
-than 0, and would let the price level through. Its order, 0.4, is a middle one; stage `fit` finds the least that does.
+than 0, and would let the price level through. Its order, 0.4, is a middle one. Stage `fit` finds the least that will do,
+of the mid itself (`fractional_level_bps`): about its own mean a series is stationary at any order.
 """
 
 from typing import Final
@@ -34,6 +35,11 @@ def fractional_bps(window: str, order: float) -> str:
     """The fractional difference of the log mid about its mean in the window, in bps."""
     mean = f"(mul (fracdiff_{window} 1 {order!r}) (mean_{window} log_mid))"
     return f"(mul 1e4 (sub (fracdiff_{window} log_mid {order!r}) {mean}))"
+
+
+def fractional_level_bps(window: str, order: float) -> str:
+    """The fractional difference of the log mid, in bps (Lopez de Prado 2018, section 5.5): it remembers the level."""
+    return f"(mul 1e4 (fracdiff_{window} log_mid {order!r}))"
 
 
 DEFINITIONS: Final = {

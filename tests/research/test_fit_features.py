@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -21,6 +22,8 @@ from core.units import NS_PER_DAY, NS_PER_MINUTE
 from research import build_features, fit_features
 from research.bars.columns import BAR_COLUMNS
 from research.fitting.fitted import Fitted, chosen_features, features_so_far, read_fitted, write_fitted
+from research.fitting.stationarity import is_stationary
+from research.language import compile_features
 from research.needs import needed_bars
 
 BAR = "time_1m"
@@ -166,6 +169,23 @@ def test_a_stretch_too_short_for_a_season_leaves_it_out_and_says_why(cfg: Config
     found = read_fitted(cfg.root, cfg.bars)
     assert found
     assert found.features.keys() == {"fractional_bps_least"}
+
+
+def test_the_order_that_is_found_leaves_no_unit_root_in_the_feature_itself(cfg: Config) -> None:
+    walk = np.random.default_rng(3).standard_normal(50_000).cumsum()
+    rows = np.exp(4.6 + walk * 1e-4)[:, None]
+
+    def observe(texts: Mapping[str, str], *_: int) -> list[fit_features.Observed]:
+        values = compile_features(texts, ["mid"], cfg.bars, {"log_mid": "(log mid)"}).evaluate(rows)
+        return [fit_features.Observed(np.arange(len(rows)), np.arange(len(rows)), values)]
+
+    texts, line = fit_features.fit_order(cfg, observe)
+    assert "order 0," not in line, "a random walk is to be differenced"
+    definitions = {"log_mid": "(log mid)"}
+    delivered = compile_features(texts, ["mid"], cfg.bars, definitions).evaluate(rows)[:, 0]
+    level = compile_features({"x": "(mul 1e4 log_mid)"}, ["mid"], cfg.bars, definitions).evaluate(rows)[:, 0]
+    assert is_stationary(delivered[np.isfinite(delivered)])
+    assert not is_stationary(level)
 
 
 def test_an_error_does_not_pass_for_a_reason_to_leave_a_number_out(
