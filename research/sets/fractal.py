@@ -8,8 +8,8 @@ The wavelet is Haar's in the maximal overlap transform (Percival, Walden, "Wavel
 before, causal as it stands. Energy shares are of the scales listed, which are bars.
 
 The fractional difference is taken of the mid less its own mean in the window: weights that are cut off add up to more
-than 0, and would let the price level through. Its order, 0.4, is a middle one. Stage `fit` finds the least that will do,
-of the mid itself (`fractional_level_bps`): about its own mean a series is stationary at any order.
+than 0, and would let the price level through. Its order, 0.4, is a middle one. Stage `fit` finds the least that will
+do, of the mid itself (`fractional_level_bps`): about its own mean a series is stationary at any order.
 """
 
 from typing import Final
