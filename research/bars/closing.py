@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import research.bars.state as at
-from core.kernels import njit
 from core.units import NS_PER_DAY, NS_PER_MINUTE, NS_PER_S
 from research.bars.columns import BAR_COLUMNS
 from research.bars.order_book import FLOW, write_level
+from research.bars.part import part
 from research.bars.running_totals import since
 
 Ints: TypeAlias = NDArray[np.int64]
@@ -19,8 +19,87 @@ _BARS_PER_DAY: Final = 1_000_000  # numbers volume bars: more than any day holds
 _WIDTH: Final = len(BAR_COLUMNS)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def close_bars_due(
+def _columns(sources: dict[str, int]) -> Ints:
+    """(n, 2): the place of a column in a bar, and that of what it is made of."""
+    return np.array([(BAR_COLUMNS.index(name), place) for name, place in sources.items()], np.int64)
+
+
+_LAST: Final = _columns(
+    {
+        "bid_price": at.BID,
+        "bid_qty": at.BID_QTY,
+        "ask_price": at.ASK,
+        "ask_qty": at.ASK_QTY,
+        "close_price": at.MID,
+    }
+)
+_SUMMED: Final = _columns(
+    {
+        "buy_qty": at.BUY_QTY,
+        "sell_qty": at.SELL_QTY,
+        "buy_usd": at.BUY_USD,
+        "sell_usd": at.SELL_USD,
+        "ofi_qty": at.OFI,
+        "effective_usd": at.EFFECTIVE,
+        "square_usd": at.SQUARE,
+        "large_buy_usd": at.LARGE_BUY,
+        "large_sell_usd": at.LARGE_SELL,
+    }
+)
+_COUNTED: Final = _columns(
+    {
+        "buy_count": at.BUYS,
+        "sell_count": at.SELLS,
+        "quote_count": at.QUOTES,
+        "liq_count": at.FORCED,
+        "large_count": at.LARGE,
+    }
+)
+_OF_BAR: Final = _columns(
+    {
+        "open_price": at.OPEN,
+        "high_price": at.HIGH,
+        "low_price": at.LOW,
+        "max_trade_usd": at.MAX_TRADE,
+        "liq_long_usd": at.LIQ_LONG,
+        "liq_short_usd": at.LIQ_SHORT,
+        "liq_square_usd": at.LIQ_SQUARE,
+        "liq_max_usd": at.LIQ_MAX,
+        "mark_price": at.MARK,
+        "index_price": at.INDEX,
+        "funding_rate": at.FUNDING,
+        "open_interest": at.INTEREST,
+        "has_gap": at.HAS_GAP,
+    }
+)
+_FUNDING_S, _IS_EMPTY = BAR_COLUMNS.index("funding_s"), BAR_COLUMNS.index("is_empty")
+
+
+@part
+def due_ns(numbers: Ints, spans: Ints) -> int:
+    """When something is to be done before an event is taken: a bar is due, or a silence ends all bars of a clock."""
+    return int(min(at.least(at.DUE_NS, spans), numbers[at.LAST_NS] + at.least(at.SILENCE_NS, spans)))
+
+
+@part
+def turn_bars(
+    now_ns: int, opens: tuple[bool, bool], numbers: Ints, values: Floats, spans: Ints, rows: Floats,
+    tops: Floats, depth: Ints, slots: Ints, times_out: Ints, rows_out: Floats,
+) -> bool:  # fmt: skip
+    """End the bars that are due at `now_ns` and, if it is an event's time, begin what that event begins.
+
+    `opens`: whether it is an event, whether one of the depth. False where there is no room for more bars.
+    """
+    if not _close_bars_due(now_ns, numbers, values, spans, rows, tops, depth, slots, times_out, rows_out):
+        return False
+    is_event, is_of_depth = opens
+    if is_event and now_ns >= due_ns(numbers, spans):
+        _reopen_bars(now_ns, is_of_depth, numbers, values, spans, rows, tops)
+    return True
+
+
+@part
+def _close_bars_due(
     until_ns: int, numbers: Ints, values: Floats, spans: Ints, rows: Floats, tops: Floats, depth: Ints,
     slots: Ints, times_out: Ints, rows_out: Floats,
 ) -> bool:  # fmt: skip
@@ -35,7 +114,7 @@ def close_bars_due(
     return has_room
 
 
-@njit(cache=True, nogil=True, inline="always")
+@part
 def _close_bars(
     until_ns: int, clock: int, numbers: Ints, values: Floats, spans: Ints, rows: Floats, tops: Floats, depth: Ints,
     slots: Ints, times_out: Ints, rows_out: Floats,
@@ -63,7 +142,7 @@ def _close_bars(
     return True
 
 
-@njit(cache=True, nogil=True, inline="always")
+@part
 def _is_empty(clock: int, numbers: Ints, spans: Ints) -> bool:
     """Whether the open bar has no valid quote, no trade and no liquidation."""
     happened = 0
@@ -72,59 +151,61 @@ def _is_empty(clock: int, numbers: Ints, spans: Ints) -> bool:
     return happened == 0
 
 
-@njit(cache=True, nogil=True, inline="always")
+@part
 def _write_bar(
     close_ns: int, clock: int, to: int, numbers: Ints, values: Floats, spans: Ints, rows: Floats, tops: Floats,
     depth: Ints, times_out: Ints, rows_out: Floats,
 ) -> None:  # fmt: skip
-    """Write the open bar's columns in the order of BAR_COLUMNS, then those of the levels."""
-    times_out[to, 0], times_out[to, 1] = spans[clock, at.OPEN_NS], close_ns
-    times_out[to, 2] = spans[clock, at.BAR_INDEX]
-    for column in range(4):
-        rows_out[to, column] = values[at.BID + column]
-        rows_out[to, 8 + column] = summed(at.BUY_QTY + 2 * column, clock, values, rows)
-        rows_out[to, 19 + column] = rows[clock, at.MARK + column]
-    for column in range(3):
-        rows_out[to, 4 + column] = rows[clock, at.OPEN + column]
-    rows_out[to, 7] = values[at.MID]
-    rows_out[to, 12] = counted(at.BUYS, clock, numbers, spans)
-    rows_out[to, 13] = counted(at.SELLS, clock, numbers, spans)
-    rows_out[to, 14] = summed(at.OFI, clock, values, rows)
-    rows_out[to, 15] = counted(at.QUOTES, clock, numbers, spans)
-    rows_out[to, 16], rows_out[to, 17] = rows[clock, at.LIQ_LONG], rows[clock, at.LIQ_SHORT]
-    rows_out[to, 18] = counted(at.FORCED, clock, numbers, spans)
-    rows_out[to, 23] = summed(at.EFFECTIVE, clock, values, rows)
-    rows_out[to, 24] = summed(at.SQUARE, clock, values, rows)
-    rows_out[to, 25] = rows[clock, at.MAX_TRADE]
-    rows_out[to, 26] = summed(at.LARGE_BUY, clock, values, rows)
-    rows_out[to, 27] = summed(at.LARGE_SELL, clock, values, rows)
-    rows_out[to, 28] = counted(at.LARGE, clock, numbers, spans)
-    rows_out[to, 29], rows_out[to, 30] = rows[clock, at.LIQ_SQUARE], rows[clock, at.LIQ_MAX]
-    funding_ns = int(rows[clock, at.FUNDING_MIN]) * NS_PER_MINUTE
-    rows_out[to, 31] = (funding_ns - close_ns) / NS_PER_S if funding_ns > 0 else np.nan
-    rows_out[to, 32] = 1.0 if _is_empty(clock, numbers, spans) else 0.0
-    rows_out[to, 33] = rows[clock, at.HAS_GAP]
+    """Write the open bar's times and columns, then those of the levels."""
+    times_out[to, 0], times_out[to, 1], times_out[to, 2] = (
+        spans[clock, at.OPEN_NS],
+        close_ns,
+        spans[clock, at.BAR_INDEX],
+    )
+    for k in range(_LAST.shape[0]):
+        rows_out[to, _LAST[k, 0]] = values[_LAST[k, 1]]
+    for k in range(_SUMMED.shape[0]):
+        rows_out[to, _SUMMED[k, 0]] = summed(_SUMMED[k, 1], clock, values, rows)
+    for k in range(_COUNTED.shape[0]):
+        rows_out[to, _COUNTED[k, 0]] = counted(_COUNTED[k, 1], clock, numbers, spans)
+    for k in range(_OF_BAR.shape[0]):
+        rows_out[to, _OF_BAR[k, 0]] = rows[clock, _OF_BAR[k, 1]]
+    rows_out[to, _FUNDING_S] = _funding_s(rows[clock, at.FUNDING_MIN], close_ns)
+    rows_out[to, _IS_EMPTY] = 1.0 if _is_empty(clock, numbers, spans) else 0.0
+    _write_levels(clock, to, rows, tops, depth, rows_out)
+
+
+@part
+def _funding_s(funding_min: float, close_ns: int) -> float:
+    """From a bar's close to the next funding."""
+    funding_ns = int(funding_min) * NS_PER_MINUTE
+    return (funding_ns - close_ns) / NS_PER_S if funding_ns > 0 else np.nan
+
+
+@part
+def _write_levels(clock: int, to: int, rows: Floats, tops: Floats, depth: Ints, rows_out: Floats) -> None:
     for level in range(tops.shape[1]):
-        write_level(level, tops, depth, rows_out, to, _WIDTH + 5 * level)
-        old = at.N_ROWS + 2 * level
-        flow = since(tops[FLOW, level], tops[FLOW + 1, level], rows[clock, old], rows[clock, old + 1])
-        rows_out[to, _WIDTH + 5 * level + 4] = flow
+        column, old = _WIDTH + 5 * level, at.N_ROWS + 2 * level
+        write_level(level, tops, depth, rows_out, to, column)
+        rows_out[to, column + 4] = since(
+            tops[FLOW, level], tops[FLOW + 1, level], rows[clock, old], rows[clock, old + 1]
+        )
 
 
-@njit(cache=True, nogil=True, inline="always")
+@part
 def counted(what: int, clock: int, numbers: Ints, spans: Ints) -> float:
     """How many of a kind came in the open bar."""
     return float(numbers[what] - spans[clock, at.OLD_COUNTS + what])
 
 
-@njit(cache=True, nogil=True, inline="always")
+@part
 def summed(what: int, clock: int, values: Floats, rows: Floats) -> float:
     """How much of a total came in the open bar."""
     old = at.OLD_TOTALS - at.TOTALS + what
     return float(since(values[what], values[what + 1], rows[clock, old], rows[clock, old + 1]))
 
 
-@njit(cache=True, nogil=True, inline="always")
+@part
 def _open_bar(open_ns: int, clock: int, numbers: Ints, values: Floats, spans: Ints, rows: Floats, tops: Floats) -> None:
     """Begin the next bar: book and marks stand, flow is nothing yet."""
     step_ns = spans[clock, at.STEP_NS]
@@ -139,12 +220,12 @@ def _open_bar(open_ns: int, clock: int, numbers: Ints, values: Floats, spans: In
     for total in range(at.N_TOTALS):
         rows[clock, at.OLD_TOTALS + total] = values[at.TOTALS + total]
     for level in range(tops.shape[1]):
-        for part in range(2):
-            rows[clock, at.N_ROWS + 2 * level + part] = tops[FLOW + part, level]
+        for half in range(2):
+            rows[clock, at.N_ROWS + 2 * level + half] = tops[FLOW + half, level]
 
 
-@njit(cache=True, nogil=True)
-def reopen_bars(
+@part
+def _reopen_bars(
     recv_ns: int, is_of_depth: bool, numbers: Ints, values: Floats, spans: Ints, rows: Floats, tops: Floats
 ) -> None:
     """What an event does first where all bars due before it are closed.
@@ -160,7 +241,7 @@ def reopen_bars(
             _open_bar(recv_ns - recv_ns % NS_PER_DAY, clock, numbers, values, spans, rows, tops)
 
 
-@njit(cache=True, nogil=True)
+@part
 def _start(recv_ns: int, clock: int, numbers: Ints, values: Floats, spans: Ints, rows: Floats, tops: Floats) -> None:
     """A clock knows nothing: no book, no mark, no quote that the next one follows."""
     step_ns = spans[clock, at.STEP_NS]

@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from core.kernels import njit
+from research.bars.part import part
 
 TIME, VOLUME, DOLLAR, TICK, RENKO, RANGE = range(6)
 TICK_IMBALANCE, VOLUME_IMBALANCE, DOLLAR_IMBALANCE, TICK_RUN, VOLUME_RUN, DOLLAR_RUN = range(6, 12)
@@ -40,19 +40,19 @@ _BPS: Final = 1e-4
 Floats = NDArray[np.float64]
 
 
-@njit(cache=True, nogil=True)
+@part
 def is_filled_by_trades(kind: int) -> bool:
     """Whether trades fill a bar of this kind; the others are filled by best prices."""
     return kind != RENKO and kind != RANGE
 
 
-@njit(cache=True, nogil=True)
+@part
 def flow_of(kind: int) -> int:
     """What a kind that trades fill counts of them: 0 quantity, 1 notional, 2 their number."""
     return kind - VOLUME if kind <= TICK else (kind - TICK_IMBALANCE + 2) % 3
 
 
-@njit(cache=True, nogil=True)
+@part
 def is_full_of_trades(kind: int, bought: float, sold: float, trades: float, memory: Floats, clock: int) -> bool:
     """Whether the open bar of a clock is full of what takers `bought` and `sold` in it (`flow_of`) in so many trades.
 
@@ -63,7 +63,7 @@ def is_full_of_trades(kind: int, bought: float, sold: float, trades: float, memo
     return bool(_gathers(kind <= DOLLAR_IMBALANCE, bought, sold, trades, memory, clock))
 
 
-@njit(cache=True, nogil=True)
+@part
 def flow_until_full(
     kind: int, bought: float, sold: float, trades: float, memory: Floats, clock: int
 ) -> tuple[int, float]:
@@ -83,7 +83,7 @@ def flow_until_full(
     return flow_of(kind), expected * max(buys, sells) * _EARLY - max(bought, sold)
 
 
-@njit(cache=True, nogil=True)
+@part
 def quiet_mids(kind: int, high: float, low: float, memory: Floats, clock: int) -> tuple[float, float]:
     """Mids strictly between these neither fill a bar of a kind that best prices fill nor change what it remembers."""
     if kind == RANGE:
@@ -91,7 +91,7 @@ def quiet_mids(kind: int, high: float, low: float, memory: Floats, clock: int) -
     return memory[clock, _BRICK_LOW], memory[clock, _BRICK_HIGH]
 
 
-@njit(cache=True, nogil=True)
+@part
 def is_full_of_mids(kind: int, first: float, high: float, low: float, last: float, memory: Floats, clock: int) -> bool:
     """The same of bars that best prices fill, from the mids in the bar, which are 0 while there is no book."""
     size = memory[clock, SIZE] * _BPS
@@ -100,7 +100,7 @@ def is_full_of_mids(kind: int, first: float, high: float, low: float, last: floa
     return bool(_leaves_brick(size, last, memory, clock))
 
 
-@njit(cache=True, nogil=True)
+@part
 def _leaves_brick(step: float, mid: float, memory: Floats, clock: int) -> bool:
     """Bricks are equal in logarithms; a jump over several is one bar, and the last brick is where it ended."""
     if mid <= 0.0:
@@ -122,7 +122,7 @@ def _leaves_brick(step: float, mid: float, memory: Floats, clock: int) -> bool:
     return up >= 1.0 or down >= 1.0
 
 
-@njit(cache=True, nogil=True)
+@part
 def _gathers(signed: bool, bought: float, sold: float, trades: float, memory: Floats, clock: int) -> bool:
     """Whether imbalance or run reaches what is expected of a bar; if so the expectations learn from this bar."""
     if trades == 0.0:
@@ -146,7 +146,7 @@ def _gathers(signed: bool, bought: float, sold: float, trades: float, memory: Fl
     return bool(is_due)
 
 
-@njit(cache=True, nogil=True)
+@part
 def _imbalance_due(trades: float, buys: float, sells: float) -> float:
     """What is expected of a bar, or else what chance gathers in it."""
     return max(trades * abs(buys - sells), math.sqrt(trades) * (buys + sells))

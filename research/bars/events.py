@@ -17,6 +17,7 @@ from core.units import NS_PER_MINUTE
 from ingest.events import BookUpdate, Event, Gap, Liquidation, Mark, Quote, Trade
 from ingest.stored_books import BREAKS_NO_BOOK
 from research.bars.order_book import CHANGE, LAST, SNAPSHOT
+from research.bars.part import part
 
 Ints: TypeAlias = NDArray[np.int64]
 Events: TypeAlias = NDArray[np.void]
@@ -153,6 +154,18 @@ def _read_only(column: pl.Series) -> NDArray[Any]:
     values = np.ascontiguousarray(column.to_numpy()).view()
     values.flags.writeable = False
     return values
+
+
+@part
+def kind_of(words: Ints, i: int) -> int:
+    """The kind of event `i` of `words`, events as integers (n, 6)."""
+    return int(words[i, 1] & 0xFFFFFFFF)
+
+
+@part
+def side_of(words: Ints, i: int) -> int:
+    """Its side."""
+    return int(words[i, 1] >> 32)
 
 
 @njit(cache=True, nogil=True)

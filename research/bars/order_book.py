@@ -26,7 +26,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from core.kernels import njit
+from research.bars.part import part
 from research.bars.running_totals import MOST, added
 
 Ints: TypeAlias = NDArray[np.int64]
@@ -122,13 +122,13 @@ def restored_book(book: Book, saved: Mapping[str, NDArray[Any]]) -> Book:
     return _filled(book, np.split(sides, saved["book_numbers"][-2:-1], axis=1))
 
 
-@njit(cache=True, nogil=True)
+@part
 def lose_book(numbers: Ints) -> None:
     """Something was missed: nothing is known until the next snapshot."""
     numbers[_KNOWN] = numbers[_SEEN] = 0
 
 
-@njit(cache=True, nogil=True, inline="always")
+@part
 def take_delta(
     side: int, price: float, qty: float, update_id: int, flags: int,
     ladders: Floats, tops: Floats, held: Floats, numbers: Ints,
@@ -159,7 +159,7 @@ def take_delta(
     return True
 
 
-@njit(cache=True, nogil=True)
+@part
 def _begin_message(update_id: int, flags: int, numbers: Ints) -> None:
     if flags & SNAPSHOT:
         numbers[_MESSAGE], numbers[_SNAPSHOT_ID] = _REPLACING, update_id
@@ -171,7 +171,7 @@ def _begin_message(update_id: int, flags: int, numbers: Ints) -> None:
         numbers[_MESSAGE] = _CHANGING if numbers[_KNOWN] == 1 and is_news else _PASSING
 
 
-@njit(cache=True, nogil=True)
+@part
 def _hold(side: int, price: float, qty: float, update_id: int, held: Floats, numbers: Ints) -> None:
     """Keep a delta for a snapshot to come; the oldest goes."""
     if held.shape[0] == 0:
@@ -181,7 +181,7 @@ def _hold(side: int, price: float, qty: float, update_id: int, held: Floats, num
     numbers[_HELD] += 1
 
 
-@njit(cache=True, nogil=True)
+@part
 def _later_than(update_id: int, held: Floats, numbers: Ints) -> int:
     """How many of the newest deltas held are later than the snapshot `update_id`."""
     count, room = numbers[_HELD], held.shape[0]
@@ -191,7 +191,7 @@ def _later_than(update_id: int, held: Floats, numbers: Ints) -> int:
     return found
 
 
-@njit(cache=True, nogil=True)
+@part
 def _apply_held(newest: int, ladders: Floats, tops: Floats, held: Floats, numbers: Ints) -> None:
     """End a snapshot with the `newest` deltas held: the book is known, unless some that belong to them were lost."""
     count, room = numbers[_HELD], held.shape[0]
@@ -202,7 +202,7 @@ def _apply_held(newest: int, ladders: Floats, tops: Floats, held: Floats, number
     numbers[_HELD] = 0
 
 
-@njit(cache=True, nogil=True, inline="always")
+@part
 def _put(side: int, price: float, qty: float, ladders: Floats, tops: Floats, numbers: Ints) -> None:
     """Set a level's absolute quantity, 0 removes it; note whether the levels that bars hold may change by it."""
     which = 0 if side > 0 else 1
@@ -211,7 +211,7 @@ def _put(side: int, price: float, qty: float, ladders: Floats, tops: Floats, num
     at = _place(ladders, keys, count, key, numbers[_NEAR + which])
     numbers[_NEAR + which] = at
     if at < count and ladders[keys, at] == key:
-        numbers[_LEVELS + which] += (qty > 0.0) - (ladders[qtys, at] > 0.0)
+        numbers[_LEVELS + which] += int(qty > 0.0) - int(ladders[qtys, at] > 0.0)
         ladders[qtys, at] = qty if qty > 0.0 else 0.0
         while count > 0 and ladders[qtys, count - 1] == 0.0:
             count -= 1
@@ -225,7 +225,7 @@ def _put(side: int, price: float, qty: float, ladders: Floats, tops: Floats, num
         numbers[_TOUCHED + which] = 1
 
 
-@njit(cache=True, nogil=True, inline="always")
+@part
 def _place(ladders: Floats, keys: int, count: int, key: float, near: int) -> int:
     """The first of `count` ascending keys that is not below `key`: by doubling steps from `near`, then by halves.
 
@@ -252,7 +252,7 @@ def _place(ladders: Floats, keys: int, count: int, key: float, near: int) -> int
     return low
 
 
-@njit(cache=True, nogil=True)
+@part
 def _insert(key: float, qty: float, at: int, count: int, keys: int, ladders: Floats) -> int:
     """Put a level before slot `at`: into an empty one, or what stands there moves up to the next empty one or the end.
 
@@ -272,7 +272,7 @@ def _insert(key: float, qty: float, at: int, count: int, keys: int, ladders: Flo
     return count + 1
 
 
-@njit(cache=True, nogil=True, inline="always")
+@part
 def _see_levels(ladders: Floats, tops: Floats, numbers: Ints) -> None:
     """Bring the levels up to the book where it may have changed, unless it is crossed or lacks a side."""
     bids, asks = numbers[_SLOTS], numbers[_SLOTS + 1]
@@ -298,7 +298,7 @@ def _see_levels(ladders: Floats, tops: Floats, numbers: Ints) -> None:
     numbers[_SEEN] = 1
 
 
-@njit(cache=True, nogil=True)
+@part
 def write_level(level: int, tops: Floats, numbers: Ints, rows: Floats, row: int, column: int) -> None:
     """Write bid price, bid qty, ask price, ask qty of a level to a row of `rows` from `column` on."""
     for which in range(2):

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from core.kernels import njit
+from research.bars.part import part
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -20,7 +20,7 @@ Floats: TypeAlias = NDArray[np.float64]
 MOST: Final = 1e75  # prices and quantities at or above it are not believed: their products would leave the floats
 
 
-@njit(cache=True, nogil=True, inline="always")
+@part
 def added(high: float, low: float, term: float) -> tuple[float, float]:
     """The two parts of a total with one more term."""
     total = high + term
@@ -29,13 +29,13 @@ def added(high: float, low: float, term: float) -> tuple[float, float]:
     return total + rest, rest - ((total + rest) - total)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@part
 def add(totals: Floats, place: int, term: float) -> None:
     """Add to the total whose high part stands at `place`, its low part behind it."""
     totals[place], totals[place + 1] = added(totals[place], totals[place + 1], term)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@part
 def since(high: float, low: float, old_high: float, old_low: float) -> float:
     """What a total has grown by."""
     grown = high - old_high

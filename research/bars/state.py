@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from core.kernels import njit
 from research.bars.event_clocks import MEMORY_SIZE, SIZE
+from research.bars.part import part
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
@@ -85,7 +85,16 @@ def make_tracks(kinds: Ints, steps_ns: Ints, silences_ns: Ints, sizes: Floats, l
     return Tracks(spans, rows)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@part
+def least(what: int, spans: Ints) -> int:
+    """The least of a number over the clocks."""
+    found = spans[0, what]
+    for clock in range(1, spans.shape[0]):
+        found = min(found, spans[clock, what])
+    return int(found)
+
+
+@part
 def note_extremes(values: Floats, rows: Floats) -> None:
     """Give all clocks' open bars the extremes since the last time."""
     for clock in range(rows.shape[0]):

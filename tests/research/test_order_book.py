@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -276,10 +277,12 @@ def columns_of(seen: dict[int, list[tuple[float, float]]] | None, flow: list[flo
 
 
 @settings(max_examples=100, deadline=None)
-@given(streams(), st.booleans())
-def test_the_levels_are_those_of_an_obvious_twin(decoded: list[Event], rest: bool) -> None:
+@given(streams(), st.booleans(), st.sampled_from([2, 4096]))
+def test_the_levels_are_those_of_an_obvious_twin(decoded: list[Event], rest: bool, room: int) -> None:
+    """However often room is made, and slots of levels that are gone are given up for it."""
     until_s = 1 + (max(map(when, decoded)) - DAY_NS) // NS_PER_S
-    rows = closed(decoded, until_s, rest=rest)
+    with patch.object(order_book, "_ROOM", room):
+        rows = closed(decoded, until_s, rest=rest)
     mine = [list(row.values())[WIDTH:] for row in rows]
     np.testing.assert_array_equal(mine, twin_rows(decoded, until_s, rest))
 
