@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from research.bars.clocks import parse_clock
 from research.language import compile_features, expand
-from research.programs.expression import Node, parse, parts, show, written
+from research.programs.expression import Node, parts, show, written
 from research.programs.joins import SIGNAL_COLUMNS, Join
 from research.programs.naming import Definitions, Source
 from research.programs.pointing import fail_at_word
@@ -126,7 +126,7 @@ class PanelProgram:
         None where that cannot be said: so many bars of a clock that is not of time are not so many rows.
         """
         known: dict[tuple[Node, str], int | None] = {}
-        return _latest(_warmup(parse(text), self.bar, known) for text in self.expressions)
+        return _latest(_warmup(tree, self.bar, known) for tree in self.main.trees)
 
     def asked(self, instruments: Sequence[str]) -> list[tuple[str, ...]]:
         """For each layer the instruments (`venue:SYMBOL`) on whose bars it runs, in a run of `instruments`.
@@ -145,11 +145,11 @@ class PanelProgram:
 
     def _fail_missing(self, missing: str, instruments: Sequence[str]) -> None:
         run = ", ".join(sorted(instruments))
-        for feature, text in zip(self.names, self.expressions, strict=True):
-            asking = _asking(parse(text), set(instruments), missing, instruments)
+        for feature, tree in zip(self.names, self.main.trees, strict=True):
+            asking = _asking(tree, set(instruments), missing, instruments)
             if asking is not None:
                 why = f"{missing} is none of the symbols of the run, {run}: name one of these, or add {missing} to"
-                fail_at_word(text, written(asking), f"feature {feature}: {why} `symbols`")
+                fail_at_word(show(tree), written(asking), f"feature {feature}: {why} `symbols`")
 
 
 def _asking(tree: Node, viewers: set[str], missing: str, instruments: Sequence[str]) -> Node | None:

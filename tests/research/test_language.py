@@ -9,6 +9,7 @@ import pytest
 from research.language import compile_features, expand
 from research.machine.interpreter import SCRATCH
 from research.programs.expression import Node, parse, show
+from research.programs.panel_program import compile_panel
 from research.programs.windows import window_bars
 
 
@@ -173,6 +174,7 @@ def test_what_definitions_share_is_compiled_once_however_deep_they_nest() -> Non
     definitions = {f"d{k}": f"(mul 0.5 (add d{k - 1} (lag_1 d{k - 1})))" for k in range(1, levels + 1)} | {"d0": "a"}
     program = compile_features({"f": f"d{levels}"}, ["a"], "", definitions)
     assert (program.nodes, program.warmup_bars) == (3 * levels, levels)
+    assert compile_panel({"f": f"d{levels}"}, ["a"], "time_1s", definitions).warmup_bars == levels
     stream, other, x = program.start(), program.start(), np.arange(100.0)[:, None]
     y = stream.run(x[:95])
     other.restore(stream.save())
