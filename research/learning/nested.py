@@ -135,7 +135,7 @@ class _Task:
         return self.fitted(settings, rows, np.ones(rows.size)).predict(self.x[split.test])
 
     def tuned(self, folds: Iterator[Floats]) -> tuple[Settings, Floats]:
-        """The settings with the least squared error out of fold in block 0, and the scores (n,) that they gave there."""
+        """The settings with the least squared error out of fold in block 0, and the scores (n,) they gave there."""
         tried, first = [], self.made.first
         for settings in self.family.grid:
             scores = np.full(self.target.size, np.nan)
