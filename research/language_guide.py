@@ -34,8 +34,8 @@ bars were seen. The mean of what is known is `(div (sum_5s (coalesce x 0)) (sum_
 
 Operators marked ∞ remember everything: their bits depend on where a run began, so a day goes on from the state that
 the symbol's last day saved. All others forget what has left their window, to the bit. Those with half-lives are known
-after seven of them, when less than 1 % of the weight lies on what was never seen; `hmm` and `vpin` from the first bar
-on, by their chances alone and by as many buckets as there are.
+after seven of them, when less than 1 % of the weight lies on what was never seen; `vpin` once its buckets were full;
+`hmm` from the first bar on, by the chances of its states alone.
 
 Your own, in `pipeline.toml`, one line each; they flow through features, training, SHAP, export and the live runner:
 

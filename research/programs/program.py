@@ -85,12 +85,15 @@ class Program:
     ) -> Floats:
         """Features (n, len(names)) of rows `x` (n, len(columns)), from a fresh start.
 
-        `bar_index` (n,) is absolute; if not given it is the frame's column of that name, and without one 0, 1, … Where
-        hops and blocks begin hangs on it, so that rows give the same bits wherever a run began only with their own
-        index: evaluate(x)[k:] and evaluate(x[k:]) are equal but for rounding, and for what `hops` (operators.py), and
-        both equal evaluate(x, index) to the bit with theirs. `take` (m,), ascending row numbers, asks for some rows'
-        features only: (m, len(names)). `tile` never changes a bit. The result lies feature by feature in memory; an
-        earlier one of the same shape may be given as `out` to be overwritten, which spares the machine fresh memory.
+        `bar_index` (n,) is absolute; if not given it is the frame's column of that name, and without one 0, 1, … Once
+        windows are full, a row has the same bits wherever a run began if it has its own index, by which blocks and hops
+        are placed: evaluate(x)[k:] and evaluate(x[k:]) both count from 0, and so differ by rounding, and by more in
+        operators that hop (operators.py).
+
+        `take` (m,), ascending row numbers, asks for some rows' features only: (m, len(names)). `tile` never changes a
+        bit. The result lies feature by feature in memory; an earlier one of the same shape may be given as `out` to be
+        overwritten, which spares the machine fresh memory.
+
         Raises ValueError for shapes that do not fit, for what is no number (rows.py), and for a frame that is lazy or
         lacks a column; others are ignored, and their order does not matter.
         """
