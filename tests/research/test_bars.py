@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from core import schema
 from core.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MINUTE, NS_PER_MS, NS_PER_S
+from ingest import packing
 from ingest.events import BookUpdate, Event, Gap, Liquidation, Mark, Quote, Trade
 from ingest.raw import RawReader
 from ingest.venues import decoder_for
@@ -646,7 +647,7 @@ def test_merged_tables_are_the_sorted_events(events: np.ndarray) -> None:
         table(by_kind[MARK], "mark_price", "index_price", "funding_rate", "open_interest").with_columns(
             next_funding_ns=pl.Series([int(k) * NS_PER_MINUTE or None for k in by_kind[MARK]["side"]], dtype=pl.Int64)
         ),
-        pl.DataFrame({"to_ns": by_kind[GAP]["recv_ns"][::-1]}).with_columns(stream=pl.lit("trades")),
+        pl.DataFrame({"told_ns": by_kind[GAP]["recv_ns"][::-1]}).with_columns(stream=pl.lit("trades")),
     )
     assert merged.dtype == EVENT
     for name in EVENT.names or ():
@@ -678,12 +679,7 @@ def test_decoded_events_and_their_tables_are_the_same_events() -> None:
         kind: [event for event in decoded if isinstance(event, kind)] for kind in (Quote, Trade, Liquidation, Mark, Gap)
     }
     tables = (schema.TOP_OF_BOOK, schema.TRADES, schema.LIQUIDATIONS, schema.MARK_PRICES, schema.GAPS)
-    rows = [
-        pl.DataFrame(
-            [[getattr(event, name) for name in one.columns] for event in frames[kind]], one.columns, orient="row"
-        )
-        for kind, one in zip(frames, tables, strict=True)
-    ]
+    rows = [packing.frame_of(one, frames[kind]) for kind, one in zip(frames, tables, strict=True)]
     merged = merge_events(*rows)
     assert merged.tobytes() == as_events(decoded).tobytes()
     assert merged["kind"].tolist() == [QUOTE, TRADE, TRADE, LIQUIDATION, LIQUIDATION, GAP, MARK]

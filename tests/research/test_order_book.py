@@ -176,6 +176,7 @@ def streams(draw: st.DrawFn) -> list[Event]:
     """Quotes and messages of a book that may cross; ids rise, snapshots may be some changes late; gaps; all at times
     at which several may come."""
     at_s, found = 0.0, [quote(0.0)]
+    told: set[tuple[float, int, str]] = set()  # messages of one time, id and kind are one
     for number in range(draw(st.integers(1, 40))):
         at_s += draw(st.sampled_from([0.0, 0.25, 0.5, 1.5, 20.0]))
         kind = draw(st.sampled_from(["change", "change", "change", "change", "snapshot", "gap", "quote"]))
@@ -186,8 +187,9 @@ def streams(draw: st.DrawFn) -> list[Event]:
             found.append(lost(max(0.0, at_s - 0.25), at_s, draw(st.sampled_from(["lost", "clock set back"]))))
         elif kind == "quote":
             found.append(quote(at_s))
-        elif bids or asks:
-            found.append(update(at_s, max(1, 10 * (number + 1) - late), bids, asks, kind == "snapshot"))
+        elif (bids or asks) and (message := (at_s, max(1, 10 * (number + 1) - late), kind)) not in told:
+            told.add(message)
+            found.append(update(*message[:2], bids, asks, kind == "snapshot"))
     return found
 
 
