@@ -284,7 +284,7 @@ CATALOGUE: Final = """{} features. `features.sets` chooses named sets; `all` is 
 needs the table `signals`, and `cross`, which needs BTCUSDT among the symbols ({} more); the first eight are the
 default. A set that reads levels of the book has the bars stage build as many; one marked ∞ has the days of a symbol
 built in order. Warm-up is in bars of 200 ms; buckets of volume (`vpin`) fill when enough was traded.
-`python benchmarks/reference_indicators.py` prints features beside a third party or their paper's formula.
+Each beside a third party's function, its paper's formula or its definition: [references.md](references.md).
 `python run_pipeline.py operators --set operators.find="kyle lambda"` finds features and operators by what is said here.
 
 Windows are whole seconds. A clock that a second is no whole number of bars of (volume, 400 ms, 5 minutes) has in every

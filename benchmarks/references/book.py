@@ -20,7 +20,7 @@ from benchmarks.references.windows import (
 
 _CCZ = "Cont, Cucuringu, Zhang 2023: OFI over the mean size of a level"
 _DEPTH = "Cao, Hansch, Wang 2009: (B - A) / (B + A)"
-_SLOPE = "OLS of the change on the level"
+_SLOPE = "scipy.stats.linregress: change on level"
 
 
 def side(b: Bars, name: str, levels: int) -> Floats:
@@ -52,6 +52,11 @@ def slopes(b: Bars) -> float:
     bid = DGGW_bid_slope(side(b, "bid_qty", 10)[-1:], b.bid_price_10[-1:], b.mid[-1:])
     ask = DGGW_ask_slope(side(b, "ask_qty", 10)[-1:], b.ask_price_10[-1:], b.mid[-1:])
     return balance(bid, ask)
+
+
+def slopes_twin(b: Bars) -> float:
+    bid, ask = depth(b, "bid", 10), depth(b, "ask", 10)
+    return balance(bid / (b.mid - b.bid_price_10)[-1], ask / (b.ask_price_10 - b.mid)[-1])
 
 
 def slope_z(b: Bars) -> float:
@@ -133,7 +138,7 @@ REFERENCES = {
         f"imbalance_depth_{k}": Reference(_DEPTH, lambda b, k=k: imbalance(b, k))
         for k in (2, 3, 5, 10)
     },
-    "imbalance_depth_20": Reference(_DEPTH, scaled_depth, "frds"),
+    "imbalance_depth_20": Reference(_DEPTH, scaled_depth, "frds", twin=lambda b: imbalance(b, 20)),
     "depth_ratio_1_10": Reference(
         "definition", lambda b: both(b, 1) / both(b, 10)
     ),
@@ -142,13 +147,14 @@ REFERENCES = {
     ),
     "depth_skew_10": Reference("mean distance from the mid", depth_skew, rtol=1e-7),
     "front_gap_5": Reference("definition", front_gap),
-    "slope_balance_10": Reference("size over distance, bids against asks", slopes, "frds", rtol=1e-7),
-    "slope_z_300s": Reference("size over distance", slope_z, rtol=1e-7),
+    "slope_balance_10": Reference("size over distance, bids against asks", slopes, "frds", rtol=1e-7, twin=slopes_twin),
+    "slope_z_300s": Reference("scipy.stats.zscore of size over distance", slope_z, rtol=1e-7),
     "log_slope_10": Reference(
         "Naes, Skjeltorp 2006", lambda b: 1e-4 * (log_slope(b, "bid") + log_slope(b, "ask")) / 2, rtol=1e-7
     ),
     "log_slope_balance_10": Reference(
-        "the same, bids against asks", lambda b: balance(log_slope(b, "bid"), log_slope(b, "ask")), rtol=1e-7
+        "Naes, Skjeltorp 2006: bids against asks",
+        lambda b: balance(log_slope(b, "bid"), log_slope(b, "ask")), rtol=1e-7,
     ),
     "width_ratio_10_300s": Reference("definition", width),
     "weighted_mid_bps_5": Reference("mean prices weighted crosswise", lambda b: weighted_mid(b, 5), rtol=1e-7),
@@ -156,18 +162,19 @@ REFERENCES = {
     **{f"ofi_level_{k}_5s": Reference(_CCZ, lambda b, k=k: flow(b, k)) for k in range(1, 11)},
     "ofi_integrated_5s": Reference(_CCZ, lambda b: flow(b, *range(1, 11)), rtol=1e-8),
     "ofi_behind_5s": Reference(_CCZ, lambda b: flow(b, *range(2, 11)) - flow(b, 1), rtol=1e-8),
-    "ofi_integrated_impact_bps_300s": Reference(_CCZ, integrated_impact, "statsmodels", rtol=1e-7),
+    "ofi_integrated_impact_bps_300s": Reference(_CCZ, integrated_impact, rtol=1e-7),
     "micro_price_bps": Reference("Stoikov 2018: G1 + B G1 + B^2 G1 + …", micro_price, rtol=1e-7),
-    "micro_fitted_bps": Reference("Stoikov 2018: E[dM | I], by OLS", fitted_edge, "statsmodels", rtol=1e-7),
+    "micro_fitted_bps": Reference("Stoikov 2018: E[dM | I], by OLS", fitted_edge, rtol=1e-7),
     "micro_gap_bps": Reference(
-        "the same less the weighted mid",
+        "Stoikov 2018: E[dM | I] less the weighted mid",
         lambda b: fitted_edge(b) - b.spread_bps[-1] * b.imbalance[-1] / 2,
-        "statsmodels",
-        rtol=1e-7,
+               rtol=1e-7,
     ),
     "queue_pressure_5s": Reference("definition", lambda b: balance(*queues(b))),
     "queue_turnover_5s": Reference("definition", lambda b: np.log1p(sum(queues(b)))),
-    "imbalance_persistence_60s": Reference("Pearson", lambda b: corr(b.imbalance, lag(b.imbalance, 1), 60), rtol=1e-7),
+    "imbalance_persistence_60s": Reference(
+        "numpy.corrcoef", lambda b: corr(b.imbalance, lag(b.imbalance, 1), 60), rtol=1e-7
+    ),
     "quotes_per_trade_60s": Reference(
         "definition", lambda b: np.log1p(share(np.sum(last(b.quote_count, 60)), np.sum(last(b.count, 60))))
     ),
@@ -182,10 +189,10 @@ REFERENCES = {
         "coefficient of variation", lambda b: last(b.spread_bps, 60).std() / last(b.spread_bps, 60).mean()
     ),
     "spread_resilience_300s": Reference(
-        _SLOPE, lambda b: -slope(change(b.spread_bps, 1), lag(b.spread_bps, 1), 300), "statsmodels", rtol=1e-7
+        _SLOPE, lambda b: -slope(change(b.spread_bps, 1), lag(b.spread_bps, 1), 300), rtol=1e-7
     ),
     "depth_resilience_300s": Reference(
-        _SLOPE, lambda b: -slope(change(log_depth(b), 1), lag(log_depth(b), 1), 300), "statsmodels", rtol=1e-7
+        _SLOPE, lambda b: -slope(change(log_depth(b), 1), lag(log_depth(b), 1), 300), rtol=1e-7
     ),
     "refill_60s": Reference("mean weighted by the trades", lambda b: after_trades(b, log_depth(b)), rtol=1e-7),
     "spread_after_trades_60s": Reference(

@@ -12,6 +12,7 @@ from benchmarks.references.windows import (
     corr,
     lag,
     last,
+    series,
     share,
     slope,
     total,
@@ -60,12 +61,8 @@ def dispersion(b: Bars) -> float:
 
 
 def hawkes(b: Bars) -> float:
-    import pandas as pd
-
-    return (
-        pd.Series(b.liq_count).ewm(halflife=25).mean().iloc[-1]
-        / pd.Series(b.liq_count).ewm(halflife=600).mean().iloc[-1]
-    )
+    fast, slow = (series(b.liq_count).ewm(halflife=5 * seconds).mean().iloc[-1] for seconds in (5, 120))
+    return fast / slow
 
 
 def quiet(b: Bars) -> float:
@@ -98,7 +95,7 @@ def index_lead(b: Bars) -> float:
 
 
 REFERENCES = {
-    "liq_burst_z_300s": Reference("z-score", lambda b: zscore(ten(b), 300), rtol=1e-7),
+    "liq_burst_z_300s": Reference("scipy.stats.zscore", lambda b: zscore(ten(b), 300), rtol=1e-7),
     "liq_velocity_10s": Reference("definition", lambda b: change(ten(b), 10)[-1] / np.sum(last(b.usd, 60)), rtol=1e-7),
     "liq_acceleration_10s": Reference(
         "definition", lambda b: change(change(ten(b), 10), 10)[-1] / np.sum(last(b.usd, 60)), rtol=1e-7
@@ -124,7 +121,7 @@ REFERENCES = {
     ),
     "liq_clustering_300s": Reference("definition", clustering),
     "liq_dispersion_300s": Reference("Fano 1947: var / mean", dispersion, rtol=1e-7),
-    "liq_hawkes_5s": Reference("Hawkes 1971", hawkes, "pandas"),
+    "liq_hawkes_5s": Reference("Hawkes 1971: by pandas' ewm", hawkes),
     "liq_quiet_300s": Reference("definition", quiet),
     "liq_to_depth_10s": Reference(
         "definition", lambda b: np.log1p(ten(b)[-1] / (b.mid[-1] * np.mean(last(b.bid_qty + b.ask_qty, 60))))
@@ -147,27 +144,29 @@ REFERENCES = {
     ),
     "oi_to_volume_60s": Reference("definition", lambda b: change(b.open_interest, 60)[-1] / np.sum(last(b.qty, 60))),
     "oi_return_corr_300s": Reference(
-        "Pearson", lambda b: corr(change(b.open_interest, 10), change(b.log_mid, 10), 300), rtol=1e-7
+        "numpy.corrcoef", lambda b: corr(change(b.open_interest, 10), change(b.log_mid, 10), 300), rtol=1e-7
     ),
     "funding_velocity_bps_300s": Reference("definition", lambda b: change(funding(b), 300)[-1], rtol=1e-7),
     "funding_acceleration_bps_300s": Reference(
         "definition", lambda b: change(change(funding(b), 300), 300)[-1], rtol=1e-7
     ),
-    "funding_z_900s": Reference("z-score", lambda b: zscore(funding(b), 900), rtol=1e-7),
+    "funding_z_900s": Reference("scipy.stats.zscore", lambda b: zscore(funding(b), 900), rtol=1e-7),
     "funding_near_bps": Reference("definition", lambda b: funding(b)[-1] * np.exp(-b.funding_s[-1] / 900)),
     "index_basis_bps": Reference("definition", lambda b: index_basis(b)[-1], rtol=1e-7),
     "index_basis_velocity_60s": Reference("definition", lambda b: change(index_basis(b), 60)[-1], rtol=1e-7),
     "index_basis_acceleration_60s": Reference(
         "definition", lambda b: change(change(index_basis(b), 60), 60)[-1], rtol=1e-7
     ),
-    "index_basis_z_900s": Reference("z-score", lambda b: zscore(index_basis(b), 900), rtol=1e-7),
-    "premium_z_300s": Reference("z-score", lambda b: zscore(b.mark_price / b.index_price - 1, 300), rtol=1e-7),
+    "index_basis_z_900s": Reference("scipy.stats.zscore", lambda b: zscore(index_basis(b), 900), rtol=1e-7),
+    "premium_z_300s": Reference(
+        "scipy.stats.zscore", lambda b: zscore(b.mark_price / b.index_price - 1, 300), rtol=1e-7
+    ),
     "premium_funding_gap_bps": Reference(
         "definition", lambda b: 1e4 * np.mean(last(b.mark_price / b.index_price - 1, 300)) - funding(b)[-1], rtol=1e-7
     ),
     "basis_reversion_300s": Reference(
-        "OLS of the change on the level", lambda b: -slope(change(index_basis(b), 1), lag(index_basis(b), 1), 300),
-        "statsmodels", rtol=1e-7,
+        "scipy.stats.linregress: change on level",
+        lambda b: -slope(change(index_basis(b), 1), lag(index_basis(b), 1), 300), rtol=1e-7,
     ),
-    "index_lead_300s": Reference("Pearson", index_lead, rtol=1e-7),
+    "index_lead_300s": Reference("numpy.corrcoef, lead less lag", index_lead, rtol=1e-7),
 }  # fmt: skip

@@ -2,13 +2,15 @@
 
 from typing import Final
 
-from benchmarks.references import book, derivatives, flow, fractal, price
+from benchmarks.references import book, default, derivatives, flow, fractal, joined, price
 from benchmarks.references.windows import Reference
 
 REFERENCES: Final[dict[str, Reference]] = {
+    **default.REFERENCES,
     **book.REFERENCES,
     **flow.REFERENCES,
     **price.REFERENCES,
     **derivatives.REFERENCES,
     **fractal.REFERENCES,
+    **joined.REFERENCES,
 }

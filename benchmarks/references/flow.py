@@ -14,6 +14,7 @@ from benchmarks.references.windows import (
     corr,
     lag,
     last,
+    series,
     share,
     total,
     zscore,
@@ -44,6 +45,11 @@ def realized_spread(b: Bars) -> float:
 
     price, later, qty, side = _later(b)
     return 100 * frds_spread(price, later, price, qty, side)
+
+
+def kept_spread(b: Bars) -> float:
+    price, later, qty, side = _later(b)
+    return 1e4 * np.sum(2 * side * qty * (price - later)) / np.sum(qty * price)
 
 
 def price_impact(b: Bars) -> float:
@@ -108,7 +114,7 @@ def bulk_vpin(b: Bars) -> float:
 
 
 def vpin_change(b: Bars) -> float:
-    before = Bars(**{name: x[:-300] for name, x in vars(b).items()})
+    before = Bars(**{name: getattr(b, name)[:-300] for name in ("usd", "buy_usd", "sell_usd")})
     return vpin(b) - vpin(before)
 
 
@@ -134,9 +140,7 @@ def signed_run(b: Bars) -> float:
 
 
 def _hawkes(x: Floats, half_life_s: float) -> float:
-    import pandas as pd
-
-    return pd.Series(x).ewm(halflife=5 * half_life_s).mean().iloc[-1]
+    return series(x).ewm(halflife=5 * half_life_s).mean().iloc[-1]
 
 
 def branching(b: Bars) -> float:
@@ -146,27 +150,28 @@ def branching(b: Bars) -> float:
 
 REFERENCES = {
     "effective_spread_bps_60s": Reference(_SPREAD, _effective),
-    "realized_spread_bps_60s": Reference(_SPREAD, realized_spread, "frds"),
+    "realized_spread_bps_60s": Reference(_SPREAD, realized_spread, "frds", twin=kept_spread),
     "price_impact_bps_60s": Reference(_SPREAD, price_impact),
     "effective_to_quoted_60s": Reference("definition", lambda b: _effective(b) / np.mean(last(b.spread_bps, 60))),
     "kyle_lambda_bps_300s": Reference(
-        "Kyle 1985: slope on signed flow", lambda b: answer_bps(b.r1, b.signed_1s), "statsmodels", rtol=1e-7
+        "Kyle 1985: slope on signed flow", lambda b: answer_bps(b.r1, b.signed_1s), rtol=1e-7
     ),
     "hasbrouck_lambda_bps_300s": Reference(
-        "Hasbrouck 2009: slope on the signed root", lambda b: answer_bps(b.r1, _root(b)), "statsmodels", rtol=1e-7
+        "Hasbrouck 2009: slope on the signed root", lambda b: answer_bps(b.r1, _root(b)), rtol=1e-7
     ),
     "amihud_bps_300s": Reference("Amihud 2002: mean |r| / V", amihud),
     "roll_spread_bps_300s": Reference("Roll 1984: 2 sqrt(-mean dp dp')", roll, rtol=1e-7),
-    "ofi_impact_bps_300s": Reference(_CKS, lambda b: answer_bps(b.r1, total(b.ofi_qty, 1)), "statsmodels", rtol=1e-7),
-    "ofi_fit_300s": Reference("Pearson", lambda b: corr(b.r1, total(b.ofi_qty, 1), 300) ** 2, rtol=1e-7),
-    "response_bps_1s": Reference(_BOUCHAUD, lambda b: answer_bps(b.r1, lag(b.signed_1s, 1)), "statsmodels", rtol=1e-7),
+    "ofi_impact_bps_300s": Reference(_CKS, lambda b: answer_bps(b.r1, total(b.ofi_qty, 1)), rtol=1e-7),
+    "ofi_fit_300s": Reference(
+        "numpy.corrcoef, squared", lambda b: corr(b.r1, total(b.ofi_qty, 1), 300) ** 2, rtol=1e-7
+    ),
+    "response_bps_1s": Reference(_BOUCHAUD, lambda b: answer_bps(b.r1, lag(b.signed_1s, 1)), rtol=1e-7),
     "response_bps_10s": Reference(
-        _BOUCHAUD, lambda b: answer_bps(change(b.log_mid, 10), lag(b.signed_1s, 10)), "statsmodels", rtol=1e-7
+        _BOUCHAUD, lambda b: answer_bps(change(b.log_mid, 10), lag(b.signed_1s, 10)), rtol=1e-7
     ),
     "impact_asymmetry_bps_300s": Reference(
         "definition",
         lambda b: answer_bps(b.r1, total(b.buy_usd, 1)) + answer_bps(b.r1, total(b.sell_usd, 1)),
-        "statsmodels",
         rtol=1e-7,
     ),
     "spread_in_volatility_60s": Reference(
@@ -189,12 +194,12 @@ REFERENCES = {
     "flow_divergence_60s": Reference(
         "definition", lambda b: zscore(total(b.signed_usd, 10), 60) - zscore(change(b.log_mid, 10), 60), rtol=1e-7
     ),
-    "flow_return_corr_60s": Reference("Pearson", lambda b: corr(b.signed_1s, b.r1, 60), rtol=1e-7),
+    "flow_return_corr_60s": Reference("numpy.corrcoef", lambda b: corr(b.signed_1s, b.r1, 60), rtol=1e-7),
     "maker_flow_5s": Reference(
         "definition", lambda b: np.sum(last(_maker(b), 5)) / last(_maker(b), 300).std(), rtol=1e-8
     ),
     "maker_taker_corr_60s": Reference(
-        "Pearson", lambda b: corr(total(_maker(b), 1), total(b.buy_qty - b.sell_qty, 1), 60), rtol=1e-7
+        "numpy.corrcoef", lambda b: corr(total(_maker(b), 1), total(b.buy_qty - b.sell_qty, 1), 60), rtol=1e-7
     ),
     "taker_share_60s": Reference(
         "definition",
@@ -226,12 +231,12 @@ REFERENCES = {
     ),
     "side_entropy_10s": Reference("scipy.stats.entropy", side_entropy),
     "sign_autocorr_60s": Reference(
-        "Pearson", lambda b: corr(np.sign(b.signed_1s), lag(np.sign(b.signed_1s), 1), 60), rtol=1e-7
+        "numpy.corrcoef", lambda b: corr(np.sign(b.signed_1s), lag(np.sign(b.signed_1s), 1), 60), rtol=1e-7
     ),
     "signed_run_60s": Reference("definition", signed_run),
-    "hawkes_rate_2s": Reference("Hawkes 1971", lambda b: _hawkes(b.count, 2) / _hawkes(b.count, 60), "pandas"),
+    "hawkes_rate_2s": Reference("Hawkes 1971: by pandas' ewm", lambda b: _hawkes(b.count, 2) / _hawkes(b.count, 60)),
     "hawkes_imbalance_2s": Reference(
-        "Bacry, Muzy 2014", lambda b: _hawkes(b.signed_count, 2) / _hawkes(b.count, 2), "pandas"
+        "Bacry, Muzy 2014: by pandas' ewm", lambda b: _hawkes(b.signed_count, 2) / _hawkes(b.count, 2)
     ),
     "branching_300s": Reference("Hardiman, Bouchaud 2014: 1 - sqrt(mean / var)", branching, rtol=1e-7),
 }

@@ -1,7 +1,6 @@
 """References of the set `realized`."""
 
 import math
-from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -16,6 +15,7 @@ from benchmarks.references.windows import (
     lag,
     last,
     rolled,
+    series,
     share,
     total,
 )
@@ -33,23 +33,28 @@ def _candles(b: Bars) -> tuple[Floats, ...]:
     return lag(b.close_price, 10), high, low, b.close_price
 
 
-def _pandas(*arrays: Floats) -> list[Any]:
-    import pandas as pd  # mlfinpy and ta want its series
-
-    return [pd.Series(x) for x in arrays]
-
-
 def parkinson(b: Bars) -> float:
     from mlfinpy.util.volatility import get_parksinson_vol
 
-    _, high, low, _ = _pandas(*_candles(b))
+    _, high, low, _ = map(series, _candles(b))
     return 1e4 * get_parksinson_vol(high, low, 1500).iloc[-1]
 
 
 def garman_klass(b: Bars) -> float:
     from mlfinpy.util.volatility import get_garman_class_vol
 
-    return 1e4 * get_garman_class_vol(*_pandas(*_candles(b)), 1500).iloc[-1]
+    return 1e4 * get_garman_class_vol(*map(series, _candles(b)), 1500).iloc[-1]
+
+
+def parkinson_twin(b: Bars) -> float:
+    """Parkinson 1980, equation 7: E[l^2] = 4 ln 2 D."""
+    _, high, low, _ = (last(x, 300) for x in _candles(b))
+    return 1e4 * np.sqrt(np.mean(np.log(high / low) ** 2) / (4 * np.log(2)))
+
+
+def garman_klass_twin(b: Bars) -> float:
+    opened, high, low, close = (last(np.log(x), 300) for x in _candles(b))
+    return 1e4 * np.sqrt(np.mean((high - low) ** 2 / 2 - (2 * np.log(2) - 1) * (close - opened) ** 2))
 
 
 def rogers_satchell(b: Bars) -> float:
@@ -60,14 +65,24 @@ def rogers_satchell(b: Bars) -> float:
 def aroon(b: Bars) -> float:
     from ta.trend import AroonIndicator
 
-    return AroonIndicator(*_pandas(b.high_price, b.low_price), window=1499).aroon_indicator().iloc[-1] / 100
+    return AroonIndicator(series(b.high_price), series(b.low_price), window=1499).aroon_indicator().iloc[-1] / 100
+
+
+def aroon_twin(b: Bars) -> float:
+    """The bars between the low and the high over those of the window less one; the latest of equals."""
+    age_high, age_low = np.argmax(last(b.high_price, 300)[::-1]), np.argmin(last(b.low_price, 300)[::-1])
+    return (age_low - age_high) / 1499
+
+
+def vwap_gap_twin(b: Bars) -> float:
+    return 1e4 * (b.close_price[-1] * np.sum(last(b.qty, 300)) / np.sum(last(b.usd, 300)) - 1)
 
 
 def vwap_gap(b: Bars) -> float:
     from ta.volume import VolumeWeightedAveragePrice
 
-    price, qty = _pandas(np.where(b.qty > 0, b.usd / np.where(b.qty > 0, b.qty, 1), b.mid), b.qty)
-    vwap = VolumeWeightedAveragePrice(price, price, price, qty, window=1500).volume_weighted_average_price()
+    price = series(np.where(b.qty > 0, b.usd / np.where(b.qty > 0, b.qty, 1), b.mid))
+    vwap = VolumeWeightedAveragePrice(price, price, price, series(b.qty), window=1500).volume_weighted_average_price()
     return 1e4 * (b.close_price[-1] / vwap.iloc[-1] - 1)
 
 
@@ -108,11 +123,11 @@ REFERENCES = {
     "median_bps_300s": Reference(
         _MED, lambda b: 1e4 * math.sqrt(300 * _MED_SCALE * np.mean(_middle(b) ** 2)), rtol=1e-8
     ),
-    "parkinson_bps_300s": Reference("Parkinson 1980", parkinson, "mlfinpy"),
-    "garman_klass_bps_300s": Reference("Garman, Klass 1980", garman_klass, "mlfinpy"),
+    "parkinson_bps_300s": Reference("Parkinson 1980", parkinson, "mlfinpy", twin=parkinson_twin),
+    "garman_klass_bps_300s": Reference("Garman, Klass 1980", garman_klass, "mlfinpy", twin=garman_klass_twin),
     "rogers_satchell_bps_300s": Reference("Rogers, Satchell 1991: u(u - c) + d(d - c)", rogers_satchell),
     "volatility_of_volatility_300s": Reference(
-        "coefficient of variation", lambda b: scipy.stats.variation(last(_volatility(b), 300)), "", rtol=1e-7
+        "scipy.stats.variation", lambda b: scipy.stats.variation(last(_volatility(b), 300)), "", rtol=1e-7
     ),
     "volatility_term_60s_900s": Reference(
         "definition", lambda b: balance(np.mean(last(b.r, 60) ** 2), np.mean(last(b.r, 900) ** 2))
@@ -127,8 +142,8 @@ REFERENCES = {
     ),
     "return_skew_300s": Reference("scipy.stats.skew", lambda b: scipy.stats.skew(last(b.r1, 300)), rtol=1e-7),
     "return_kurt_300s": Reference("scipy.stats.kurtosis", lambda b: scipy.stats.kurtosis(last(b.r1, 300)), rtol=1e-7),
-    "leverage_300s": Reference("Pearson", lambda b: corr(b.r1, change(_volatility(b), 1), 300), rtol=1e-7),
-    "return_autocorr_300s": Reference("Pearson", lambda b: corr(b.r1, lag(b.r1, 1), 300), rtol=1e-7),
+    "leverage_300s": Reference("numpy.corrcoef", lambda b: corr(b.r1, change(_volatility(b), 1), 300), rtol=1e-7),
+    "return_autocorr_300s": Reference("numpy.corrcoef", lambda b: corr(b.r1, lag(b.r1, 1), 300), rtol=1e-7),
     "variance_ratio_300s": Reference(
         "Lo, MacKinlay 1988: var(q) / q var(1)",
         lambda b: np.mean(last(change(b.log_mid, 10), 300) ** 2) / (10 * np.mean(last(b.r1, 300) ** 2)),
@@ -141,14 +156,14 @@ REFERENCES = {
         "definition",
         lambda b: (last(b.log_mid, 10).mean() - last(b.log_mid, 60).mean()) / np.linalg.norm(last(b.r, 60)),
     ),
-    "aroon_300s": Reference("Chande 1995", aroon, "ta"),
+    "aroon_300s": Reference("Chande 1995", aroon, "ta", twin=aroon_twin),
     "drawdown_bps_300s": Reference(
         "definition", lambda b: 1e4 * np.log(b.close_price[-1] / last(b.high_price, 300).max())
     ),
     "run_up_bps_300s": Reference(
         "definition", lambda b: 1e4 * np.log(b.close_price[-1] / last(b.low_price, 300).min())
     ),
-    "vwap_gap_bps_300s": Reference("VWAP", vwap_gap, "ta"),
+    "vwap_gap_bps_300s": Reference("VWAP", vwap_gap, "ta", twin=vwap_gap_twin),
     "money_flow_60s": Reference(
         "definition",
         lambda b: share(np.sum(last(b.usd * np.sign(b.close_price - b.open_price), 60)), np.sum(last(b.usd, 60))),
@@ -157,8 +172,6 @@ REFERENCES = {
         "definition", lambda b: balance(np.mean(last(b.usd, 10)), np.mean(last(b.usd, 300)))
     ),
     "volume_acceleration_10s": Reference("definition", _volume_growth),
-    "volume_variation_300s": Reference(
-        "coefficient of variation", lambda b: scipy.stats.variation(last(b.usd_1s, 300))
-    ),
-    "volume_volatility_corr_300s": Reference("Pearson", lambda b: corr(np.abs(b.r1), b.usd_1s, 300)),
+    "volume_variation_300s": Reference("scipy.stats.variation", lambda b: scipy.stats.variation(last(b.usd_1s, 300))),
+    "volume_volatility_corr_300s": Reference("numpy.corrcoef", lambda b: corr(np.abs(b.r1), b.usd_1s, 300)),
 }
