@@ -276,19 +276,6 @@ def _put(keys: Floats, qtys: Floats, count: int, key: float, qty: float) -> int:
     return count
 
 
-def agreement(book: pl.DataFrame, tops: pl.DataFrame, key: str) -> tuple[int, int]:
-    """(compared, equal) best prices of a rebuilt book and of a venue's own best-price stream, joined on `key`.
-
-    Both have `key`, recv_ns and PRICES. Prices that were taken from the book itself came with it, at its recv_ns, and
-    prove nothing: they are left out.
-    """
-    last = book.drop_nulls(PRICES).unique(key, keep="last", maintain_order=True)
-    both = last.join(tops.unique(key, keep="last", maintain_order=True), on=key, suffix="_top", validate="1:1")
-    both = both.filter(pl.col("recv_ns") != pl.col("recv_ns_top"))
-    equal = both.select(pl.all_horizontal(pl.col(name) == pl.col(f"{name}_top") for name in PRICES).sum())
-    return both.height, int(equal.item() or 0)
-
-
 PRICES: Final = ("bid_price", "bid_qty", "ask_price", "ask_qty")
 
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
@@ -10,11 +9,12 @@ import numpy as np
 import polars as pl
 
 from core.schema import BOOK_DELTAS, EVENTS, GAPS, QUALITY, TOP_OF_BOOK, TRADES, Table
-from core.store import Partition, date_of_ns, read_between
+from core.store import Partition, read_between
 from core.store import rows as stored_rows
 from core.units import NS_PER_DAY, NS_PER_HOUR, NS_PER_MINUTE, NS_PER_S
-from ingest.book_rebuild import COLUMNS, PRICES, Rebuilder, agreement, best_frame
-from ingest.stored_books import gaps_between, holds_back, rebuilder_at
+from ingest.book_agreement import BookCheck
+from ingest.book_rebuild import COLUMNS, PRICES
+from ingest.stored_books import gaps_between
 from ingest.stream_quality import (
     ASCENDING,
     KEYS,
@@ -41,7 +41,6 @@ FIGURES: Final = (
 )  # fmt: skip
 """The columns of `quality` after `stream`, all Float64; null where a figure does not apply or is not known."""
 _SPAN_DAY_S: Final = NS_PER_DAY / NS_PER_S
-_NEAR_NS: Final = 30 * NS_PER_S  # a best price and the change of the book with its update id come this near together
 _BURST_NS: Final = NS_PER_S // 10
 _KEYS_AT_ONCE: Final = 2_000_000
 
@@ -124,7 +123,7 @@ def _measure_stream(
     rows = calendar.rows if calendar else 0
     limit_s = silence_limit_s(calendar.typical_s) if calendar else 0.0  # what never came was silent from the first
     tally = StreamTally(table.name, round(limit_s * NS_PER_S), span[0])
-    book = _BookCheck(root, part) if table is BOOK_DELTAS else None
+    book = BookCheck(root, part) if table is BOOK_DELTAS else None
     for windows in calendar.slices() if calendar else ():
         frame = read_between(root, part, _columns(table), windows[0][0], windows[-1][1])
         tally.add(frame, windows)
@@ -189,40 +188,3 @@ def _duplicates(root: Path, part: Partition, table: Table, calendar: Calendar, t
 def _key_frames(root: Path, part: Partition, keys: Iterable[str], calendar: Calendar) -> Iterator[pl.DataFrame]:
     for windows in calendar.slices():
         yield read_between(root, part, ["recv_ns", *keys], windows[0][0], windows[-1][1]).select(keys)
-
-
-class _BookCheck:
-    """Rebuilds a day's book and compares it with the venue's own best prices.
-
-    Binance numbers both streams alike, so they are compared at equal update ids. Bybit numbers each depth apart: there
-    the last of both at one engine time are compared, which within a millisecond of many changes may differ.
-    """
-
-    def __init__(self, root: Path, part: Partition) -> None:
-        self._root, self._tops = root, part.of(TOP_OF_BOOK)
-        self._book: Rebuilder = rebuilder_at(root, part, part.starts_ns)
-        self._key = "update_id" if holds_back(part.exchange) else "exch_ns"
-        self._compared = self._agreed = self._crossed = 0
-
-    def add(self, rows: pl.DataFrame) -> None:
-        applied = self._book.follow(rows.select(COLUMNS))
-        best = best_frame(applied, self._book.best_after(applied))
-        self._crossed += int((best["bid_price"] >= best["ask_price"]).sum())
-        from_ns, to_ns = int(rows["recv_ns"][0]) - _NEAR_NS, int(rows["recv_ns"][-1]) + _NEAR_NS
-        compared, agreed = agreement(best, self._tops_between(from_ns, to_ns), self._key)
-        self._compared += compared
-        self._agreed += agreed
-
-    def _tops_between(self, from_ns: int, to_ns: int) -> pl.DataFrame:
-        """Best prices received in [from_ns, to_ns), across midnight too."""
-        days = [replace(self._tops, date=date) for date in sorted({date_of_ns(from_ns), date_of_ns(to_ns)})]
-        columns = ["recv_ns", self._key, *PRICES]
-        return pl.concat([read_between(self._root, day, columns, from_ns, to_ns) for day in days])
-
-    def figures(self) -> Figures:
-        share = self._agreed / self._compared if self._compared else None
-        return {
-            "crossed_count": float(self._crossed),
-            "compared_count": float(self._compared),
-            "agreement_frac": share,
-        }

@@ -29,7 +29,7 @@ from ingest.quality_report import report
 
 READS: tuple[Table, ...] = (*EVENTS, GAPS)
 WRITES: tuple[Table, ...] = (QUALITY,)
-_VERSION: Final = 2
+_VERSION: Final = 3
 """Raised when a figure is computed otherwise, so that days measured before are measured again."""
 
 

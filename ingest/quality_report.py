@@ -15,7 +15,7 @@ from ingest.stream_quality import SILENT_BY_NATURE
 _WORST: Final = 15
 """Streams that are listed one by one: more than a screen of lines is not read."""
 LEAST_COMPARED: Final = 30
-"""Best prices that must have been compared to speak of agreement: Bybit's two streams share a time by chance."""
+"""Best prices that must have been compared to speak of agreement: of a few, one that is off would be a share."""
 
 
 class Column(NamedTuple):

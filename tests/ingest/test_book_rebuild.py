@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.schema import BOOK_DELTAS
-from ingest.book_rebuild import COLUMNS, PRICES, Rebuilder, agreement, best_frame
+from ingest.book_rebuild import COLUMNS, PRICES, Rebuilder, best_frame
 from ingest.events import BookUpdate, Level
 from ingest.packing import frame_of
 
@@ -157,18 +157,6 @@ def test_the_rebuilt_book_is_that_of_an_obvious_twin(
     updates, gaps = stream
     if updates:
         assert bests(rebuilt(updates, gaps, cuts=cuts)) == twin(updates, gaps)
-
-
-def test_agreement_counts_equal_ids_and_leaves_out_what_came_of_the_book_itself() -> None:
-    book = pl.DataFrame(
-        {"update_id": [1, 2, 3, 4], "recv_ns": [10, 20, 30, 40]}
-        | {name: [1.0, 1.0, None, 1.0] if name == "bid_price" else [2.0] * 4 for name in PRICES}
-    )
-    tops = pl.DataFrame(
-        {"update_id": [1, 2, 3, 4, 5], "recv_ns": [11, 21, 31, 40, 50]}
-        | {name: [1.0, 1.5, 1.0, 1.0, 1.0] if name == "bid_price" else [2.0] * 5 for name in PRICES}
-    )
-    assert agreement(book, tops, "update_id") == (2, 1)
 
 
 def test_many_levels_find_room() -> None:
