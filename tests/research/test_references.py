@@ -5,12 +5,11 @@ installed is called as well.
 """
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.reference_indicators import DOCS, JOINED, SEED, our_values, page, stored
+from benchmarks.reference_indicators import DOCS, JOINED, ROOT, SEED, our_values, page, stored
 from benchmarks.reference_market import FRIDAY, ROWS, columns_to, market
 from benchmarks.references.every import REFERENCES
 from benchmarks.references.windows import DEFINITION, PAPER, THIRD_PARTY, bars
@@ -20,7 +19,7 @@ from research.programs.program import Floats
 
 SATURDAY = "2026-02-28T13:45Z"
 REMEDY = "run `python benchmarks/reference_indicators.py`"
-PINNED = Path("benchmarks/requirements-references.txt")
+PINNED = ROOT / "benchmarks" / "requirements-references.txt"
 
 
 def differing(ours: dict[str, Floats], theirs: dict[str, Floats]) -> dict[str, tuple[list[float], list[float]]]:
