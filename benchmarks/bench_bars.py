@@ -91,13 +91,22 @@ def made_up_day(n_events: int, n_deltas: int, date: str = DATE) -> Day:
 
 
 def made_up_depth(rng: np.random.Generator, n_deltas: int, date: str) -> pl.DataFrame:
-    """A snapshot of 500 levels a side at midnight, then messages of eight changes, a third of them removals."""
+    """A snapshot of 500 levels a side at midnight, then messages of eight changes.
+
+    As the mid moves, the levels that it passes are taken away first, so that the book is never crossed; the others are
+    near the touch, a third of them removals.
+    """
     message = np.concatenate([np.zeros(1_000, np.int64), 1 + np.arange(n_deltas) // 8])
-    is_bid = rng.random(message.size) < 0.5
-    mid_ticks = np.round(500_000.0 + np.cumsum(rng.normal(0.0, 0.3, message[-1] + 1)))[message]
-    away = np.concatenate([np.arange(1_000) // 2, np.floor(rng.exponential(8.0, n_deltas))])
+    of_message = np.concatenate([np.zeros(1_000, np.int64), np.arange(n_deltas) % 8])
+    moves = np.clip(np.round(rng.normal(0.0, 0.6, message[-1] + 1)), -8, 8).astype(np.int64)
+    moves[0] = 0
+    mid_ticks, move = (500_000 + np.cumsum(moves))[message], moves[message]
+    is_passed = of_message < np.abs(move)
+    is_bid = np.where(is_passed, move < 0, rng.random(message.size) < 0.5)
     is_bid[:1_000] = np.arange(1_000) % 2 == 0
-    gone = np.where(message == 0, False, rng.random(message.size) < 1 / 3)
+    away = np.concatenate([np.arange(1_000) // 2, np.floor(rng.exponential(8.0, n_deltas)).astype(np.int64)])
+    away = np.where(is_passed, of_message - np.abs(move), away)  # behind the new mid
+    gone = is_passed | ((message > 0) & (rng.random(message.size) < 1 / 3))
     times_ns = np.sort(rng.integers(1, NS_PER_DAY, message[-1] + 1))
     times_ns[0] = 0
     recv_ns = store.day_start_ns(date) + times_ns[message]

@@ -41,6 +41,7 @@ _ROOM: Final = 4096  # levels of a side, to begin with
 # last delta, and whether the levels seen may have changed since.
 _KNOWN, _SEEN, _HOLDS_BACK, _SNAPSHOT_ID, _HELD, _MESSAGE = range(6)
 _SLOTS, _LEVELS, _NEAR, _TOUCHED, _N_NUMBERS = 6, 8, 10, 12, 14
+_NEAR_TOUCH: Final = 64  # slots from the best: in these few stay empty, which every look at the levels walks over
 _BETWEEN, _CHANGING, _REPLACING, _PASSING = range(4)  # what becomes of the message
 _SIDE, _PRICE, _QTY, _ID = range(4)
 FLOW: Final = 4  # the row of `tops` with the totals of flow, its low part behind it
@@ -50,8 +51,8 @@ class Book(NamedTuple):
     """The state: bids are side 0, asks side 1 with negated prices, so that the best key is the largest of both.
 
     `ladders` (4, room): keys and quantities of the bids, then of the asks, keys ascending, the best last. A level that
-    goes leaves its slot, with a quantity of 0: the same price often comes back, or a neighbour needs the place, so that
-    little moves. The last slot in use has a quantity. `tops` (6, levels): the same of the levels last seen, the best
+    goes, unless it is near the best, leaves its slot with a quantity of 0: the same price often comes back, or a
+    neighbour needs the place, so that little moves. The last slot in use holds a level. `tops` (6, levels): the same of the levels last seen, the best
     first, -inf and 0 where there is none; then the running total of each level's flow, its high and low part. `held`
     (n, 4) rings through side, price, qty and id of deltas. `numbers` (14,).
     """
@@ -213,8 +214,8 @@ def _put(side: int, price: float, qty: float, ladders: Floats, tops: Floats, num
     if at < count and ladders[keys, at] == key:
         numbers[_LEVELS + which] += int(qty > 0.0) - int(ladders[qtys, at] > 0.0)
         ladders[qtys, at] = qty if qty > 0.0 else 0.0
-        while count > 0 and ladders[qtys, count - 1] == 0.0:
-            count -= 1
+        if ladders[qtys, at] == 0.0 and count - at <= _NEAR_TOUCH:
+            count = _close_slot(at, count, keys, ladders)
     elif qty > 0.0:
         numbers[_LEVELS + which] += 1
         count = _insert(key, qty, at, count, keys, ladders)
@@ -250,6 +251,18 @@ def _place(ladders: Floats, keys: int, count: int, key: float, near: int) -> int
         else:
             high = middle
     return low
+
+
+@part
+def _close_slot(at: int, count: int, keys: int, ladders: Floats) -> int:
+    """Move what stands behind an empty slot into it; then the last slot in use must hold a level. Returns the slots."""
+    for slot in range(at, count - 1):
+        ladders[keys, slot] = ladders[keys, slot + 1]
+        ladders[keys + 1, slot] = ladders[keys + 1, slot + 1]
+    count -= 1
+    while count > 0 and ladders[keys + 1, count - 1] == 0.0:
+        count -= 1
+    return count
 
 
 @part
