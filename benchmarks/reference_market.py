@@ -11,6 +11,7 @@ import numpy as np
 
 from core.units import NS_PER_MINUTE, NS_PER_S
 from research.bars.bar_pass import ClosedBars
+from research.bars.columns import MAX_LEVELS, bar_columns
 from research.catalogue import CATALOGUE, DEFINITIONS, EVERY_COLUMN, JOINED_SETS, feature_rows
 from research.programs.panel import Panel
 from research.programs.panel_program import compile_panel
@@ -42,11 +43,14 @@ class Market(NamedTuple):
     series: dict[str, SignalValues]
 
 
-def market(seed: int, begin: str = FRIDAY) -> Market:
+def market(seed: int, begin: str = FRIDAY, is_funding_told: bool = True) -> Market:
+    """Bars and series that are known everywhere, but for the time of the next funding where it is not told."""
     begin_ns = int(datetime.fromisoformat(begin).timestamp()) * NS_PER_S
     close_ns = begin_ns + STEP_NS * np.arange(1, BARS + 1)
     times = close_ns - STEP_NS, close_ns, close_ns // STEP_NS - 1
     bars = {name: ClosedBars(*times, trading(BARS, seed + 100 * k)) for k, name in enumerate(_SYMBOLS)}
+    if not is_funding_told:
+        bars[_OWN].values[:, bar_columns(MAX_LEVELS).index("funding_s")] = np.nan
     made = {name: _walk(minutes, int(close_ns[-1]), seed + k) for k, (name, minutes) in enumerate(_MINUTES.items())}
     return Market(bars, made)
 

@@ -85,6 +85,11 @@ def funding(b: Bars) -> Floats:
     return 1e4 * b.funding_rate
 
 
+def due(b: Bars) -> float:
+    """Seconds to the next funding, 8 h where the venue does not tell."""
+    return max(b.funding_s[-1], 0.0) if np.isfinite(b.funding_s[-1]) else 28_800.0
+
+
 def interest_noise(b: Bars) -> float:
     return last(change(b.open_interest, 10), 300).std()
 
@@ -151,7 +156,7 @@ REFERENCES = {
         "definition", lambda b: change(change(funding(b), 300), 300)[-1], rtol=1e-7
     ),
     "funding_z_900s": Reference("scipy.stats.zscore", lambda b: zscore(funding(b), 900), rtol=1e-7),
-    "funding_near_bps": Reference("definition", lambda b: funding(b)[-1] * np.exp(-b.funding_s[-1] / 900)),
+    "funding_near_bps": Reference("definition", lambda b: funding(b)[-1] * np.exp(-due(b) / 900)),
     "index_basis_bps": Reference("definition", lambda b: index_basis(b)[-1], rtol=1e-7),
     "index_basis_velocity_60s": Reference("definition", lambda b: change(index_basis(b), 60)[-1], rtol=1e-7),
     "index_basis_acceleration_60s": Reference(
