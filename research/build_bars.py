@@ -34,7 +34,7 @@ from core.schema import BARS, BOOK_DELTAS, GAPS, INVERSE, LIQUIDATIONS, MARK_PRI
 from core.store import Partition, hash_of
 from core.units import NS_PER_DAY
 from ingest.stored_books import holds_back
-from research.bars.bar_pass import BarPass, ClosedBars, join_closed
+from research.bars.bar_pass import BarPass, ClosedBars
 from research.bars.clocks import Clock, decision_step_ns, parse_clock
 from research.bars.columns import bar_columns
 from research.bars.day_events import TABLES, DayEvents
@@ -146,7 +146,7 @@ def _build_day(
     made.append(bars.advance(end_ns))
     states = {}
     for (clock, hashed), saved, pieces in zip(inputs.items(), bars.save(), zip(*made, strict=True), strict=True):
-        part, closed = day.of(BARS, clock.name), join_closed([each for each in pieces if len(each)])
+        part, closed = day.of(BARS, clock.name), [each for each in pieces if len(each)]
         _write(root, part, closed, levels, hashed)
         states[clock] = saved | {"count": _count(closed, events)}
         save_state(root, part, states[clock], hashed)
@@ -162,26 +162,32 @@ def _push(bars: BarPass, events: Events, day: Partition) -> list[ClosedBars]:
         ) from error
 
 
-def _write(root: Path, day: Partition, closed: ClosedBars, levels: int, inputs: str) -> None:
+def _write(root: Path, day: Partition, closed: Sequence[ClosedBars], levels: int, inputs: str) -> None:
     """Replace the day's bars; a day without any leaves no file. What is not known yet is null."""
-    if not len(closed):
+    if not closed:
         for path in store.files(root, day):
             path.unlink()
         return
-    names = bar_columns(levels)
-    times = {"open_ns": closed.open_ns, "close_ns": closed.close_ns, "bar_index": closed.bar_index}
-    times = {name: np.ascontiguousarray(values) for name, values in times.items()}
-    values = {name: np.ascontiguousarray(closed.values[:, k]) for k, name in enumerate(names)}
-    frame = pl.DataFrame({**times, **values}).with_columns(pl.col(names).fill_nan(None))
-    store.write(root, day, frame, inputs)
+    times = {
+        name: np.concatenate([getattr(bars, name) for bars in closed]) for name in ("open_ns", "close_ns", "bar_index")
+    }
+    values = [_column(closed, name, k) for k, name in enumerate(bar_columns(levels))]
+    store.write(root, day, pl.DataFrame(times).with_columns(values), inputs)
 
 
-def _count(closed: ClosedBars, events: int) -> NDArray[np.int64]:
+def _column(closed: Sequence[ClosedBars], name: str, place: int) -> pl.Series:
+    """One column of all pieces, at a time: a day of bars lies in memory twice, not four times."""
+    return pl.Series(name, np.concatenate([bars.values[:, place] for bars in closed])).fill_nan(None)
+
+
+def _count(closed: Sequence[ClosedBars], events: int) -> NDArray[np.int64]:
     """The counts of a `DayCount`, kept beside the state."""
-    names = bar_columns(0)
-    empty, gaps = (int(closed.values[:, names.index(name)].sum()) for name in ("is_empty", "has_gap"))
-    ends = closed.close_ns[[0, -1]].tolist() if len(closed) else [0, 0]
-    return np.array([events, len(closed), empty, gaps, *ends], np.int64)
+    names, bars = bar_columns(0), sum(map(len, closed))
+    empty, gaps = (
+        sum(int(each.values[:, names.index(name)].sum()) for each in closed) for name in ("is_empty", "has_gap")
+    )
+    ends = [int(closed[0].close_ns[0]), int(closed[-1].close_ns[-1])] if closed else [0, 0]
+    return np.array([events, bars, empty, gaps, *ends], np.int64)
 
 
 def _is_whole(root: Path, day: Partition) -> bool:

@@ -52,9 +52,9 @@ class Book(NamedTuple):
 
     `ladders` (4, room): keys and quantities of the bids, then of the asks, keys ascending, the best last. A level that
     goes, unless it is near the best, leaves its slot with a quantity of 0: the same price often comes back, or a
-    neighbour needs the place, so that little moves. The last slot in use holds a level. `tops` (6, levels): the same of the levels last seen, the best
-    first, -inf and 0 where there is none; then the running total of each level's flow, its high and low part. `held`
-    (n, 4) rings through side, price, qty and id of deltas. `numbers` (14,).
+    neighbour needs the place, so that little moves. The last slot in use holds a level. `tops` (6, levels): the same of
+    the levels last seen, the best first, -inf and 0 where there is none; then the running total of each level's flow,
+    its high and low part. `held` (n, 4) rings through side, price, qty and id of deltas. `numbers` (14,).
     """
 
     ladders: Floats
