@@ -4,18 +4,16 @@ Layers, later ones win: defaults, the named profile, `pipeline.toml` (or `--conf
 command line's own options. Unknown keys and bad values are ConfigErrors that hold the path of the key.
 """
 
-import math
-import re
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, datetime, time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
-from core.config_errors import explain, near_to
+from core.config_checks import check
+from core.config_errors import explain
+from core.config_trees import merge, parse_pair, read_toml
 from core.errors import ConfigError
 from core.polling import Collector, Provider
 from core.setting_types import (
@@ -156,8 +154,8 @@ class Poll(Section, frozen=True):
 class Signals(Section, frozen=True):
     """How features and the runner read the table `signals`. A model keeps the values that it was trained with."""
 
-    # From known to readable: what polls wrote every 2 s and the runner reads again every 10 s, and as much again, so that
-    # a run on the venue sees what a build of the same day sees later.
+    # From known to readable: what polls wrote every 2 s and the runner reads again every 10 s, and as much again, so
+    # that a run on the venue sees what a build of the same day sees later.
     delay_s: Annotated[float, Meta(ge=0, le=86_400)] = 30.0
     # A value older than so many of its intervals is not known any more: half an hour of one at 5m, two days of funding.
     stale_intervals: Annotated[float, Meta(ge=1, le=1_000)] = 6.0
@@ -352,27 +350,22 @@ def load(
 
     Raises ConfigError for an unknown key, a bad value, a missing or broken file.
     """
-    from_file = _read_toml(root / file, needed=True) if file else _read_toml(root / "pipeline.toml", needed=False)
+    from_file = read_toml(root / file, needed=True) if file else read_toml(root / "pipeline.toml", needed=False)
     given: dict[str, Any] = {}
     for pair in pairs:
-        _merge(given, _parse_pair(pair))
-    _merge(given, {name: value for name, value in (options or {}).items() if value is not None})
+        merge(given, parse_pair(pair))
+    merge(given, {name: value for name, value in (options or {}).items() if value is not None})
     chosen = given.get("profile", from_file.get("profile", "default"))
     tree: dict[str, Any] = {"fees": msgspec.to_builtins(REGULAR_FEES)}
     if isinstance(chosen, str) and chosen in PROFILES:
-        _merge(tree, PROFILES[chosen])
-    _merge(tree, from_file)
-    _merge(tree, given)
+        merge(tree, PROFILES[chosen])
+    merge(tree, from_file)
+    merge(tree, given)
     try:
         config = msgspec.convert(tree, Config, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(explain(str(error), tree, Config)) from error
-    for value, path in _leaves(msgspec.to_builtins(config), "$"):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"configuration: expected a finite number, was {value} - at `{path}`")
-    _check_repeats(config)
-    _check_times(config)
-    _check_symbols(config)
+    check(config)
     return config
 
 
@@ -385,129 +378,3 @@ def hash_config(config: Config) -> str:
         sim=msgspec.structs.replace(config.sim, speed=0.0),
     )
     return hash_of(msgspec.json.encode(neutral))
-
-
-def _read_toml(path: Path, needed: bool) -> dict[str, Any]:
-    if not path.exists():
-        if needed:
-            raise ConfigError(f"--config: {path} does not exist")
-        return {}
-    try:
-        return tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"{path}: not a TOML file: {error}") from error
-
-
-_LISTS: Final = ("symbols", "poll.only", "backfill.datasets")
-"""Settings that `--set` takes as names with commas between, too."""
-
-
-def _parse_pair(pair: str) -> dict[str, Any]:
-    key, equals, text = pair.partition("=")
-    if not equals or not all(key.split(".")):
-        raise ConfigError(f"--set takes key=value, as in --set sim.hours=2, was {pair!r}")
-    value: Any = _parse_value(text)
-    if key in _LISTS and isinstance(value, str):
-        value = [name.strip() for name in value.split(",") if name.strip()]
-    for name in reversed(key.split(".")):
-        value = {name: value}
-    return dict(value)
-
-
-def _parse_value(text: str) -> Any:
-    """A TOML value where it reads as one (12, true, [1, 2]), else the text itself. Settings take times as text."""
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-    return text if isinstance(value, date | time) else value
-
-
-def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
-    for key, value in other.items():
-        present = into.get(key)
-        if isinstance(present, dict) and isinstance(value, Mapping):
-            into[key] = dict(present)
-            _merge(into[key], value)
-        else:
-            into[key] = value
-
-
-def _leaves(tree: Any, path: str) -> Iterator[tuple[Any, str]]:
-    """Each value of a tree of tables and lists, with its path."""
-    if isinstance(tree, Mapping):
-        for key, value in tree.items():
-            yield from _leaves(value, f"{path}.{key}")
-    elif isinstance(tree, Sequence) and not isinstance(tree, str):
-        for place, value in enumerate(tree):
-            yield from _leaves(value, f"{path}[{place}]")
-    else:
-        yield tree, path
-
-
-def _check_repeats(config: Config) -> None:
-    lists = {
-        "symbols": config.symbols or (),
-        "bars_also": config.bars_also,
-        "capture.klines": config.capture.klines,
-        "train.families": config.train.families,
-        "train.horizons_s": config.train.horizons_s,
-        "train.thresholds": config.train.thresholds,
-        "train.edges_bps": config.train.edges_bps,
-        "labels.horizons_s": config.labels.horizons_s,
-        "labels.deltas_bps": config.labels.deltas_bps,
-        "labels.gates_usd": config.labels.gates_usd,
-    }
-    for path, values in lists.items():
-        repeated = [value for place, value in enumerate(values) if value in values[:place]]
-        if repeated:
-            raise ConfigError(f"{path}: {repeated[0]!r} stands twice: name each once - at `$.{path}`")
-
-
-_UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_LONGEST_S: Final = 86_400.0
-_YEARS: Final = range(2000, 2200)  # int64 nanoseconds end in 2262
-
-
-def _check_times(config: Config) -> None:
-    for path, text in (("decision", config.decision), ("bars", config.bars.removeprefix("time_"))):
-        length = re.fullmatch(r"(\d+)(ms|s|m|h|d)", text)
-        if length and int(length[1]) * _UNIT_S[length[2]] > _LONGEST_S:
-            raise ConfigError(f"{path}: at most a day, was {text} - at `$.{path}`")
-    start = config.sim.start
-    dates = {"sim.start": start, "features.fit_until": config.features.fit_until or start}
-    dates |= dict(_event_times("features.events", config.features.events))
-    for path, text in dates.items():
-        try:
-            datetime.fromisoformat(text)
-        except ValueError as error:
-            raise ConfigError(f"{path}: {text} is no date ({error}) - at `$.{path}`") from error
-    year = datetime.fromisoformat(start).year
-    if year not in _YEARS:
-        raise ConfigError(f"sim.start: a year from 2000 to 2199, was {start} - at `$.sim.start`")
-
-
-def _event_times(path: str, events: object) -> Iterator[tuple[str, str]]:
-    """The times of some events, each with its place in the configuration; not those in files."""
-    if isinstance(events, dict):
-        for name, times in events.items():
-            yield from _event_times(f"{path}.{name}", times)
-    elif isinstance(events, tuple):
-        yield from ((f"{path}[{k}]", str(time)) for k, time in enumerate(events))
-
-
-def _is_symbol(text: str) -> bool:
-    """A symbol as the venues write it, in upper case; some listings have Chinese names. It becomes part of a path."""
-    return 0 < len(text) <= 40 and all(sign in "_-" or (sign.isalnum() and sign == sign.upper()) for sign in text)
-
-
-def _check_symbols(config: Config) -> None:
-    for name in config.symbols or ():
-        venue, _, symbol = name.partition(":")
-        if not venue or not _is_symbol(symbol):
-            example = "venue:SYMBOL, the symbol in upper case, as in binance_um:BTCUSDT"
-            raise ConfigError(f"symbols: each is {example}, was {name!r} - at `$.symbols`")
-        if venue not in config.fees:
-            known = f": known are {', '.join(config.fees)}; set fees.{venue} for the rows of another venue"
-            why = f"unknown venue {venue!r} in {name!r}{near_to(venue, config.fees) or known}"
-            raise ConfigError(f"symbols: {why} - at `$.symbols`")
