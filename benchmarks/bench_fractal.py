@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from core.kernels import njit
 from research.fitting.regimes import fit_regimes
 from research.machine import fractal
+from research.machine.interpreter import TILE
 
 Floats = NDArray[np.float64]
 POINTS: Final = 10_000
@@ -130,10 +131,11 @@ def main() -> None:
     machine = platform.processor() or platform.machine()
     print(f"{datetime.now(UTC):%Y-%m-%d} | {machine}, {os.cpu_count()} cores | one thread, CPU time")
     x = np.random.default_rng(1).normal(size=n)
-    work = np.empty(n)
+    work, lines = np.empty(n), np.empty((5, TILE))
     dfa, entropy = compiled(fractal.dfa), compiled(fractal.sample_entropy)
     measure("DFA", x, lambda x: dfa(x, work), {"MFDFA": their_dfa, "nolds": nolds_dfa})
-    measure("Hurst, R/S", x, compiled(fractal.hurst), {"nolds": nolds_hurst})
+    hurst = compiled(fractal.hurst)
+    measure("Hurst, R/S", x, lambda x: hurst(x, work, lines), {"nolds": nolds_hurst})
     higuchi = compiled(fractal.higuchi_dimension)
     measure("Higuchi's dimension", x, higuchi, {"antropy": antropy_of("higuchi_fd", kmax=10)})
     measure(

@@ -115,7 +115,7 @@ def walk(
 
 
 @njit(nogil=True, error_model="numpy", inline="always")
-def _statistic(op, a, b, c, to, rows, memory, window, first_index, scratch):  # type: ignore[no-untyped-def]
+def _statistic(op, a, b, c, to, rows, memory, window, first_index, lines):  # type: ignore[no-untyped-def]
     offset = first_index % max(window, 1)
     if op == RUN:
         run_length(a, to, rows, memory, window)
@@ -128,13 +128,13 @@ def _statistic(op, a, b, c, to, rows, memory, window, first_index, scratch):  # 
     elif op == FRACDIFF:
         fractional_difference(a, b, to, rows, memory, window, offset)
     elif op >= HURST:
-        remember_hop(op, a, to, rows, memory, window, first_index)
+        remember_hop(op, a, to, rows, memory, window, first_index, lines)
     elif op >= EWM_SUM:
         remember_all(op, a, to, rows, memory, window)
     elif op <= BETA:
         remember_moments(op, a, b, to, rows, memory, window, offset)
     elif op == AUTOCORR:
-        self_correlation(a, to, rows, memory, window, first_index, scratch)
+        self_correlation(a, to, rows, memory, window, first_index, lines[0])
     else:
         remember_order(op, a, b, to, rows, memory, window, offset)
 
@@ -192,7 +192,7 @@ def _emit(values, to, take, first_row, rows):  # type: ignore[no-untyped-def]
 @njit(nogil=True, error_model="numpy", inline="always")
 def _run_tile(code, state, registers, x, begin, end, first_index, first_row, take, taken, stop, out):  # type: ignore[no-untyped-def]
     """All instructions over the rows begin..end of `x`, neighbouring bars from `first_index` on."""
-    rows = end - begin
+    rows, lines = end - begin, registers[LINE:SCRATCH]
     for line in range(code.shape[0]):
         op, arg = code[line, OP], code[line, ARG]
         to, a, b = registers[code[line, OUT]], registers[code[line, A]], registers[code[line, B]]
@@ -218,7 +218,7 @@ def _run_tile(code, state, registers, x, begin, end, first_index, first_row, tak
                 if op <= HMM4:
                     filter_states(code, line, registers, LINE, rows, memory)
             elif op > MAX:
-                _statistic(op, a, b, registers[code[line, C]], to, rows, memory, arg, first_index, registers[LINE])
+                _statistic(op, a, b, registers[code[line, C]], to, rows, memory, arg, first_index, lines)
             elif op <= DELTA:
                 lag(op, a, to, rows, memory, arg, first_index % arg)
             else:
