@@ -41,7 +41,7 @@ from live.parity import CapturedBars, CaptureParity, Parity, against_capture, co
 from live.runner import Outcome, Runner, header, levels_of
 from live.session import Witness, follow
 from live.slow_series import Versions
-from live.start import start_states
+from live.start import start_lines, start_states
 from research.bars.columns import bar_columns
 from research.signal_table import SignalTable, missing_lines, signal_table
 
@@ -78,6 +78,8 @@ def run(cfg: Config, stage: Stage) -> None:
     slow = signal_table(cfg, bundle.program, bundle.manifest.signals_read)
     versions = {name: slow.versions(name) for name in starts}
     for line in missing_lines(slow.names, {name: list(each) for name, each in versions.items()}):
+        stage.say(line)
+    for line in start_lines(cfg, bundle, starts):
         stage.say(line)
     runner, captured = follow_market(cfg, bundle, starts, folder, slow, versions)
     session = journal.read(folder)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from core.errors import StageError
 from core.journal import CLOCK, Header
 from core.schema import BOOK_DELTAS
-from ingest.events import BookUpdate, Event, Gap
+from ingest.events import BookUpdate, Event, Gap, Kline
 from ingest.stored_books import holds_back
 from live.journal import Journal, State, state_sha256
 from live.manifest import Bundle
@@ -205,7 +205,10 @@ def _note(closed: _Closed, instrument: _Instrument, made: list[ClosedBars]) -> b
 
 
 def _is_of_bars(event: Event, with_depth: bool) -> bool:
-    """Without levels bars hold the best prices only: the depth, and what was missed of it, do not concern them."""
+    """Candles make no bar. Without levels bars hold the best prices only: the depth, and what was missed of it, do not
+    concern them."""
+    if isinstance(event, Kline):
+        return False
     if isinstance(event, Gap) and event.stream == BOOK_DELTAS.name:
         return with_depth and breaks_book(event)
     return with_depth or not isinstance(event, BookUpdate)

@@ -3,11 +3,14 @@
 The simulated market goes on where capture ended, so the runner does too: bars from the state that the bars stage saved,
 features from as many of the last bars as the windows take to fill, which gives the bits of a run without a break, or
 from the state that the features stage saved where they need one. Elsewhere nothing connects to what
-was captured: it begins cold and decides nothing until all windows are full.
+was captured, and all windows would start anew at the gap between: it begins cold, decides nothing until all windows are
+full, and says so.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -16,14 +19,22 @@ from core import schema, store
 from core.config import DEFAULT_SYMBOLS, Config
 from core.errors import StageError
 from core.store import Partition
+from core.units import NS_PER_S, counted
 from live.journal import State
 from live.manifest import Bundle
-from live.runner import fresh_bars, join_state, started_panel
-from research.bars.bar_pass import ClosedBars
+from live.runner import fresh_bars, join_state, started_bars, started_panel
+from research.bars.clocks import parse_clock
 from research.day_state import load_state
 from research.programs.panel import Joined, Panel, closed_bars
-from research.programs.panel_program import PanelProgram
+from research.programs.program import GAP_COLUMN
 from research.signal_table import signal_table
+
+_WHY_COLD: Final = {
+    "sim": "the bars stage left no state to go on from",
+    "replay": "recorded frames are followed from the first",
+    "live": "nothing connects the venue's streams to what was captured",
+}
+_NAMED: Final = 3  # of instruments or features, in a line
 
 
 def start_states(cfg: Config, bundle: Bundle) -> dict[str, State]:
@@ -102,16 +113,69 @@ def _go_on(root: Path, panel: Panel, day: Partition) -> None:
                 f"{name} {day.date}: no state of the model's features ({error}): run `features`"
             ) from error
         return
-    bars = _last_bars(root, day, panel.program)
+    bars = closed_bars(_last_bars(root, day, panel.program.main.warmup_bars + 1), panel.program)
     panel.evaluate(name, panel.rows(name, bars, Joined()), bars, np.arange(len(bars)))
 
 
-def _last_bars(root: Path, day: Partition, program: PanelProgram) -> ClosedBars:
-    """As many bars up to the end of a day as fill the windows, over as many days as that takes."""
+def _last_bars(root: Path, day: Partition, count: int) -> pl.DataFrame:
+    """The last `count` bars up to the end of a day, over as many days as that takes; fewer where there are not more."""
     days = [part for part in store.partitions(root, schema.BARS, [day.instrument], day.bars) if part.date <= day.date]
-    count, found = program.main.warmup_bars + 1, store.read(root, day)
+    found = store.read(root, day)
     for earlier in reversed(days[:-1]):
         if found.height >= count:
             break
         found = pl.concat([store.read(root, earlier), found])
-    return closed_bars(found.tail(count), program)
+    return found.tail(count)
+
+
+def start_lines(cfg: Config, bundle: Bundle, starts: Mapping[str, State]) -> list[str]:
+    """What is told of instruments that begin with windows to fill: which, for how long they decide nothing, and how
+    many features lack a past that those of the training had. Nothing where all goes on."""
+    days, needed = last_days(cfg, bundle), bundle.program.warmup_bars
+    left: dict[str, tuple[bool, int]] = {}
+    for name, state in starts.items():
+        is_cold = started_bars(bundle, name, state).seen_ns == 0
+        left[name] = is_cold, (needed or 0) if is_cold else _bars_left(cfg.root, days[name], needed or 0)
+    lines = []
+    for (is_cold, bars), names in groupby(sorted(left, key=left.__getitem__), key=left.__getitem__):
+        pauses = [_pause(cfg, bundle, bars)] if bars or (is_cold and needed is None) else []
+        lacking = bundle.program.remembering if is_cold else []
+        if lacking:
+            pauses.append(
+                f"{counted(len(lacking), 'feature')} without the past that never leaves them: {_some(lacking)}"
+            )
+        if pauses:
+            how = f"a cold start, as {_WHY_COLD[cfg.source]}" if is_cold else "windows are not full yet"
+            lines.append(f"{_some(list(names))}: {how}: {'; '.join(pauses)}")
+    return lines
+
+
+def _bars_left(root: Path, day: Partition, needed: int) -> int:
+    """How many bars the windows still take to fill after a day, which they do anew after a gap or a missing bar."""
+    bars = _last_bars(root, day, needed)
+    has_gap, index = bars[GAP_COLUMN].to_numpy() != 0.0, bars["bar_index"].to_numpy()
+    begins = np.where(has_gap, np.arange(len(index)) + 1, 0)
+    begins[1:] = np.maximum(begins[1:], np.where(np.diff(index) != 1, np.arange(1, len(index)), 0))
+    return needed - (len(index) - int(begins.max(initial=0)))
+
+
+def _pause(cfg: Config, bundle: Bundle, bars: int) -> str:
+    """How long nothing is decided, and of which feature that is."""
+    program = bundle.program
+    slowest = max(program.warmups, key=lambda name: _or_longest(program.warmups[name]))
+    if program.warmup_bars is None:
+        return f"no decision until all windows are full, last that of {slowest}, on bars that no time can be told of"
+    wait_s = bars * parse_clock(program.bar).step_ns / NS_PER_S
+    span = f" ({wait_s:,g} s)" if wait_s else ""
+    never = cfg.source == "live" and wait_s >= cfg.live.duration_s
+    more = f", which is all of live.duration_s={cfg.live.duration_s:g}: nothing will be decided" if never else ""
+    return f"no decision for {bars:,} bars of {program.bar}{span}, until the windows of {slowest} are full{more}"
+
+
+def _or_longest(bars: int | None) -> float:
+    return float("inf") if bars is None else bars
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

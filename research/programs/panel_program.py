@@ -125,8 +125,19 @@ class PanelProgram:
 
         None where that cannot be said: so many bars of a clock that is not of time are not so many rows.
         """
+        return _latest(self.warmups.values())
+
+    @property
+    def warmups(self) -> dict[str, int | None]:
+        """The same of each feature alone."""
         known: dict[tuple[Node, str], int | None] = {}
-        return _latest(_warmup(tree, self.bar, known) for tree in self.main.trees)
+        trees = zip(self.names, self.main.trees, strict=True)
+        return {name: _warmup(tree, self.bar, known) for name, tree in trees}
+
+    @property
+    def remembering(self) -> list[str]:
+        """The features with an operator that remembers everything, so that their values hang on where a run began."""
+        return [name for name, tree in zip(self.names, self.main.trees, strict=True) if _remembers(tree)]
 
     def asked(self, instruments: Sequence[str]) -> list[tuple[str, ...]]:
         """For each layer the instruments (`venue:SYMBOL`) on whose bars it runs, in a run of `instruments`.
@@ -197,6 +208,12 @@ def _warmup(tree: Node, bar: str, known: dict[tuple[Node, str], int | None]) -> 
         own = tree.operator.warmup_bars(window_bars(tree.window, bar)) if tree.window else 0
         known[tree, bar] = None if before is None else _rows_of(before, on, bar) if on != bar else before + own
     return known[tree, bar]
+
+
+def _remembers(tree: Node) -> bool:
+    """Does anything in a tree remember all bars? What the table of a slow series holds needs no memory."""
+    calls = [part for part in parts(tree, into_joins=False) if part.is_call and part.join is None]
+    return any(call.operator.infinite for call in calls) or any(_remembers(part.args[0]) for part, _ in _joins([tree]))
 
 
 def _latest(warmups: Iterable[int | None]) -> int | None:

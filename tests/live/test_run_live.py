@@ -19,8 +19,8 @@ from live import run_live
 from live.journal import Journal, read
 from live.manifest import load_bundle
 from live.run_live import latency_line, mode_of, model_folder, percentiles_us, run, trading_figures, trading_line
-from live.runner import Outcome, header
-from live.start import cold_start, last_days, start_states
+from live.runner import Outcome, fresh_bars, header, join_state
+from live.start import cold_start, last_days, start_lines, start_states
 from research.bars.bar_pass import Bars
 from research.bars.clocks import parse_clock
 from research.bars.columns import BAR_COLUMNS
@@ -132,6 +132,43 @@ def test_what_was_not_captured_begins_cold(tmp_path: Path) -> None:
     for name, state in starts.items():
         cold = cold_start(bundle, name)
         assert all(np.array_equal(state[key], cold[key], equal_nan=cold[key].dtype.kind == "f") for key in cold)
+
+
+REMEMBERING = (*FEATURES[:3], ("trend", "(sub close_price (at_1s (ewm_mean_2 close_price)))"))
+
+
+@pytest.mark.parametrize(("duration_s", "never"), [(60.0, False), (2.0, True)])
+def test_a_cold_start_says_for_how_long_nothing_is_decided_and_what_has_no_past(
+    duration_s: float, never: bool, tmp_path: Path
+) -> None:
+    bundle = load_bundle(write(tmp_path / "bundle", features=REMEMBERING))
+    starts = {name: cold_start(bundle, name) for name in NAMES}
+    bars = bundle.program.warmup_bars
+    assert bars == bundle.program.warmups["trend"]
+    live = Config(source="live", data_dir=str(tmp_path), live=Live(duration_s=duration_s))
+    (line,) = start_lines(live, bundle, starts)
+    assert line.startswith("binance_um:BTCUSDT, bybit:ETHUSDT: a cold start, as nothing connects the venue's streams")
+    assert f"no decision for {bars} bars of time_200ms ({bars / 5:g} s), until the windows of trend are full" in line
+    assert line.endswith("1 feature without the past that never leaves them: trend")
+    assert ("nothing will be decided" in line) == never
+
+
+@pytest.mark.parametrize(("stored", "gap_at", "left"), [(30, None, 0), (12, None, 7), (30, 25, 15), (15, 14, 19)])
+def test_a_start_from_few_bars_or_a_late_gap_says_what_is_left_to_fill(
+    stored: int, gap_at: int | None, left: int, tmp_path: Path
+) -> None:
+    """The windows of FEATURES fill in 19 bars, of as many as were stored since the gap."""
+    bundle = load_bundle(write(tmp_path / "bundle"))
+    part = Partition("bars", *NAMES[0].split(":"), "2026-01-05", BARS)
+    closes = part.starts_ns + np.arange(1, stored + 1)
+    columns = {name: np.zeros(stored) for name in BAR_COLUMNS}
+    columns["has_gap"] = (np.arange(stored) == gap_at).astype(np.float64)
+    times = {"open_ns": closes - 1, "close_ns": closes, "bar_index": np.arange(stored)}
+    store.write(tmp_path, part, pl.DataFrame(times | columns))
+    bars = fresh_bars(bundle, NAMES[0])
+    bars.advance(int(closes[-1]))
+    lines = start_lines(Config(data_dir=str(tmp_path)), bundle, {NAMES[0]: join_state(bars, {})})
+    assert [f"windows are not full yet: no decision for {left} bars" in line for line in lines] == [True] * bool(left)
 
 
 def test_figures_count_an_unfilled_order_as_nothing(tmp_path: Path) -> None:

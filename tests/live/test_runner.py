@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from core.config import Config, Labels
 from core.errors import StageError
 from core.units import NS_PER_MS, NS_PER_S
-from ingest.events import BookUpdate, Event, Gap
+from ingest.events import BookUpdate, Event, Gap, Kline
 from ingest.feeds import Step
 from ingest.merge import Merger, Tagged
 from live import journal
@@ -98,6 +98,19 @@ def test_the_runner_computes_what_the_batch_computes_to_the_bit(
     assert parity.holds
     assert (parity.max_abs_bar_diff, parity.max_abs_feature_diff) == (0.0, 0.0)
     assert parity.max_abs_score_diff <= 1e-6
+
+
+def test_candles_of_the_stream_are_in_no_bar(follow: Run, tmp_path: Path) -> None:
+    bundle, ends = load_bundle(write(tmp_path / "bundle")), [BEGIN_NS + k * NS_PER_S for k in range(20)]
+    venue, symbol = NAMES[0].split(":")
+    candles = [
+        Tagged(venue, Kline(symbol, at_ns - 1, at_ns, "1s", at_ns, at_ns, *[1.0] * 6, None, None, None))
+        for at_ns in ends[1:]
+    ]
+    plain = follow(bundle, cut(stream_of(20), ends, END_NS), NAMES)
+    both = follow(bundle, cut([*candles, *stream_of(20)], ends, END_NS), NAMES)
+    assert plain.bars.tobytes() == both.bars.tobytes()
+    assert plain.decisions.tobytes() == both.decisions.tobytes()
 
 
 def with_late_gaps(steps: list[Step], name: str) -> list[Step]:
