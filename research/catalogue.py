@@ -142,8 +142,9 @@ def feature_rows(
         for column in read:
             if column < width:
                 rows[:, column] = values[:, column]
-    rows[:, width] = close_ns % NS_PER_DAY / NS_PER_S
-    rows[:, width + 1] = close_ns // NS_PER_DAY
+    close: int | NDArray[np.int64] = int(close_ns[0]) if close_ns.size == 1 else close_ns  # one bar: 4 us less
+    rows[:, width] = close % NS_PER_DAY / NS_PER_S
+    rows[:, width + 1] = close // NS_PER_DAY
     return rows
 
 

@@ -24,6 +24,8 @@ _FLAT: Final = 1e-13  # a deviation below this share of the mean is rounding, as
 
 def across(form: Form, closes: Sequence[NDArray[np.int64]], values: Sequence[Floats]) -> list[Floats]:
     """For each symbol, at its closes (n,), ascending, where its values (n,) stand among those of all symbols."""
+    if not any(each.size for each in closes):
+        return list(values)
     instants, table = aligned(closes, values)
     compared = np.empty_like(table)
     compare(_CODES[form], table, compared)

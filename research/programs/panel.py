@@ -12,7 +12,7 @@ bar closed at or before a row's close and keeps it for rows to come.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -42,15 +42,18 @@ _NAMES, _LAST, _LAST_NS = "names", "last_values", "last_ns"
 
 @dataclass
 class _Run:
-    """A layer on one instrument's bars: its stream, and the last bar's close and results, for rows to come."""
+    """A layer on one instrument's bars: its stream, and the last bar's close and results, for rows to come.
+
+    `idle` is what stands for these while no bar closes, as is so at most instants on slow clocks.
+    """
 
     stream: Stream
     last_values: Floats
     last_ns: int = _NEVER
+    idle: "Series | None" = None
 
 
-@dataclass(frozen=True)
-class Series:
+class Series(NamedTuple):
     """Results (n, outputs) of a layer at the closes (n,) of an instrument's new bars, and those of the bar before, at
     _NEVER where there was none."""
 
@@ -171,12 +174,14 @@ class Panel:
 
     def _series(self, number: int, layer: Layer, name: str, bars: ClosedBars | None, joined: Joined) -> Series:
         run = self._runs[number][name]
-        before_ns, before = run.last_ns, run.last_values
         if bars is None or not len(bars):
-            return Series(_NO_CLOSES, before[None][:0], before_ns, before)
+            if run.idle is None:
+                run.idle = Series(_NO_CLOSES, run.last_values[None][:0], run.last_ns, run.last_values)
+            return run.idle
+        before_ns, before = run.last_ns, run.last_values
         rows = _rows(layer, name, bars, joined, self.signals[name])
         values = _evaluate(run.stream, rows, bars, np.arange(len(bars)))
-        run.last_ns, run.last_values = int(bars.close_ns[-1]), values[-1].copy()
+        run.last_ns, run.last_values, run.idle = int(bars.close_ns[-1]), values[-1].copy(), None
         return Series(bars.close_ns, values, before_ns, before)
 
     def _compare(self, columns: Iterable[JoinedColumn], joined: Joined) -> None:
@@ -227,7 +232,11 @@ def _own_rows(layer: Layer, name: str, bars: ClosedBars, joined: Joined) -> Floa
     if place not in joined.few:
         joined.few[place] = feature_rows(bars.values, bars.close_ns)
     few = joined.few[place]
-    return np.concatenate([few, np.empty((len(bars), width))], axis=1) if width else few
+    if not width:
+        return few
+    rows = np.empty((len(bars), few.shape[1] + width))
+    rows[:, :-width] = few
+    return rows
 
 
 def _evaluate(stream: Stream, rows: Floats, bars: ClosedBars, take: Ints) -> Floats:
@@ -253,4 +262,4 @@ def _restore(layer: Layer, run: _Run, saved: Mapping[str, NDArray[Any]]) -> None
         if missing:
             raise ValueError(f"state was saved by other features, which lack {missing[0]}: start afresh")
         run.last_values = mine[_LAST][[place[text] for text in layer.program.names]]
-        run.last_ns = int(mine[_LAST_NS])
+        run.last_ns, run.idle = int(mine[_LAST_NS]), None
