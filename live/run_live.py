@@ -33,13 +33,14 @@ from core.origin import read_origin
 from core.run_record import Stage
 from core.servers import hosts
 from core.units import BPS, NS_PER_MINUTE, NS_PER_US
+from ingest.feeds import tuned_interpreter
 from live import journal
 from live.journal import Journal, Recording, State
 from live.manifest import CURRENT, EXPORTED, Bundle, load_bundle, models_folder
 from live.paper import PaperAccount
 from live.parity import CapturedBars, CaptureParity, Parity, against_capture, compare
 from live.runner import Outcome, Runner, header, levels_of
-from live.session import Witness, follow
+from live.session import COLLECT_EVERY, Witness, follow
 from live.slow_series import Versions
 from live.start import start_lines, start_states
 from research.bars.columns import bar_columns
@@ -148,7 +149,7 @@ def follow_market(
     runner = Runner(bundle, starts, log, account, time.perf_counter_ns, trade_from_ns)
     runner.learn(versions)
     try:
-        with hosts(cfg, "fresh") as where:
+        with hosts(cfg, "fresh") as where, tuned_interpreter(COLLECT_EVERY):
             asyncio.run(follow(cfg, where, runner, log, witness, list(starts), slow))
     finally:
         log.close()

@@ -30,7 +30,11 @@ from research.signal_table import SignalTable
 REREAD_S: Final = 10.0
 """How often the runner looks for new slow series; `signals.delay_s` must cover it."""
 _HEADROOM_NS: Final = 5 * NS_PER_S  # for reading and computing: what is late is used when that is over
+COLLECT_EVERY: Final = 700
+"""New containers until the collector looks at them, as Python has it: ten thousands would take 10 ms at a time."""
 Say = Callable[[str], None]
+Stamps = dict[str, Any]
+"""By instrument, what changes where its slow series are written."""
 
 
 class Witness:
@@ -108,15 +112,17 @@ async def follow(
 
 async def keep_learning(slow: SignalTable, runner: Runner | None, every_s: float, say: Say = print) -> None:
     """Hand the runner what is new in the table of slow series, until cancelled: looked for, read and computed on a
-    thread, and read only where files changed.
+    thread, and read only of the instruments whose files changed.
 
     What cannot be read is told once, and tried again: the runner goes on with what it knows, until that is stale.
     """
-    names, seen, trouble = list(runner.instruments) if runner is not None and slow.names else [], None, ""
+    names, trouble = list(runner.instruments) if runner is not None and slow.names else [], ""
+    seen: Stamps = {}
     while names and runner is not None:
         try:
-            stamps = await asyncio.to_thread(slow.stamps, names)
-            while stamps != seen and not runner.take_news(await asyncio.to_thread(_news, slow, runner, names)):
+            stamps = await asyncio.to_thread(_stamps, slow, names)
+            changed = [name for name in names if stamps[name] != seen.get(name)]
+            while changed and not runner.take_news(await asyncio.to_thread(_news, slow, runner, changed)):
                 await asyncio.sleep(0)
             seen, trouble = stamps, ""
         except (OSError, StageError) as error:
@@ -164,6 +170,10 @@ async def _run(feeds: Sequence[Feed], runner: Runner, journal: Journal) -> None:
                 in_hand_ns = time.perf_counter_ns()
                 runner.feed(by_instrument(part.events, runner.instruments), part.now_ns, in_hand_ns)
             journal.flush()
+
+
+def _stamps(slow: SignalTable, names: Sequence[str]) -> Stamps:
+    return {name: slow.stamps([name]) for name in names}
 
 
 def _news(slow: SignalTable, runner: Runner, names: Sequence[str]) -> list[News]:

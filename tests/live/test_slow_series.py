@@ -192,6 +192,31 @@ def test_the_table_is_read_again_when_it_changes_and_what_cannot_be_read_is_told
     assert told[0].startswith("cannot read signals: ")
 
 
+def test_only_instruments_whose_files_changed_are_read_and_none_for_a_model_without_signals(
+    tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, reads, read = tmp_path / "data", list[str](), SignalTable.versions
+    runner, log = runner_of(tmp_path / "session", bundle)
+    monkeypatch.setattr(SignalTable, "versions", lambda table, name: reads.append(name) or read(table, name))
+
+    async def work() -> None:
+        without = SignalTable(root, [], Signals(), {})
+        async with asyncio.timeout(20):
+            await keep_learning(without, runner, 0.01)
+            task = asyncio.create_task(keep_learning(table_of(root, bundle), runner, 0.01))
+            while set(reads) != {BTC, ETH}:
+                await asyncio.sleep(0.01)
+            put(root, BEGIN_NS, 1.0)
+            while len(reads) < 3:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            task.cancel()
+
+    asyncio.run(work())
+    log.close()
+    assert reads == [BTC, ETH, BTC]
+
+
 def test_a_manifest_names_the_signals_and_keeps_how_they_are_read(tmp_path: Path, bundle: Bundle) -> None:
     assert bundle.manifest.signals == ("oi",)
     manifest = msgspec.structs.replace(bundle.manifest, signals=(), signals_read=Signals(delay_s=5.0))
