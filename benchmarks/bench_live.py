@@ -125,7 +125,7 @@ def timed_us(work: Callable[[], object], times: int = 5_000) -> str:
 
 def bench_runner(bundle: Bundle, folder: Path) -> None:
     """Decisions over the stream in shadow, journal and all; then its parity."""
-    starts = {name: cold_start(bundle) for name in NAMES}
+    starts = {name: cold_start(bundle, name) for name in NAMES}
     log = Journal.create(folder, header(bundle, "shadow", starts), starts)
     runner = Runner(bundle, starts, log, None, time.perf_counter_ns)
     stream = made_up_stream()
