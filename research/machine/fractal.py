@@ -56,7 +56,8 @@ def remember_hop(op, x, to, n, memory, window, first_index, lines):  # type: ign
         if (first_index + i) % hop == turn:
             held = np.nan
             if known == window:
-                line[: window - place], line[window - place :] = ring[place:], ring[:place]
+                for k in range(window):
+                    line[k] = ring[place + k if place + k < window else place + k - window]
                 held = _of_window(op, line, work, lines)
         to[i] = held
     memory[_HELD], memory[_KNOWN] = held, known
