@@ -44,7 +44,7 @@ from core.units import NS_PER_DAY, NS_PER_MINUTE, NS_PER_S
 from research.bars.clocks import decision_step_ns, parse_clock
 from research.bars.columns import bar_columns, deepest_level
 from research.catalogue import DEFINITIONS, EVERY_COLUMN, REFERENCE_BAR, feature_columns, feature_rows
-from research.fitting.fitted import Fitted, fitted_path, instant_text, read_fitted, write_fitted
+from research.fitting.fitted import Fitted, discard_damaged, fitted_path, instant_text, read_fitted, write_fitted
 from research.fitting.not_fitted import NotFitted
 from research.fitting.regimes import choose_regimes, overlap_bars, regime_features
 from research.fitting.seasonality import LEAST_WEEKS, fit_season, weeks_seen
@@ -88,6 +88,8 @@ the last days of the stretch that hold no more than so many bars (or one day tha
 
 def run(cfg: Config, stage: Stage) -> None:
     """Bars to the numbers of the set `fitted`."""
+    if discard_damaged(cfg.root, cfg.bars):
+        stage.say(f"{fitted_path(cfg.root, cfg.bars)} could not be read and is removed")
     days = store.require(cfg.root, BARS, cfg.symbols or (), cfg.bars)
     first_ns, last_ns = _first_and_last_ns(cfg, days)
     until_ns = fit_border_ns(cfg, first_ns, last_ns)
@@ -146,7 +148,7 @@ def _last_decision_ns(cfg: Config, last_ns: int) -> int:
 
 def fit_regime(cfg: Config, observe: Observe) -> tuple[dict[str, str], str]:
     """The filter of two or more regimes, on every bar. Its observations are such that all symbols share them."""
-    inputs = cfg.features.regime_inputs or (volatility_ratio(cfg.bars),)
+    inputs = tuple(" ".join(text.split()) for text in cfg.features.regime_inputs) or (volatility_ratio(cfg.bars),)
     overlap = max(overlap_bars(_input(text, cfg.bars), cfg.bars) for text in inputs)
     symbols = observe({f"input_{k}": text for k, text in enumerate(inputs)}, _EVERY_BAR, _MOST_BARS)
     begins = np.concatenate([np.diff(each.bar_index, prepend=-2) != 1 for each in symbols])

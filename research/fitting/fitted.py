@@ -5,6 +5,7 @@ file says up to when it has looked (`until_ns`). Decisions up to then are left o
 training, validation and testing: whatever is learnt or judged comes after.
 """
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,13 +37,16 @@ def instant_text(ns: int) -> str:
 
 
 def write_fitted(root: Path, bar: str, fitted: Fitted) -> None:
-    lines = [f'{name} = "{text}"' for name, text in fitted.features.items()]
+    """Raises msgspec.DecodeError, with the file as it was, for what nobody could read."""
+    lines = [f"{name} = {json.dumps(text, ensure_ascii=False)}" for name, text in fitted.features.items()]
     head = (
         "# Written by `python run_pipeline.py fit`.\n"
         f"# Fitted on bars up to {instant_text(fitted.until_ns)}: decisions up to then are left out of the features.\n"
     )
     body = "\n".join([f"until_ns = {fitted.until_ns}", "", "[features]", *lines, ""])
-    write_atomic(fitted_path(root, bar), (head + body).encode())
+    content = (head + body).encode()
+    msgspec.toml.decode(content, type=Fitted)
+    write_atomic(fitted_path(root, bar), content)
 
 
 def read_fitted(root: Path, bar: str) -> Fitted | None:
@@ -53,7 +57,17 @@ def read_fitted(root: Path, bar: str) -> Fitted | None:
     try:
         return msgspec.toml.decode(path.read_bytes(), type=Fitted)
     except msgspec.DecodeError as error:
-        raise StageError(f"{path}: {error}: remove it and run `python run_pipeline.py fit`") from error
+        raise StageError(f"{path}: {error}: run `python run_pipeline.py fit`, which replaces it") from error
+
+
+def discard_damaged(root: Path, bar: str) -> bool:
+    """Remove the file of a clock if it cannot be read: `fit` makes another, and until then nothing is fitted."""
+    try:
+        read_fitted(root, bar)
+    except StageError:
+        fitted_path(root, bar).unlink()
+        return True
+    return False
 
 
 def require_fitted(cfg: Config) -> Fitted:

@@ -224,6 +224,9 @@ def test_regimes_are_told_from_what_the_configuration_says(cfg: Config) -> None:
     assert "2 regimes" in printed
     found = read_fitted(cfg.root, cfg.bars)
     assert found
+    broken = tuple(text.replace(" ", "\n\t", 1) for text in texts)
+    run_stage(with_features(cfg, regime_inputs=broken, regime_states=(2,)), "fit", fit_features.run)
+    assert read_fitted(cfg.root, cfg.bars) == found, "a line break is a space"
     assert all(text in found.features["regime_turbulent"] for text in texts)
     assert " 150) " in found.features["regime_turbulent"], "an observation is as old as its shortest window"
     for wrong, message in (("(meen_3 spread_bps)", "did you mean mean"), ("(at_5m mid)", "another clock")):
@@ -254,9 +257,19 @@ def test_bars_hold_the_levels_that_fitted_features_read(cfg: Config) -> None:
     assert needed_bars(with_features(cfg, sets=("time",))).levels == 0
 
 
-def test_a_damaged_file_is_named(cfg: Config) -> None:
-    fitted(cfg)
+def test_a_damaged_file_is_named_and_replaced(cfg: Config) -> None:
+    first = fitted(cfg)
     path = cfg.root / "fitted" / f"{BAR}.toml"
     path.write_text(path.read_text().replace("until_ns", "until"))
-    with pytest.raises(StageError, match=r"time_1m\.toml.*remove it and run"):
+    with pytest.raises(StageError, match=r"time_1m\.toml.*run `python run_pipeline\.py fit`, which replaces it"):
         chosen_features(cfg)
+    assert fitted(cfg) == first
+    path.write_text('until_ns = 1\n[features]\nx = "(add\n1 2)"\n')
+    assert fitted(cfg) == first
+
+
+@pytest.mark.parametrize("text", ["(add\n1 2)", '"\\\t\r\x01', "ä 🙂"])
+def test_what_is_written_is_read_whatever_the_text(text: str, tmp_path: Path) -> None:
+    written = Fitted(BORDER_NS, {"x": text})
+    write_fitted(tmp_path, BAR, written)
+    assert read_fitted(tmp_path, BAR) == written
