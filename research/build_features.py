@@ -127,7 +127,7 @@ def run(cfg: Config, stage: Stage) -> None:
     _require_levels(cfg.root, deepest_level(program.expressions), [part for parts in bars for part in parts])
     days = sorted({day.of(FEATURES, cfg.bars) for parts in bars for day in parts})
     by_name = {name: list(mine) for name, mine in groupby(days, key=lambda day: day.instrument)}
-    _require_symbols(program, list(by_name), cfg.features.mine)
+    _require_symbols(program, list(by_name), cfg)
     slow = (cfg.signals,) if program.signals else ()
     meaning = hash_of(VERSION, step_ns, until_ns, program.bar, program.names, program.expressions, *slow)
     table = signal_table(cfg, program)
@@ -171,12 +171,13 @@ def _require_bars(cfg: Config, clock: str) -> list[Partition]:
     return store.require(cfg.root, BARS, cfg.symbols or (), clock)
 
 
-def _require_symbols(program: PanelProgram, instruments: Sequence[str], mine: Collection[str]) -> None:
+def _require_symbols(program: PanelProgram, instruments: Sequence[str], cfg: Config) -> None:
+    named = cfg.symbols or {part.instrument for part in store.partitions(cfg.root, TOP_OF_BOOK)}
     try:
-        program.asked(instruments)
+        program.asked(instruments, set(named) - set(instruments))
     except ValueError as error:
         name = str(error).removeprefix("feature ").partition(":")[0]
-        place = f"$.features.mine.{name}" if name in mine else "$.features"
+        place = f"$.features.mine.{name}" if name in cfg.features.mine else "$.features"
         raise ConfigError(f"features: {error}\n  - at `{place}`") from None
 
 

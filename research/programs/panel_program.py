@@ -6,7 +6,7 @@ features. Those on the values of one slow series become a program too, a `Signal
 computed once on a symbol's bars, whichever features of whichever symbols ask.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -139,9 +139,10 @@ class PanelProgram:
         """The features with an operator that remembers everything, so that their values hang on where a run began."""
         return [name for name, tree in zip(self.names, self.main.trees, strict=True) if _remembers(tree)]
 
-    def asked(self, instruments: Sequence[str]) -> list[tuple[str, ...]]:
+    def asked(self, instruments: Sequence[str], without_bars: Collection[str] = ()) -> list[tuple[str, ...]]:
         """For each layer the instruments (`venue:SYMBOL`) on whose bars it runs, in a run of `instruments`.
 
+        Those `without_bars` belong to the run too, and there is nothing of them yet.
         Raises ValueError, with the feature and the place in its text, where one of them is not in the run.
         """
         wanted: list[set[str]] = [set() for _ in self.layers]
@@ -151,16 +152,18 @@ class PanelProgram:
                 wanted[column.layer] |= {column.join.target(viewer) for viewer in viewers}
                 wanted[column.layer] |= set(instruments) if column.join.is_cross_section else set()
         for missing in sorted(set().union(*wanted) - set(instruments)):
-            self._fail_missing(missing, instruments)
+            self._fail_missing(missing, instruments, missing in without_bars)
         return [tuple(sorted(names)) for names in wanted]
 
-    def _fail_missing(self, missing: str, instruments: Sequence[str]) -> None:
+    def _fail_missing(self, missing: str, instruments: Sequence[str], is_of_run: bool) -> None:
         run = ", ".join(sorted(instruments))
         for feature, tree in zip(self.names, self.main.trees, strict=True):
             asking = _asking(tree, set(instruments), missing, instruments)
             if asking is not None:
-                why = f"{missing} is none of the symbols of the run, {run}: name one of these, or add {missing} to"
-                fail_at_word(show(tree), written(asking), f"feature {feature}: {why} `symbols`")
+                why = f"{missing} is none of the symbols of the run, {run}: name one of these, or add it to `symbols`"
+                if is_of_run:
+                    why = f"{missing} has no bars yet, as {run} have: capture it and run `bars`, or name one of these"
+                fail_at_word(show(tree), written(asking), f"feature {feature}: {why}")
 
 
 def _asking(tree: Node, viewers: set[str], missing: str, instruments: Sequence[str]) -> Node | None:

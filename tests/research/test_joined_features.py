@@ -150,6 +150,9 @@ def test_the_bars_stage_is_asked_for_every_clock_and_says_so_where_they_are_miss
         wrong = msgspec.structs.replace(cfg, features=Features(sets=(), mine={"f": name}))
         with pytest.raises(ConfigError, match=r"(?s)is none of .* run, binance_um:BTCUSDT.*at `\$\.features\.mine\.f`"):
             built(wrong)
+        awaited = msgspec.structs.replace(wrong, symbols=(NAMES[0], "binance_um:SOLUSDT", "bybit:ETHUSDT"))
+        with pytest.raises(ConfigError, match=r"(SOL|ETH)USDT has no bars yet, as binance_um:BTCUSDT have: capture it"):
+            built(awaited)
 
 
 def test_a_state_of_other_features_is_not_gone_on_from(cfg: Config) -> None:

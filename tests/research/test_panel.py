@@ -242,7 +242,7 @@ def test_what_cannot_be_joined_is_an_error_that_points_at_the_place(text: str) -
 )
 def test_a_symbol_that_is_missing_is_blamed_on_who_asks_for_it(theirs: str) -> None:
     features = {"beta": "(beta_30 mid (of_BTC mid))", "z": theirs}
-    with pytest.raises(ValueError, match=r"^feature z: okx:(ADA|BTC) is none .* or add okx:\1 to `symbols`\n"):
+    with pytest.raises(ValueError, match=r"^feature z: okx:(ADA|BTC) is none .* or add it to `symbols`\n"):
         program(features).asked(NAMES)
 
 
