@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from core import schema, store
 from core.cells import TakerCell
@@ -105,7 +106,7 @@ def _assess(
     scores = rank_scores(seen, data.symbol[train])
     groups = clusters(correlations(scores))
     by_horizon = _coefficients(data, split, train, scores, sorted(cfg.labels.horizons_s))
-    moved, moved_live = drift.between(matrix, *split), _live_drift(matrix, split, live)
+    moved, moved_live = drift.between(matrix, *split), _live_drift(matrix, data.symbol, split, live)
     programs = [compile_texts({name: text}, cfg.bars) for name, text in dataset.expressions(cfg, names)]
     noise = made_up_rows(cfg.seed, _NOISE_ROWS, programs)
     found = [
@@ -125,12 +126,15 @@ def _assess(
     return sorted(found, key=lambda each: -each.best_z), [[names[k] for k in group] for group in groups]
 
 
-def _live_drift(matrix: Matrix, split: Split, live: LiveSample | None) -> list[float | None]:
-    """PSI of each feature from the training stretch to the live session; None for what it did not compute."""
+def _live_drift(matrix: Matrix, symbol: NDArray[np.int64], split: Split, live: LiveSample | None) -> list[float | None]:
+    """PSI of each feature from the training stretch to the live session, in which each symbol has the session's share;
+    None for what it did not compute.
+    """
     moved: list[float | None] = [None] * matrix.shape[1]
     if live is not None:
-        reference = matrix[thinned(split.train, drift.ROWS)][:, live.places]
-        for place, psi in zip(live.places, drift.of_columns(reference, live.values), strict=True):
+        rows = drift.alike(split.train, symbol[split.train], live.symbol)
+        sample = live.values[np.isin(live.symbol, symbol[rows])]
+        for place, psi in zip(live.places, drift.of_columns(matrix[rows][:, live.places], sample), strict=True):
             moved[place] = psi
     return moved
 
@@ -147,7 +151,7 @@ def _coefficients(
     for horizon_s in horizons_s:
         outcome = dataset.outcomes(data, TakerCell(horizon_s))
         end_ns = outcome.end_ns[0, rows]
-        forward_bps = np.where(end_ns < opens_ns, outcome.gross_bps[0, rows], np.nan)
+        forward_bps = np.where(end_ns < opens_ns, dataset.entered_bps(outcome)[rows], np.nan)
         columns.append(list(coefficients(scores, forward_bps, start_ns, end_ns, symbol, horizon_s)))
     return with_false_discovery([list(row) for row in zip(*columns, strict=True)])
 

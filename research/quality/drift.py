@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from research.learning.purged_cv import Rows, thinned
 
+Ints = NDArray[np.int64]
+
 MOVED: Final = 0.2
 """A PSI above this says that a feature moved."""
 ROWS: Final = 20_000
@@ -27,6 +29,25 @@ def between(x: NDArray[np.float32], before: Rows, after: Rows) -> list[float | N
 def of_columns(reference: NDArray[np.float32], sample: NDArray[np.float32]) -> list[float | None]:
     """PSI of each column of `sample` (n, k) against that of `reference` (m, k), both finite."""
     return [psi(old.astype(np.float64), new.astype(np.float64)) for old, new in zip(reference.T, sample.T, strict=True)]
+
+
+def alike(rows: Rows, symbol: Ints, sample: Ints) -> Rows:
+    """At most ROWS of some rows, in which each symbol has the share that it has in a sample.
+
+    `symbol` (n,) are the rows' symbols, `sample` (m,) those of the sample's rows. Without this, another mix of symbols
+    would pass for a move though each stood still. Symbols of which there are no rows have no share.
+    """
+    names, counts = np.unique(sample[np.isin(sample, symbol)], return_counts=True)
+    most = min(int(np.isin(symbol, names).sum()), ROWS)
+    wanted = np.rint(most * counts / counts.sum()).astype(np.int64)
+    return np.concatenate(
+        [rows[:0], *(_repeated(rows[symbol == name], n) for name, n in zip(names, wanted, strict=True))]
+    )
+
+
+def _repeated(rows: Rows, n: int) -> Rows:
+    """So many of some rows: evenly where there are more, over again where there are fewer."""
+    return np.resize(thinned(rows, n), n)
 
 
 def psi(reference: NDArray[np.float64], sample: NDArray[np.float64], bins: int = BINS) -> float | None:

@@ -17,10 +17,11 @@ from core.config import Config, Features, Labels
 from core.errors import StageError
 from core.journal import Header
 from core.run_record import RunRecord
+from core.store import Partition
 from core.units import NS_PER_S
 from live.journal import Journal, state_sha256
 from research import assess_features, catalogue
-from tests.research.synthetic_tables import write_market
+from tests.research.synthetic_tables import DATE, write_market
 
 FEATURES = Features(sets=("ofi",))
 NAMES = list(catalogue.choose(FEATURES.sets, {}, "200ms"))
@@ -62,11 +63,26 @@ def test_returns_of_the_hold_out_are_not_looked_at(market: Config) -> None:
         late = pl.int_range(pl.len()) > 0.81 * frame.height
         changed = [
             pl.when(late).then(-pl.col(name) + 7.0).otherwise(pl.col(name)).alias(name)
-            for name in (TakerCell(each).ret_bps for each in CELLS.horizons_s)
+            for cell in map(TakerCell, CELLS.horizons_s)
+            for name in (cell.ret_bps, cell.net_bps(1), cell.net_bps(-1))
         ]
         store.write(market.root, part, frame.with_columns(changed), store.built_from(market.root, part))
     after, _ = assessed(market)
     assert after == {name: row | {"cost_ns": after[name]["cost_ns"]} for name, row in before.items()}
+
+
+def test_a_move_that_is_over_when_an_order_can_arrive_predicts_nothing(market: Config) -> None:
+    """As on bars of volume, which close at the trade that moves the mid, before the quote that tells of it."""
+    for part in store.require(market.root, schema.LABELS, SYMBOLS):
+        seen = store.read(market.root, Partition("features", part.exchange, part.symbol, part.date, market.bars), ["decision_ns", NAMES[3]])
+        frame = store.read(market.root, part)
+        moves = [
+            (pl.col(cell.ret_bps) + 5.0 * seen[NAMES[3]]).alias(cell.ret_bps)
+            for cell in map(TakerCell, CELLS.horizons_s)
+        ]
+        store.write(market.root, part, frame.with_columns(moves), store.built_from(market.root, part))
+    found, _ = assessed(market)
+    assert all(abs(each["ic"]) < 0.03 for each in found[NAMES[3]]["ic"])
 
 
 def test_drift_is_against_the_hold_out(market: Config) -> None:
@@ -99,6 +115,18 @@ def test_drift_is_against_the_last_live_session_too_where_its_features_are_those
     assert all(moved[name] < 0.1 for name in NAMES if name not in (NAMES[3], NAMES[4]))
     assert "2,000 decisions of the session model/new" in " ".join(printed.split()), "those of the symbols assessed"
     assert f"moved to the live session, PSI > 0.2, the calendar aside: {NAMES[3]} " in printed
+
+
+def test_a_session_of_one_symbol_is_compared_with_the_training_of_that_symbol(market: Config) -> None:
+    """Two symbols of different laws, each of which stands still: no drift, which there is against both together."""
+    for name, level in zip(SYMBOLS, (0.0, 5.0), strict=True):
+        part = Partition("features", *name.split(":"), DATE, market.bars)
+        frame = store.read(market.root, part)
+        store.write(market.root, part, frame.with_columns(pl.col(NAMES[3]) + level), "of another level")
+    rows = np.random.default_rng(3).normal(size=(4_000, len(NAMES)))
+    put_session(market.root / "live" / "model" / "new", catalogue.choose(FEATURES.sets, {}, "200ms"), rows)
+    found, _ = assessed(market)
+    assert found[NAMES[3]]["psi_live"] < 0.1
 
 
 def put_session(folder: Path, features: dict[str, str], rows: np.ndarray) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from research.quality.drift import psi
+from research.quality.drift import ROWS, alike, psi
 
 RANDOM = np.random.default_rng(3)
 NORMAL = RANDOM.normal(size=20_000)
@@ -38,3 +38,17 @@ def test_a_constant_feature_is_stable_until_it_moves() -> None:
 def test_nothing_to_compare_is_unknown() -> None:
     assert psi(np.empty(0), NORMAL) is None
     assert psi(NORMAL, np.empty(0)) is None
+
+
+def test_rows_are_alike_when_each_symbol_has_its_share_of_the_sample() -> None:
+    rows, symbol = np.arange(3_000) * 2, np.repeat([0, 1, 2], [1_000, 1_900, 100])
+    for sample, shares in (
+        (np.repeat([1], 50), [0.0, 1.0, 0.0]),
+        (np.repeat([0, 1], [30, 10]), [0.75, 0.25, 0.0]),
+        (np.repeat([1, 2], [10, 30]), [0.0, 0.25, 0.75]),
+        (np.repeat([0, 7], [1, 99]), [1.0, 0.0, 0.0]),
+    ):
+        got = symbol[alike(rows, symbol, sample) // 2]
+        assert np.bincount(got, minlength=3) / got.size == pytest.approx(shares, abs=1e-3)
+    assert alike(rows, symbol, np.array([7])).size == 0
+    assert alike(np.arange(100_000), np.zeros(100_000, np.int64), np.array([0])).size == ROWS
