@@ -199,7 +199,9 @@ class Faults(Section, frozen=True):
 
 
 Events = Annotated[tuple[EventTime, ...], Meta(max_length=1000)]
-EventName = Annotated[str, Meta(pattern=r"^[a-z]\w*$", description="a name in letters, digits and _")]
+EventName = Annotated[
+    str, Meta(pattern=r"^[a-z][a-zA-Z0-9_]*\Z", description="a name in letters of a to z, digits and _")
+]
 
 
 class Features(Section, frozen=True):

@@ -45,7 +45,7 @@ def _read(name: str, path: Path) -> list[str]:
     """The first word of each line of a file, which is a time with its zone."""
     where = f"at `$.features.events.{name}`"
     try:
-        lines = [line.split("#", 1)[0].replace(",", " ").split() for line in path.read_text().splitlines()]
+        lines = [line.split("#", 1)[0].replace(",", " ").split() for line in path.read_text("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"features.events.{name}: cannot read {path}: {error} - {where}") from error
     times = [(number, words[0]) for number, words in enumerate(lines, 1) if words]

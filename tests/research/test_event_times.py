@@ -19,6 +19,8 @@ def test_lists_without_and_with_names_and_files_say_the_same(tmp_path: Path) -> 
     assert event_texts({"event": tuple(times)}) == plain
     assert event_texts({"event": "fomc.txt"}, root=tmp_path) == plain
     assert event_texts({"event": str(tmp_path / "fomc.txt")}) == plain
+    (tmp_path / "saved_by_a_spreadsheet.txt").write_text("\n".join(times), encoding="utf-8-sig")
+    assert event_texts({"event": "saved_by_a_spreadsheet.txt"}, root=tmp_path) == plain
     assert event_texts(()) == event_texts({}) == event_texts({"none": ()}) == {}
 
 
@@ -56,7 +58,8 @@ def test_a_name_that_makes_a_feature_of_the_catalogue_is_refused() -> None:
         ('features.events.fomc=["2026-12-09T14:00"]', "features.events.fomc[0]: a time with its zone such as"),
         ('features.events.fomc=["2026-12-32T14:00Z"]', "features.events.fomc[0]: 2026-12-32T14:00Z is no date"),
         ("features.events.fomc=3", "features.events.fomc: a list of times, or a file's name, was 3"),
-        ('features.events.2nd="x"', "features.events: a name in letters, digits and _, was '2nd'"),
+        ('features.events.2nd="x"', "features.events: a name in letters of a to z, digits and _, was '2nd'"),
+        ('features.events.aä="x"', "features.events: a name in letters of a to z, digits and _, was 'aä'"),
         ("features.events=3", "features.events: a list of times with their zone, or such lists by name, was 3"),
     ],
 )
