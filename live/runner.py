@@ -86,7 +86,7 @@ class Runner:
         self._step_ns = decision_step_ns(clock, manifest.decision)
         self._steps_ns = [parse_clock(name).step_ns for name in bundle.program.clocks]
         self._with_depth = levels_of(bundle) > 0
-        self._panel = started_panel(bundle, starts, tile=1)
+        self._panel = started_panel(bundle, starts, tile=1, signals={})
         self.slow_series = SlowSeries(bundle.program, journal)
         self.instruments = {
             name: _Instrument(number, name, started_bars(bundle, name, state))

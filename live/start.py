@@ -8,7 +8,7 @@ full, and says so.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +25,9 @@ from live.manifest import Bundle
 from live.runner import fresh_bars, join_state, started_bars, started_panel
 from research.bars.clocks import parse_clock
 from research.day_state import load_state
+from research.fitting.fitted import chosen_features
 from research.programs.panel import Joined, Panel, closed_bars
+from research.programs.pointing import WIDEST
 from research.programs.program import GAP_COLUMN
 from research.signal_table import signal_table
 
@@ -34,6 +36,7 @@ _WHY_COLD: Final = {
     "replay": "recorded frames are followed from the first",
     "live": "nothing connects the venue's streams to what was captured",
 }
+_REMEDY: Final = "restore it and run `features`, or train and export again"
 _NAMED: Final = 3  # of instruments or features, in a line
 
 
@@ -48,7 +51,7 @@ def start_states(cfg: Config, bundle: Bundle) -> dict[str, State]:
     signals = {name: table.columns(name, bundle.program) for name in warm} if table.names else None
     panel = started_panel(bundle, {name: {} for name in names}, signals=signals)
     return {
-        name: _warm_start(cfg.root, bundle, warm[name], panel) if name in warm else cold_start(bundle, name)
+        name: _warm_start(cfg, bundle, warm[name], panel) if name in warm else cold_start(bundle, name)
         for name in names
     }
 
@@ -76,13 +79,13 @@ def cold_start(bundle: Bundle, name: str) -> State:
     return join_state(fresh_bars(bundle, name), {})
 
 
-def _warm_start(root: Path, bundle: Bundle, day: Partition, panel: Panel) -> State:
+def _warm_start(cfg: Config, bundle: Bundle, day: Partition, panel: Panel) -> State:
     """The state after a captured day; cold where the bars stage left none.
 
     Raises StageError where it left that of bars that the model cannot read.
     """
     bars = fresh_bars(bundle, day.instrument)
-    states = [load_state(root, day.of(schema.BARS, clock.name)) for clock in bars.clocks]
+    states = [load_state(cfg.root, day.of(schema.BARS, clock.name)) for clock in bars.clocks]
     left = [state for state in states if state is not None]
     if len(left) < len(states):
         return cold_start(bundle, day.instrument)
@@ -94,27 +97,53 @@ def _warm_start(root: Path, bundle: Bundle, day: Partition, panel: Panel) -> Sta
             f"{', '.join(bundle.program.clocks)} with {bars.levels} levels of the book: run `bars` with "
             f"bars={bundle.manifest.bars} and bars_levels={bars.levels} at least"
         ) from error
-    _go_on(root, panel, day)
+    _go_on(cfg, bundle, panel, day)
     return join_state(bars, panel.save(day.instrument))
 
 
-def _go_on(root: Path, panel: Panel, day: Partition) -> None:
+def _go_on(cfg: Config, bundle: Bundle, panel: Panel, day: Partition) -> None:
     """Bring the features of an instrument to the end of a captured day.
 
-    Raises StageError where the features stage left no state of features that need one.
+    Raises StageError where the features stage left no state of features that need one, be it because those of the
+    configuration are others by now.
     """
     name = day.instrument
     if panel.program.is_chained:
-        saved = load_state(root, day.of(schema.FEATURES, day.bars))
+        saved = load_state(cfg.root, day.of(schema.FEATURES, day.bars))
         try:
             panel.restore(name, saved or {})
         except (KeyError, ValueError) as error:
+            _require_same_features(cfg, bundle)
             raise StageError(
                 f"{name} {day.date}: no state of the model's features ({error}): run `features`"
             ) from error
         return
-    bars = closed_bars(_last_bars(root, day, panel.program.main.warmup_bars + 1), panel.program)
+    bars = closed_bars(_last_bars(cfg.root, day, panel.program.main.warmup_bars + 1), panel.program)
     panel.evaluate(name, panel.rows(name, bars, Joined()), bars, np.arange(len(bars)))
+
+
+def _require_same_features(cfg: Config, bundle: Bundle) -> None:
+    """Raises StageError where the model was trained on features that the configuration has not, or has otherwise: no
+    run of `features` helps then."""
+    manifest, mine = bundle.manifest, chosen_features(cfg)
+    if manifest.bars != cfg.bars:
+        raise StageError(f"{manifest.model_id} was trained on bars of {manifest.bars}, yours are {cfg.bars}: {_REMEDY}")
+    for name, text in manifest.features:
+        if name not in mine:
+            raise StageError(f"{manifest.model_id} was trained on {name} too, which is not in your features: {_REMEDY}")
+        if mine[name] != text:
+            its, yours = _around_difference(text, mine[name])
+            why = f"{manifest.model_id} was trained on another text of {name}: {_REMEDY}"
+            raise StageError(f"{why}\n  its    {its}\n  yours  {yours}")
+
+
+def _around_difference(*texts: str) -> list[str]:
+    """Texts that differ, long ones cut around the first place where they do."""
+    same = sum(1 for _ in takewhile(lambda signs: len(set(signs)) == 1, zip(*texts, strict=False)))
+    begin = max(same - WIDEST // 2, 0)
+    return [
+        ("… " if begin else "") + t[begin : begin + WIDEST] + (" …" if len(t) > begin + WIDEST else "") for t in texts
+    ]
 
 
 def _last_bars(root: Path, day: Partition, count: int) -> pl.DataFrame:

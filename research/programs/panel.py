@@ -101,7 +101,8 @@ class Panel:
     `signals` are the slow series of each, whole or as far as they are known by now; they may be put in anew. A series
     of an instrument that has none is never known.
 
-    Raises ValueError where a feature asks for a symbol that is not among them.
+    Raises ValueError where a feature asks for a symbol that is not among them, or reads slow series and there are no
+    `signals`: an empty mapping is that none is known.
     """
 
     def __init__(
@@ -111,6 +112,12 @@ class Panel:
         tile: int = TILE,
         signals: Mapping[str, SignalColumns] | None = None,
     ) -> None:
+        if signals is None and program.signals:
+            read = ", ".join(layer.name for layer in program.signals)
+            raise ValueError(
+                f"the features read slow series ({read}), and no signals were given: read them from the table as "
+                "research.signal_table.signal_table(cfg, program).columns(name, program) of each instrument, or give {}"
+            )
         self.program = program
         none = SignalColumns(program.signals, {})
         self.signals = {name: (signals or {}).get(name, none) for name in instruments}

@@ -10,10 +10,11 @@ import pytest
 from rich.console import Console
 
 from core import store
-from core.config import Config, Live
+from core.config import Config, Features, Live
 from core.errors import StageError
 from core.origin import Origin, write_origin
 from core.run_record import RunRecord
+from core.schema import BARS as BARS_TABLE
 from core.store import Partition
 from live import run_live
 from live.journal import Journal, read
@@ -24,6 +25,7 @@ from live.start import cold_start, last_days, start_lines, start_states
 from research.bars.bar_pass import Bars
 from research.bars.clocks import parse_clock
 from research.bars.columns import BAR_COLUMNS
+from research.catalogue import choose
 from research.day_state import save_state
 from tests.live.synthetic import BARS, BEGIN_NS, FEATURES, JOINED, NAMES, write
 
@@ -55,6 +57,32 @@ def test_bars_that_the_model_cannot_read_are_named_with_what_it_reads(tmp_path: 
     save_state(tmp_path, part, Bars(parse_clock(BARS)).save(), "")
     with pytest.raises(StageError, match=r"has 0 book levels.* forest reads time_200ms with 5 levels .*run `bars`"):
         start_states(Config(data_dir=str(tmp_path), symbols=NAMES[:1]), bundle)
+
+
+@pytest.mark.parametrize(
+    ("last", "why"),
+    [
+        (
+            "(sub mid (at_1s (mean_15 mid)))",
+            r"another text of a3: restore .*train and export again\n.*mean_14.*mean_15",
+        ),
+        (None, "forest was trained on a3 too, which is not in your features: restore it"),
+        ("(sub mid (at_1s (mean_14 mid)))", "no state of the model's features .*: run `features`"),
+    ],
+)
+def test_a_model_of_features_that_were_edited_is_told_from_one_whose_state_is_to_be_made(
+    last: str | None, why: str, tmp_path: Path
+) -> None:
+    mine = {f"a{k}": f"(sub mid (at_1s (mean_1{k + 1} mid)))" for k in range(4)}
+    texts = choose((), mine, BARS)
+    bundle = load_bundle(write(tmp_path / "bundle", features=tuple(texts.items())))
+    part = captured_bars(tmp_path, "2026-01-05", BARS)
+    for clock in bundle.program.clocks:
+        save_state(tmp_path, part.of(BARS_TABLE, clock), Bars(parse_clock(clock)).save(), "")
+    edited = {name: text for name, text in (mine | {"a3": last}).items() if text}
+    cfg = Config(data_dir=str(tmp_path), symbols=NAMES[:1], features=Features(sets=(), mine=edited))
+    with pytest.raises(StageError, match=f"(?s){why}"):
+        start_states(cfg, bundle)
 
 
 def test_an_instrument_begins_from_its_last_day_of_bars_on_any_clock(tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ from core.units import NS_PER_DAY, NS_PER_MINUTE, NS_PER_S
 from ingest.signal_docs import page
 from ingest.signals import merge_signals, signal_rows
 from research.build_features import run
+from research.catalogue import compile_texts
 from research.fitting.fitted import chosen_features
+from research.programs.panel import Panel
 from research.sets.positioning import SETS
 from run_pipeline import STAGES
 from tests.research.test_joined_features import CLOCKS, DAYS, NAMES, features_of, made_up, put
@@ -92,6 +94,15 @@ def test_a_revision_takes_the_place_of_what_it_revises_in_windows_too(root: Path
     built(cfg)
     assert [series(cfg)[at] for at in (111, 112, 121, 122, 132)] == [1.0, 5.0, 5.0, 2.0, 3.0]
     assert [series(cfg, "mean")[at] for at in (111, 112, 122, 132)] == [0.0, 3.0, 1.5, 2.5]
+
+
+def test_a_panel_that_reads_slow_series_is_not_made_without_them() -> None:
+    program = compile_texts({"x": "(coalesce (signal_oi value) 0)"}, "time_1s")
+    with pytest.raises(
+        ValueError, match=r"read slow series \(oi\), and no signals were given: read them .*signal_table"
+    ):
+        Panel(program, [BTC])
+    assert Panel(program, [BTC], signals={}).signals[BTC].names == []
 
 
 def test_a_value_that_is_stale_is_not_known(root: Path) -> None:
