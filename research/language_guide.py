@@ -257,13 +257,17 @@ largest |z| of any horizon first:
 
 | column | what |
 |---|---|
-| IC T | Spearman's correlation with the return of the mid over the T after the decision, training stretch alone |
+| IC T | Spearman's correlation with the return of the mid over T from the entry on, training stretch alone |
 | PSI | population stability index, training stretch against hold-out: above 0.2 it moved; `train` shows the same |
 | live | the same from the training stretch to the last live session in the data directory, where there is one |
 | cover | share of the decisions with full windows in which the feature was finite |
 | warm-up | bars until its windows are full, on the features' clock; – where a join's own clock tells no time |
 | ns | what it costs per row on one thread here, alone, with all that it joins |
 | p1, median, p99 | quantiles in the training stretch; a narrow screen leaves them to the report |
+
+The return begins where an order decided on would arrive, `labels.entry_latency_ms` after the decision: a bar of trades,
+volume or dollars closes at the very trade that moves the mid, and nobody can have that move. Funding that falls due is
+paid in it.
 
 The stretches are those of `train`: decisions that are labelled at all its horizons, the last fifth of time held out.
 Live are the decisions in the session's journal, of features that have the name and the expression they had there.

@@ -24,6 +24,7 @@ from research.fitting.fitted import chosen_features
 Cell = TakerCell | MakerCell
 SIDES: Final = (1, -1)
 """Buy first, in every array of two sides."""
+_MID_DIGITS: Final = 3  # of bps: half a tick of BTC is 0.008
 _IN_MEMORY_BYTES: Final = 600_000_000  # a feature matrix above this (a month of four symbols) is mapped from disk
 
 
@@ -119,8 +120,19 @@ def feature_matrix(dataset: Dataset, scratch: Path) -> NDArray[np.float32]:
 
 
 def returns_bps(dataset: Dataset, horizon_s: float) -> NDArray[np.float64]:
-    """The mid return over T after each decision (n,), in bps, as a buyer sees it: what models learn."""
+    """The return of the mid from each decision until T after entry (n,), in bps, as a buyer sees it: what models learn."""
     return _floats(_gather(dataset, [TakerCell(horizon_s).ret_bps]).to_series())
+
+
+def entered_bps(taker: Outcomes) -> NDArray[np.float64]:
+    """The return of the mid from the entry of a taker, a latency after the decision, until T later (n,), in bps.
+
+    Not from the decision: a bar of volume closes at the very trade that moves the mid, and the quote that tells of it
+    comes after; nobody can have that move. A buyer's net less a seller's is twice this: half-spreads, fees and slippage
+    cancel, but for fees on the change of the spread, which is why it is rounded (equal mids must tie). Funding that
+    falls due in between is in it, paid.
+    """
+    return np.round((taker.net_bps[0] - taker.net_bps[1]) / 2.0, _MID_DIGITS) + 0.0
 
 
 def outcomes(dataset: Dataset, cell: Cell) -> Outcomes:

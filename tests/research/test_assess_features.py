@@ -74,7 +74,7 @@ def test_returns_of_the_hold_out_are_not_looked_at(market: Config) -> None:
 def test_a_move_that_is_over_when_an_order_can_arrive_predicts_nothing(market: Config) -> None:
     """As on bars of volume, which close at the trade that moves the mid, before the quote that tells of it."""
     for part in store.require(market.root, schema.LABELS, SYMBOLS):
-        seen = store.read(market.root, Partition("features", part.exchange, part.symbol, part.date, market.bars), ["decision_ns", NAMES[3]])
+        seen = store.read(market.root, part.of(schema.FEATURES, market.bars), ["decision_ns", NAMES[3]])
         frame = store.read(market.root, part)
         moves = [
             (pl.col(cell.ret_bps) + 5.0 * seen[NAMES[3]]).alias(cell.ret_bps)

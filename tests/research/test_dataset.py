@@ -11,6 +11,7 @@ from core.cells import MakerCell, TakerCell
 from core.config import Config, Labels
 from core.errors import StageError
 from core.store import Partition
+from labels.fees import Costs, round_trip
 from research.learning import dataset
 from tests.research.synthetic_tables import write_market
 
@@ -58,6 +59,21 @@ def test_rows_and_columns_equal_a_join(cfg: Config) -> None:
             np.testing.assert_array_equal(maker.net_bps[which, mine], slow[CELLS[1].net_bps(side)])
             np.testing.assert_array_equal(maker.filled[which, mine], slow[CELLS[1].fill_ns(side)].is_not_null())
             np.testing.assert_array_equal(maker.end_ns[which, mine], slow[CELLS[1].end_ns(side)])
+
+
+def test_a_taker_s_two_nets_tell_the_move_of_the_mid_from_its_entry() -> None:
+    """The mid 1000.5 at the decision, 1003 when the order arrives, 1002 at the exit; a step of the spread costs fees."""
+    mid, entry, leave, costs = 1000.5, (1002.5, 1003.5), (1001.0, 1003.0), Costs(2.0, 5.0, 1.0)
+    buy = round_trip(1, mid, entry[1], True, *leave, 0.0, costs)
+    sell = round_trip(-1, mid, entry[0], True, *leave, 0.0, costs)
+    taker = dataset.Outcomes(
+        np.array([[buy.gross_bps], [sell.gross_bps]]),
+        np.array([[buy.net_bps], [sell.net_bps]]),
+        np.zeros((2, 1), np.int64),
+        np.ones((2, 1), np.bool_),
+    )
+    assert buy.gross_bps > 0.0
+    np.testing.assert_allclose(dataset.entered_bps(taker), -1.0 / mid * 1e4, atol=0.01)
 
 
 def test_rows_are_sorted_by_start_and_then_symbol(cfg: Config) -> None:
