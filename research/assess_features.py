@@ -30,6 +30,7 @@ from core.labelled import require_settings
 from core.run_record import Stage
 from core.schema import Table
 from core.store import Partition
+from research import feature_settings
 from research.catalogue import compile_texts, is_calendar
 from research.learning import dataset
 from research.learning.dataset import Dataset
@@ -68,7 +69,9 @@ def run(cfg: Config, stage: Stage) -> None:
     parts = store.require(cfg.root, schema.FEATURES, cfg.symbols or (), cfg.bars)
     parts = [part for part in parts if part.exchange not in schema.INVERSE]
     for part in parts:
+        dataset.expressions(cfg, dataset.feature_names(cfg.root, [part]))
         require_settings(cfg, part.of(schema.LABELS))
+    feature_settings.require_settings(cfg, parts)
     data = _joined(cfg, parts)
     stage.rows_in = data.n_rows
     live = live_sample(cfg.root, dataset.expressions(cfg, data.feature_names), cfg.bars, data.instruments)

@@ -41,6 +41,7 @@ from research.bars.clocks import decision_step_ns, is_decision, parse_clock
 from research.bars.columns import deepest_level
 from research.catalogue import compile_texts
 from research.day_state import Arrays, load_state, save_state, state_hash, state_inputs
+from research.feature_settings import inputs_of, settings_hash
 from research.fitting.fitted import chosen_features, require_fitted
 from research.programs.panel import BAR_TIMES, Each, Joined, Panel, bars_read, closed_bars
 from research.programs.panel_program import PanelProgram
@@ -60,16 +61,14 @@ from research.signal_table import SignalTable, missing_lines, signal_table
 
 READS, WRITES = (BARS, SIGNALS), (FEATURES,)
 
-VERSION: Final = 8
-"""Of what an operator means: a change of the kernels raises it, and every partition is built again."""
 _WORKERS: Final = 2  # partitions at a time: the kernel releases the GIL
-_FILLING, _MEANING = "filling", "meaning"
+_FILLING, _SETTINGS = "filling", "settings"
 
 
 @dataclass(frozen=True)
 class _Plan:
     """What every day is built with. `days` are those of each instrument of the run that have bars on any clock, in
-    order; `meaning` is a hash of all but the bars.
+    order; `settings` is a hash of theirs.
 
     Decisions up to `until_ns` are left out: numbers in the features were fitted there. `signals` are those of an
     instrument.
@@ -80,7 +79,7 @@ class _Plan:
     days: Mapping[str, list[Partition]]
     step_ns: int
     until_ns: int
-    meaning: str
+    settings: str
     signals: Callable[[str], SignalColumns]
 
     def sources(self, day: Partition) -> list[Partition]:
@@ -127,15 +126,20 @@ def run(cfg: Config, stage: Stage) -> None:
     _require_levels(cfg.root, deepest_level(program.expressions), [part for parts in bars for part in parts])
     days = sorted({day.of(FEATURES, cfg.bars) for parts in bars for day in parts})
     by_name = {name: list(mine) for name, mine in groupby(days, key=lambda day: day.instrument)}
+<<<<<<< HEAD
     _require_symbols(program, list(by_name), cfg)
     slow = (cfg.signals,) if program.signals else ()
     meaning = hash_of(VERSION, step_ns, until_ns, program.bar, program.names, program.expressions, *slow)
+=======
+    _require_symbols(program, list(by_name), cfg.features.mine)
+    settings = settings_hash(cfg, program)
+>>>>>>> f969950 (Features carry the hash of their settings: another text under the same name is refused by train and assess)
     table = signal_table(cfg, program)
     held = [[part for name in by_name for part in table.parts(name)]] if program.signals else []
-    key = hash_of(meaning, [store.fingerprint(cfg.root, parts) for parts in (*bars, *held)])
+    key = hash_of(settings, [store.fingerprint(cfg.root, parts) for parts in (*bars, *held)])
     if stage.reuse(key, whole=all(_state_of(cfg.root, day) is not None for day in days)):
         return
-    plan = _Plan(cfg.root, program, by_name, step_ns, until_ns, meaning, _signals(table, program, by_name))
+    plan = _Plan(cfg.root, program, by_name, step_ns, until_ns, settings, _signals(table, program, by_name))
     chains = _chains(program, days)
     with ThreadPoolExecutor(_WORKERS) as pool:
         if len(chains) == 1:  # the symbols of a day are joined: what can be spread is within the day
@@ -208,7 +212,7 @@ def _build_days(plan: _Plan, days: list[Partition], each: Each = map) -> list[Da
     sources = store.fingerprint(plan.root, [part for day in days for part in plan.sources(day)])
     seen = [plan.seen(day) for day in days] if plan.program.signals else []
     states = [state_hash(begins[name]) for name in panel.instruments]
-    inputs = hash_of(plan.meaning, panel.instruments, sources, states, *seen)
+    inputs = inputs_of(plan.settings, rows=hash_of(panel.instruments, sources, states, *seen))
     fresh = [_count_of_fresh(plan.root, day, inputs) for day in days]
     if None not in fresh:
         return [count for count in fresh if count is not None]
@@ -244,7 +248,7 @@ def _write_day(
     columns = {name: np.ascontiguousarray(values[is_kept, k]) for k, name in enumerate(program.names)}
     if is_todays.any():
         store.write(plan.root, day, pl.DataFrame({"decision_ns": bars.close_ns[take][is_kept]} | columns), inputs)
-    state = {COUNT: count, _MEANING: np.array(plan.meaning)}
+    state = {COUNT: count, _SETTINGS: np.array(plan.settings)}
     if program.is_chained:
         state |= panel.save(day.instrument) | {_FILLING: np.array(filling)}
     save_state(plan.root, day, state, inputs)
@@ -273,7 +277,7 @@ def _begin(plan: _Plan, day: Partition, instrument: str) -> Arrays | None:
     """The state that the instrument's last day before a day ended with, if it is there and built by these features."""
     before = plan.before(day, instrument)[-1:] if plan.program.is_chained else []
     state = _state_of(plan.root, before[0]) if before else None
-    return state if state is not None and str(state.get(_MEANING)) == plan.meaning else None
+    return state if state is not None and str(state.get(_SETTINGS)) == plan.settings else None
 
 
 def _state_of(root: Path, day: Partition) -> Arrays | None:

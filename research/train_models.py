@@ -24,8 +24,7 @@ from core.labelled import require_settings
 from core.run_record import Stage
 from core.store import Partition
 from core.units import seconds_label
-from research.catalogue import compile_texts
-from research.fitting.fitted import chosen_features
+from research import feature_settings
 from research.learning import dataset, training
 from research.learning.candidates import held_s
 from research.learning.dataset import Dataset
@@ -88,10 +87,10 @@ def require_same_settings(cfg: Config, parts: list[Partition]) -> None:
 
     Before any fit: a run that fails must not have looked at the hold-out.
     """
-    compile_texts(chosen_features(cfg), cfg.bars)
     for part in parts:
         dataset.expressions(cfg, dataset.feature_names(cfg.root, [part]))
         require_settings(cfg, part.of(schema.LABELS))
+    feature_settings.require_settings(cfg, parts)
 
 
 def fitting(cfg: Config, parts: list[Partition], stage: Stage) -> tuple[Dataset, Plan, list[float]]:

@@ -18,6 +18,7 @@ from core.config import Config
 from core.labelled import inputs_of
 from core.store import Partition
 from core.units import NS_PER_S
+from research import feature_settings
 
 DATE = "2026-01-05"
 START_S = 6 * 3600
@@ -37,7 +38,8 @@ def write_market(
             venue, _, own = name.partition(":")
             if own == symbol:
                 part = Partition("features", venue, symbol, DATE, cfg.bars)
-                store.write(cfg.root, part, _features(rng, signal, names))
+                built = feature_settings.inputs_of(feature_settings.settings_of(cfg), rows="made up")
+                store.write(cfg.root, part, _features(rng, signal, names), built)
                 labels = _labels(cfg, venue, path_bps, n)
                 store.write(cfg.root, part.of(schema.LABELS), labels, inputs_of(cfg, venue, "made up"))
 

@@ -90,7 +90,7 @@ def test_drift_is_against_the_hold_out(market: Config) -> None:
         frame = store.read(market.root, part)
         late = pl.int_range(pl.len()) > 0.8 * frame.height
         moved = pl.when(late).then(pl.col(NAMES[3]) + 2.0).otherwise(pl.col(NAMES[3])).alias(NAMES[3])
-        store.write(market.root, part, frame.with_columns(moved), "moved")
+        store.write(market.root, part, frame.with_columns(moved), store.built_from(market.root, part))
     found, printed = assessed(market)
     assert found[NAMES[3]]["psi"] > 1.0 > 0.1 > found[NAMES[4]]["psi"]
     assert found[NAMES[3]]["psi_live"] is None

@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from types import ModuleType
 
 import msgspec
 import numpy as np
@@ -14,7 +15,7 @@ from core import schema, store
 from core.config import Config, Features, Fee, Labels, Train
 from core.errors import ConfigError, StageError
 from core.run_record import RunRecord
-from research import catalogue, train_models
+from research import assess_features, catalogue, train_models
 from research.learning import training_report, trees
 from research.learning.candidates import Candidate, model_path, read_winner
 from research.learning.inference import Ratio
@@ -192,6 +193,18 @@ def test_other_settings_end_the_stage_before_it_looks(tmp_path: Path, change: di
     write_market(cfg, hours=0.2, edge_bps=0.0, seed=5, names=NAMES)
     with pytest.raises((StageError, ConfigError), match=message):
         trained(msgspec.structs.replace(cfg, **change))
+    assert not (tmp_path / "ledger.json").exists()
+
+
+@pytest.mark.parametrize("stage", [train_models, assess_features])
+def test_another_text_under_the_same_name_is_refused(tmp_path: Path, stage: ModuleType) -> None:
+    cfg = settings(tmp_path, features=Features(sets=("ofi",), mine={"own": "(sum_5s ofi_qty)"}))
+    write_market(cfg, hours=0.2, edge_bps=0.0, seed=5, names=[*NAMES, "own"])
+    other = msgspec.structs.replace(cfg, features=Features(sets=("ofi",), mine={"own": "(neg (sum_5s ofi_qty))"}))
+    record = RunRecord(other, Console(file=io.StringIO()))
+    refused = pytest.raises(StageError, match=r"features of .* other settings .* run `features`")
+    with refused, record.stage("train") as run:
+        stage.run(other, run)
     assert not (tmp_path / "ledger.json").exists()
 
 
