@@ -126,14 +126,8 @@ def run(cfg: Config, stage: Stage) -> None:
     _require_levels(cfg.root, deepest_level(program.expressions), [part for parts in bars for part in parts])
     days = sorted({day.of(FEATURES, cfg.bars) for parts in bars for day in parts})
     by_name = {name: list(mine) for name, mine in groupby(days, key=lambda day: day.instrument)}
-<<<<<<< HEAD
     _require_symbols(program, list(by_name), cfg)
-    slow = (cfg.signals,) if program.signals else ()
-    meaning = hash_of(VERSION, step_ns, until_ns, program.bar, program.names, program.expressions, *slow)
-=======
-    _require_symbols(program, list(by_name), cfg.features.mine)
     settings = settings_hash(cfg, program)
->>>>>>> f969950 (Features carry the hash of their settings: another text under the same name is refused by train and assess)
     table = signal_table(cfg, program)
     held = [[part for name in by_name for part in table.parts(name)]] if program.signals else []
     key = hash_of(settings, [store.fingerprint(cfg.root, parts) for parts in (*bars, *held)])
