@@ -44,7 +44,7 @@ from research.needs import Needs, needed_bars
 
 READS, WRITES = (TOP_OF_BOOK, TRADES, BOOK_DELTAS, LIQUIDATIONS, MARK_PRICES, GAPS), (BARS,)
 
-VERSION: Final = 7  # of what a bar means: a change of the kernel raises it, and every partition is built again
+VERSION: Final = 8  # of what a bar means: a change of the kernel raises it, and every partition is built again
 _WORKERS: Final = 2  # symbols at a time: the kernels release the GIL
 
 

@@ -96,6 +96,8 @@ def page() -> str:
         guide.JOIN_RULES,
         guide.SIGNALS,
         guide.CLOCKS,
+        *_table(("bars", "form", "a bar is full when, or after", "source"), guide.CLOCK_ROWS),
+        guide.CLOCK_RULES,
         guide.FITTED,
         guide.ASSESS,
         "## Operators\n",

@@ -185,9 +185,36 @@ open_interest_age_s = "(sub now_s (signal_oi time_s))"
 
 CLOCKS: Final = """## Bars of other clocks
 
-`--set bars=time_1s` (or `volume_10`, `dollar_1000000`, `tick_500`, `renko_5`, …: `research/bars/clocks.py`) changes the
-bars on which the features stand. Windows of your own are what you wrote: a time must be a whole number of bars, and on
-bars of no time only counts are windows. Those of the catalogue and of definitions are whole seconds:
+`--set bars=time_1s` changes the bars on which the features stand. The clocks:
+"""
+
+CLOCK_ROWS: Final = (
+    ("time", "`time_200ms`", "every 200 ms of UTC; 100 ms to 1 d, a whole number of them in a day", "2.3.1.1"),
+    ("tick", "`tick_500`", "500 trades", "2.3.1.2"),
+    ("volume", "`volume_10`", "10 of the base quantity traded", "2.3.1.3"),
+    ("dollar", "`dollar_1000000`", "1,000,000 of quote notional traded", "2.3.1.4"),
+    ("Renko", "`renko_5`", "the mid is a whole brick of 5 bps beyond the last brick: a turn takes two", ""),
+    ("range", "`range_10`", "the mid's high is 10 bps above its low, of the bar's open", ""),
+    ("imbalance", "`tick_imbalance_200`, `volume_imbalance_200`, `dollar_imbalance_200`",
+     "|signed flow| ≥ max(E[T] |E[b v]|, √E[T] E|v|), with b the taker's side, v 1, quantity or notional", "2.3.2.1-2"),
+    ("run", "`tick_run_200`, `volume_run_200`, `dollar_run_200`",
+     "the larger of bought and sold flow ≥ E[T] max(E[bought], E[sold]), flows per trade", "2.3.2.3-4"),
+)  # fmt: skip
+
+CLOCK_RULES: Final = """
+Sections are those of López de Prado, "Advances in Financial Machine Learning", 2018, chapter 2. E[T], the trades of a
+bar, and the mean flows per trade are exponentially weighted over the bars before, with a half-life of 10; the number in
+the name is the trades of the first bar. In two things imbalance and run bars are not the book's, whose bars shrink to
+one trade or grow without end: E[T] stays within a quarter and four times that number, and an imbalance must be more
+than chance gathers in so many trades. Bars that are not of time end with the receipt instant in which they are full and
+carry no excess over; midnight closes them short (`research/bars/bar_pass.py`).
+
+Every bar has the mid's open, high, low and close (`open_price`, …), those of the prices traded (`trade_open_price`, …:
+not known where nothing was traded; `(coalesce trade_close_price mid)`), volume by side, the definition `vwap`, and
+counts of events: `quote_count`, `buy_count`, `sell_count`, `liq_count`.
+
+Windows of your own are what you wrote: a time must be a whole number of bars, and on bars of no time only counts are
+windows. Those of the catalogue and of definitions are whole seconds:
 
 | bars | windows of the catalogue | names |
 |---|---|---|

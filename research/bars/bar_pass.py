@@ -20,8 +20,10 @@ the first valid quote are dropped, with what they hold.
 
 Flow. buy and sell are the taker's; usd is quote notional. A trade is ignored if its price or quantity is not a number
 below 1e75. Sums of trades and quotes are what running totals of twice a float's precision grew by in the bar, rounded
-at the end (running_totals.py). ofi_qty sums the order flow imbalance of the best level over the bar's quotes (Cont,
-Kukanov, Stoikov, "The Price Impact of Order Book Events", Journal of Financial Econometrics 12(1), 2014, section 2):
+at the end (running_totals.py). trade_open_price, trade_high_price, trade_low_price and trade_close_price are the first,
+highest, lowest and last price traded in the bar, NaN without a trade. ofi_qty sums the order flow imbalance of the best
+level over the bar's quotes (Cont, Kukanov, Stoikov, "The Price Impact of Order Book Events", Journal of Financial
+Econometrics 12(1), 2014, section 2):
   e = 1{bid >= bid'} bid_qty - 1{bid <= bid'} bid_qty' - 1{ask <= ask'} ask_qty + 1{ask >= ask'} ask_qty'
 where ' is the quote before.
 
@@ -148,7 +150,8 @@ class BarPass:
         for state, mine in zip(saved, self.save(), strict=True):
             if any(name not in state or state[name].shape[:1] != mine[name].shape[:1] for name in bar_state.FIXED):
                 raise ValueError("state was saved by another version of the bars: rebuild the bars")
-        if any(not np.array_equal(state[name], saved[0][name]) for state in saved[1:] for name in bar_state.SHARED):
+        shared = ((state[name], saved[0][name]) for state in saved[1:] for name in bar_state.SHARED)
+        if not all(np.array_equal(*pair, equal_nan=True) for pair in shared):
             raise ValueError("states of the clocks are not of the same events: rebuild the bars")
         self._book = restored_book(self._book, saved[0])
         for place, state in enumerate(saved):

@@ -73,6 +73,7 @@ _OF_BAR: Final = _columns(
     }
 )
 _FUNDING_S, _IS_EMPTY = BAR_COLUMNS.index("funding_s"), BAR_COLUMNS.index("is_empty")
+_TRADE_OPEN: Final = BAR_COLUMNS.index("trade_open_price")  # high, low and close follow it
 
 
 @part
@@ -170,9 +171,20 @@ def _write_bar(
         rows_out[to, _COUNTED[k, 0]] = counted(_COUNTED[k, 1], clock, numbers, spans)
     for k in range(_OF_BAR.shape[0]):
         rows_out[to, _OF_BAR[k, 0]] = rows[clock, _OF_BAR[k, 1]]
+    _write_prices(clock, to, values, rows, rows_out)
     rows_out[to, _FUNDING_S] = _funding_s(rows[clock, at.FUNDING_MIN], close_ns)
     rows_out[to, _IS_EMPTY] = 1.0 if _is_empty(clock, numbers, spans) else 0.0
     _write_levels(clock, to, rows, tops, depth, rows_out)
+
+
+@part
+def _write_prices(clock: int, to: int, values: Floats, rows: Floats, rows_out: Floats) -> None:
+    """Write those of the trades: as the bar has one, the last of all is its own."""
+    first = rows[clock, at.TRADE_OPEN]
+    rows_out[to, _TRADE_OPEN] = first
+    rows_out[to, _TRADE_OPEN + 1] = np.nan if np.isnan(first) else rows[clock, at.TRADE_HIGH]
+    rows_out[to, _TRADE_OPEN + 2] = np.nan if np.isnan(first) else rows[clock, at.TRADE_LOW]
+    rows_out[to, _TRADE_OPEN + 3] = np.nan if np.isnan(first) else values[at.LAST_TRADE]
 
 
 @part
@@ -213,6 +225,7 @@ def _open_bar(open_ns: int, clock: int, numbers: Ints, values: Floats, spans: In
     spans[clock, at.DUE_NS] = open_ns + step_ns if step_ns > 0 else (open_ns // NS_PER_DAY + 1) * NS_PER_DAY
     mid = values[at.MID] if spans[clock, at.HAS_BOOK] == 1 else 0.0
     rows[clock, at.OPEN] = rows[clock, at.HIGH] = rows[clock, at.LOW] = mid
+    rows[clock, at.TRADE_OPEN], rows[clock, at.TRADE_HIGH], rows[clock, at.TRADE_LOW] = np.nan, -np.inf, np.inf
     for column in range(at.MAX_TRADE, at.MARK):
         rows[clock, column] = 0.0
     for count in range(at.N_COUNTS):

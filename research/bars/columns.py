@@ -19,6 +19,7 @@ BAR_COLUMNS: Final = (
     "effective_usd", "square_usd", "max_trade_usd", "large_buy_usd", "large_sell_usd", "large_count",
     "liq_square_usd", "liq_max_usd", "funding_s",
     "is_empty", "has_gap",
+    "trade_open_price", "trade_high_price", "trade_low_price", "trade_close_price",
 )  # fmt: skip
 LEVEL_COLUMNS: Final = ("bid_price", "bid_qty", "ask_price", "ask_qty", "ofi_qty")
 MAX_LEVELS: Final = 20

@@ -5,7 +5,7 @@ renko                         the mid is a whole brick of so many bps beyond the
 range                         the mid's high is so many bps above its low, of the bar's open
 tick_imbalance, volume_…      |signed flow| reaches what a bar is expected to gather: E[T] |E[b v]| (Lopez de Prado,
                               "Advances in Financial Machine Learning", 2018, section 2.3.2.1-2), b the taker's side
-tick_run, volume_run, …       the larger of bought and sold flow reaches E[T] max(E[b=1 flow], E[b=-1 flow]) (2.3.2.3)
+tick_run, volume_run, …       the larger of bought and sold flow reaches E[T] max(E[b=1 flow], E[b=-1 flow]) (2.3.2.3-4)
 
 E[T], the trades in a bar, and the mean flows per trade are exponentially weighted over the bars before (half-life 10).
 Two departures from the book, where these bars are known to shrink to one trade or to grow without end: E[T] stays

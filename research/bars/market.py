@@ -123,12 +123,23 @@ def _take_trade(side: int, price: float, qty: float, mid: float, numbers: Ints, 
     add(values, at.BUY_USD + 2 * taker, usd)
     add(values, at.SQUARE, usd * usd)
     values[at.NEW_MAX_TRADE] = max(values[at.NEW_MAX_TRADE], usd)
+    _take_price(price, values)
     if mid > 0.0:
         add(values, at.EFFECTIVE, 2.0 * sign * (price - mid) * qty)
     if _is_large(usd, numbers, values):
         add(values, at.LARGE_BUY + 2 * taker, usd)
         numbers[at.LARGE] += 1
     numbers[at.BUYS + taker] += 1
+
+
+@part
+def _take_price(price: float, values: Floats) -> None:
+    """Without a branch, which would be guessed wrong with the first trade of every bar."""
+    first = values[at.NEW_TRADE_OPEN]
+    values[at.NEW_TRADE_OPEN] = price if np.isnan(first) else first
+    values[at.NEW_TRADE_HIGH] = max(values[at.NEW_TRADE_HIGH], price)
+    values[at.NEW_TRADE_LOW] = min(values[at.NEW_TRADE_LOW], price)
+    values[at.LAST_TRADE] = price
 
 
 @part

@@ -19,9 +19,10 @@ Floats: TypeAlias = NDArray[np.float64]
 QUOTES, BUYS, SELLS, FORCED, LARGE, LAST_NS, SEEN_NS, CHAINED, SETTLED, N_NUMBERS = range(10)
 N_COUNTS: Final = LARGE + 1
 # Of `Market.values`: the last valid quote and its mid; the mean notional of a trade; extremes that no clock's row has
-# yet; then the running totals, two places each.
+# yet, and the first price traded of those; the last price traded; then the running totals, two places each.
 BID, BID_QTY, ASK, ASK_QTY, MID, MEAN_USD, NEW_HIGH, NEW_LOW, NEW_MAX_TRADE = range(9)
-BUY_QTY, SELL_QTY, BUY_USD, SELL_USD, OFI, EFFECTIVE, SQUARE, LARGE_BUY, LARGE_SELL, UNASKED = range(9, 28, 2)
+NEW_TRADE_OPEN, NEW_TRADE_HIGH, NEW_TRADE_LOW, LAST_TRADE = range(9, 13)
+BUY_QTY, SELL_QTY, BUY_USD, SELL_USD, OFI, EFFECTIVE, SQUARE, LARGE_BUY, LARGE_SELL, UNASKED = range(13, 32, 2)
 TOTALS, N_TOTALS = BUY_QTY, UNASKED - BUY_QTY
 # Until when no clock needs to be asked whether its bar is full: flows to come, as `flow_of` numbers them, and mids.
 QTY_LEFT, USD_LEFT, TRADES_LEFT, QUIET_LOW, QUIET_HIGH, N_VALUES = range(UNASKED, UNASKED + 6)
@@ -30,7 +31,8 @@ KIND, STEP_NS, SILENCE_NS, OPEN_NS, DUE_NS, BAR_INDEX, STARTED, HAS_BOOK, OLD_CO
 N_SPANS: Final = OLD_COUNTS + N_COUNTS
 # Of `Tracks.rows`, per clock: what its kind remembers (event_clocks.py); prices and sums of the bar; what is known of
 # marks; the totals as the bar opened, and behind them those of each level's flow.
-OPEN, HIGH, LOW, MAX_TRADE, LIQ_LONG, LIQ_SHORT, LIQ_SQUARE, LIQ_MAX = range(MEMORY_SIZE, MEMORY_SIZE + 8)
+OPEN, HIGH, LOW, TRADE_OPEN, TRADE_HIGH, TRADE_LOW = range(MEMORY_SIZE, MEMORY_SIZE + 6)
+MAX_TRADE, LIQ_LONG, LIQ_SHORT, LIQ_SQUARE, LIQ_MAX = range(TRADE_LOW + 1, TRADE_LOW + 6)
 MARK, INDEX, FUNDING, INTEREST, FUNDING_MIN, HAS_GAP, OLD_TOTALS = range(LIQ_MAX + 1, LIQ_MAX + 8)
 N_ROWS: Final = OLD_TOTALS + N_TOTALS
 
@@ -39,14 +41,14 @@ FIRST, NEXT, END = range(3)
 
 
 class Market(NamedTuple):
-    """What the events say, whoever asks: `numbers` (9,), `values` (32,)."""
+    """What the events say, whoever asks: `numbers` (9,), `values` (36,)."""
 
     numbers: Ints
     values: Floats
 
 
 class Tracks(NamedTuple):
-    """The open bars: `spans` (clocks, 13), `rows` (clocks, 38 + 2 levels)."""
+    """The open bars: `spans` (clocks, 13), `rows` (clocks, 41 + 2 levels)."""
 
     spans: Ints
     rows: Floats
@@ -73,7 +75,8 @@ def make_out(rooms: Sequence[int], width: int) -> Out:
 def make_market() -> Market:
     """Nothing has been seen."""
     market = Market(np.zeros(N_NUMBERS, np.int64), np.zeros(N_VALUES))
-    market.values[NEW_HIGH], market.values[NEW_LOW] = -np.inf, np.inf
+    market.values[[NEW_HIGH, NEW_TRADE_HIGH]], market.values[[NEW_LOW, NEW_TRADE_LOW]] = -np.inf, np.inf
+    market.values[NEW_TRADE_OPEN] = np.nan
     return market
 
 
@@ -96,12 +99,17 @@ def least(what: int, spans: Ints) -> int:
 
 @part
 def note_extremes(values: Floats, rows: Floats) -> None:
-    """Give all clocks' open bars the extremes since the last time."""
+    """Give all clocks' open bars the extremes since the last time, and the first price traded if they have none."""
     for clock in range(rows.shape[0]):
         rows[clock, HIGH] = max(rows[clock, HIGH], values[NEW_HIGH])
         rows[clock, LOW] = min(rows[clock, LOW], values[NEW_LOW])
         rows[clock, MAX_TRADE] = max(rows[clock, MAX_TRADE], values[NEW_MAX_TRADE])
+        first = rows[clock, TRADE_OPEN]
+        rows[clock, TRADE_OPEN] = values[NEW_TRADE_OPEN] if np.isnan(first) else first
+        rows[clock, TRADE_HIGH] = max(rows[clock, TRADE_HIGH], values[NEW_TRADE_HIGH])
+        rows[clock, TRADE_LOW] = min(rows[clock, TRADE_LOW], values[NEW_TRADE_LOW])
     values[NEW_HIGH], values[NEW_LOW], values[NEW_MAX_TRADE] = -np.inf, np.inf, 0.0
+    values[NEW_TRADE_OPEN], values[NEW_TRADE_HIGH], values[NEW_TRADE_LOW] = np.nan, -np.inf, np.inf
 
 
 SHARED: Final = ("numbers", "values", "book_levels", "book_tops", "book_held", "book_numbers")

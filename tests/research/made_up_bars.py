@@ -16,6 +16,7 @@ Ints = NDArray[np.int64]
 STEP_NS = NS_PER_S // 5
 BAR = "time_200ms"
 DEPTH = tuple(name for name in bar_columns(MAX_LEVELS) if re.fullmatch(r"(bid|ask)_(price|qty)_\d+", name))
+TRADE_PRICES = ("trade_open_price", "trade_high_price", "trade_low_price", "trade_close_price")
 UNKNOWN = ("mark_price", "index_price", "funding_rate", "open_interest", "funding_s")
 
 
@@ -23,7 +24,7 @@ def resting(n: int, **columns: float | Floats) -> Floats:
     """Bars (n, columns) with 20 levels of a standing book at 100 and nothing else, but for `columns`."""
     standing: dict[str, float | Floats] = {"bid_price": 99.99, "ask_price": 100.01, "bid_qty": 3.0, "ask_qty": 5.0}
     standing |= dict.fromkeys(("open_price", "high_price", "low_price", "close_price"), 100.0) | {"is_empty": 1.0}
-    standing |= dict.fromkeys(UNKNOWN, np.nan)
+    standing |= dict.fromkeys((*UNKNOWN, *TRADE_PRICES), np.nan)
     for k in range(1, MAX_LEVELS + 1):
         standing |= {f"bid_price_{k}": 100.0 - k / 100, f"ask_price_{k}": 100.0 + k / 100}
         standing |= {f"bid_qty_{k}": 3.0, f"ask_qty_{k}": 5.0}
@@ -80,6 +81,7 @@ def trading(n: int, seed: int, scale: float = 1.0) -> Floats:
         "open_interest": 1e4 + np.cumsum(rng.normal(size=n) * (rng.random(n) < 0.2)),
         "funding_s": 28_800.0 - np.arange(n) / 5, "is_empty": (~side.any(axis=1)).astype(float),
     }  # fmt: skip
+    values |= {name: np.where(side.any(axis=1), values[name.removeprefix("trade_")], np.nan) for name in TRADE_PRICES}
     for k in range(1, MAX_LEVELS + 1):
         away = tick * (2 * k - 1)
         values |= {f"bid_price_{k}": mid - away, f"ask_price_{k}": mid + away}

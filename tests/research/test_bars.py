@@ -32,6 +32,8 @@ CLOCKS = (
     "tick_imbalance_3", "volume_imbalance_3", "dollar_imbalance_4", "tick_run_3", "volume_run_4", "dollar_run_3",
 )  # fmt: skip
 
+TRADE_PRICES = [f"trade_{what}_price" for what in ("open", "high", "low", "close")]
+
 
 def events_of(*rows: tuple[Any, ...]) -> np.ndarray:
     """Rows (recv_ns after DAY_NS, kind, side, values...) as events."""
@@ -87,6 +89,23 @@ def test_a_time_bar_by_hand() -> None:
     assert (row["mark_price"], row["funding_rate"], row["is_empty"], row["has_gap"]) == (99.5, 0.0001, 0.0, 0.0)
     assert math.isnan(row["index_price"])
     assert math.isnan(row["open_interest"])
+    assert [row[name] for name in TRADE_PRICES] == [101.0, 101.0, 99.0, 99.0]
+
+
+def test_prices_of_trades_are_of_those_in_the_bar_alone() -> None:
+    events = events_of(
+        trade(0, 1, 97.0, 1.0),  # before the first best price, but in its bar
+        quote(1, 99.0, 5.0, 101.0, 4.0),
+        trade(2, 1, 102.0, 1.0),
+        trade(2, 1, NAN, 1.0),  # none
+        trade(3, -1, 98.0, 1.0),
+        quote(NS_PER_S, 99.0, 5.0, 101.0, 4.0),
+        trade(2 * NS_PER_S, -1, 99.0, 1.0),
+    )
+    bars = frame_of(run("time_1s", events, DAY_NS + 3 * NS_PER_S)).select(TRADE_PRICES)
+    assert bars.row(0) == (97.0, 102.0, 97.0, 98.0)
+    assert all(map(math.isnan, bars.row(1)))
+    assert bars.row(2) == (99.0,) * 4
 
 
 def test_what_trades_paid_and_how_large_they_were_by_hand() -> None:
@@ -266,8 +285,9 @@ def test_state_of_another_clock_or_layout_is_refused() -> None:
     saved = Bars(parse_clock("time_1s")).save()
     with pytest.raises(ValueError, match="state is of bars time_1s"):
         Bars(parse_clock("time_2s")).restore(saved)
-    with pytest.raises(ValueError, match="another version"):
-        Bars(parse_clock("time_1s")).restore({**saved, "spans": np.zeros(3, np.int64)})
+    for layout in ({"spans": np.zeros(3, np.int64)}, {"values": np.zeros(32)}):  # 32: without the prices of trades
+        with pytest.raises(ValueError, match="another version"):
+            Bars(parse_clock("time_1s")).restore({**saved, **layout})
 
 
 # Against the twin.
@@ -490,8 +510,13 @@ def look(span: Span, memory: dict[str, Any]) -> list[float] | None:
         *liquidated, n_liquidated, *memory["marks"],
         effective, sum(usd**2 for usd in traded), max(traded, default=0.0), *large_usd, float(len(large)),
         sum(usd**2 for usd in forced), max(forced, default=0.0), funding_s,
-        float(not any(map(acts, span.inside))), float(gap),
+        float(not any(map(acts, span.inside))), float(gap), *prices_of_trades(span),
     ]  # fmt: skip
+
+
+def prices_of_trades(span: Span) -> list[float]:
+    prices = [float(event["a"]) for event in span.inside if event["kind"] == TRADE]
+    return [prices[0], max(prices), min(prices), prices[-1]] if prices else [NAN] * 4
 
 
 def notionals(span: Span, kind: int) -> list[float]:
@@ -740,4 +765,7 @@ def assert_adds_up(events: np.ndarray, closed: ClosedBars) -> None:
     assert sums["quote_count"] == (quoted["a"] < quoted["c"]).sum() > 0
     assert (closed.close_ns[:-1] <= closed.open_ns[1:]).all()
     closes, opens = (closed.values[:, BAR_COLUMNS.index(name)] for name in ("close_price", "open_price"))
-    assert (closes[:-1] == opens[1:])[closed.values[1:, -1] == 0.0].all()
+    assert (closes[:-1] == opens[1:])[closed.values[1:, BAR_COLUMNS.index("has_gap")] == 0.0].all()
+    prices = inside["a"][inside["kind"] == TRADE]
+    highest, lowest = (closed.values[:, BAR_COLUMNS.index(f"trade_{what}_price")] for what in ("high", "low"))
+    assert (np.nanmax(highest), np.nanmin(lowest)) == (prices.max(), prices.min())

@@ -332,7 +332,7 @@ def test_levels_go_on_over_midnight_and_are_built_where_features_read_them(tmp_p
     assert both["ofi_qty_1"].abs().sum() > 100.0
     assert build(tmp_path, features=mine, bars_levels=3).sections["bars"]["levels"] == 3
     assert build(tmp_path, features=Features(sets=("tob",))).sections["bars"]["levels"] == 0
-    assert bars_of(tmp_path, DAY).columns[-1] == "has_gap"
+    assert bars_of(tmp_path, DAY).columns[-1] == BAR_COLUMNS[-1]
 
 
 def test_a_day_is_cut_at_minutes_so_that_no_slice_is_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
