@@ -1,10 +1,15 @@
 """The kernels' cache: what a kernel calls is part of what it is."""
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from core.kernels import ROOT, cache_folder, digest
+import pytest
+
+from core import kernels
+from core.kernels import OVERTAKEN, ROOT, UNWRITABLE, cache_folder, digest
 
 RULE = """
 from core.kernels import njit
@@ -25,9 +30,18 @@ ASK = """
 import sys
 sys.path[:0] = {paths}
 import core.kernels as kernels
-kernels.cache_folder.__wrapped__.__defaults__ = kernels.Path({root}), kernels.Path({root}, "cache")
+root = kernels.Path({root})
+kernels.cache_folder.__wrapped__.__defaults__ = root, root / "cache"
+{meanwhile}
 from rules.grid import grid
 print(grid(1))
+"""
+UPDATED_MEANWHILE = """
+import os, rules.rule
+text = root / "rules/rule.py"
+(root / "new").write_text(text.read_text().replace("x + 1", "x + 2"))
+os.utime(root / "new", ns=(0, 0))  # a copy that keeps the times
+os.replace(root / "new", text)
 """
 
 
@@ -37,20 +51,48 @@ def write(root: Path, step: int) -> None:
     (root / "rules" / "grid.py").write_text(GRID)
 
 
-def asked(root: Path) -> str:
-    code = ASK.format(paths=[str(root), str(ROOT)], root=repr(str(root)))
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+def asked(root: Path, meanwhile: str = "") -> str:
+    """What a process of its own gets from the grid, and what it was told."""
+    code = ASK.format(paths=[str(root), str(ROOT)], root=repr(str(root)), meanwhile=meanwhile)
+    env = {"HOME": str(root / "home"), "PATH": os.environ["PATH"]}
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=env)
+    return ran.stdout + ran.stderr
 
 
 def test_a_cached_kernel_follows_a_change_of_what_it_calls(tmp_path: Path) -> None:
     write(tmp_path, step=1)
-    assert asked(tmp_path) == "20"
+    assert asked(tmp_path) == "20\n"
     before = {path.name for path in (tmp_path / "cache").iterdir()}
     write(tmp_path, step=2)
-    assert asked(tmp_path) == "30"
+    assert asked(tmp_path) == "30\n"
     after = {path.name for path in (tmp_path / "cache").iterdir()}
     assert len(before) == len(after) == 2
     assert not before & after, "what was cached of the old text is removed"
+
+
+def test_a_cache_that_cannot_be_written_to_is_said_once_and_no_other_place_is_taken(tmp_path: Path) -> None:
+    write(tmp_path, step=1)
+    (tmp_path / "cache").touch()
+    told = UNWRITABLE.format(tmp_path / "cache") + "\n"
+    assert asked(tmp_path) == "20\n" + told
+    write(tmp_path, step=2)
+    (tmp_path / "home").touch()  # no place of numba's own choice is left: none is looked for
+    assert asked(tmp_path) == "30\n" + told
+    assert not list(tmp_path.rglob("*.nbi"))
+
+
+def test_what_a_process_loaded_before_an_update_is_not_cached_under_the_new_text(tmp_path: Path) -> None:
+    write(tmp_path, step=1)
+    assert asked(tmp_path, UPDATED_MEANWHILE) == f"20\n{OVERTAKEN}\n"
+    assert asked(tmp_path) == "30\n"
+
+
+def test_a_process_knows_when_it_began() -> None:
+    code = "import core.kernels as kernels, time; print(kernels._STARTED_NS, time.time_ns())"
+    before_ns = time.time_ns()
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    began_ns, imported_ns = map(int, ran.stdout.split())
+    assert before_ns <= began_ns < imported_ns
 
 
 def test_a_digest_covers_what_is_imported_at_any_remove(tmp_path: Path) -> None:
@@ -71,6 +113,7 @@ def test_a_digest_covers_what_is_imported_at_any_remove(tmp_path: Path) -> None:
         assert digest(tmp_path / "a.py", tmp_path) != before, changed
 
 
-def test_kernels_of_the_project_have_a_folder_each() -> None:
-    folders = [cache_folder(ROOT / name) for name in ("labels/grid.py", "labels/fills.py")]
-    assert [folder.name.partition("-")[0] for folder in folders] == ["labels.grid", "labels.fills"]
+def test_kernels_of_the_project_have_a_folder_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_STARTED_NS", time.time_ns())  # also while the files are being edited
+    folders = [cache_folder(ROOT / name, ROOT, tmp_path) for name in ("labels/grid.py", "labels/fills.py")]
+    assert [folder.name.partition("-")[0] for folder in folders if folder] == ["labels.grid", "labels.fills"]
