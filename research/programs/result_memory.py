@@ -2,13 +2,16 @@
 
 The kernel clears pages before it hands them out: for 100 features of a million rows, 800 MB, a quarter of the time that
 the features themselves take. So the memory of a result is kept when the last array that looks at it is gone, and marked
-as free to take (madvise(2), MADV_FREE): the machine has it back whenever it runs short, and no earlier.
+as free to take (madvise(2), MADV_FREE): the machine has it back whenever it runs short, and no earlier. A limit on
+addresses (ulimit -v) knows no such mark: where it leaves no room for a fresh piece, the spare ones go first.
 """
 
 import mmap
+import os
 import sys
 import threading
 import weakref
+from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -17,12 +20,19 @@ from numpy.typing import NDArray
 Floats: TypeAlias = NDArray[np.float64]
 
 _LARGE_BYTES: Final = 4 << 20  # below that the allocator keeps what it was given back, by itself
-_KEPT_BYTES: Final = 2 << 30
 _DOUBLE: Final = np.dtype(np.float64)
 
 
+def _bound_bytes(physical: int) -> int:
+    """What may be kept on a machine of so much memory."""
+    return min(1 << 30, physical // 8)
+
+
+_KEPT_BYTES: Final = _bound_bytes(os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE)
+
+
 def uninitialised(shape: tuple[int, int]) -> Floats:
-    """An array of whatever its memory held before: `np.empty`, but for where large ones lie."""
+    """An array of whatever its memory held before: `np.empty`, but for where large ones lie. MemoryError as there."""
     size = shape[0] * shape[1] * _DOUBLE.itemsize
     if size < _LARGE_BYTES or sys.platform != "linux":
         return np.empty(shape)
@@ -55,17 +65,37 @@ class _Spare:
                 smallest = min(fitting, key=len)
                 self._pieces = [piece for piece in self._pieces if piece is not smallest]
                 return smallest
-        fresh = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        fresh.madvise(mmap.MADV_HUGEPAGE)
-        return fresh
+        return self._fresh(size)
+
+    def _fresh(self, size: int) -> mmap.mmap:
+        try:
+            return _mapped(size)
+        except OSError:  # ENOMEM
+            with self._lock:
+                self._pieces.clear()
+        try:
+            return _mapped(size)
+        except OSError as error:
+            raise MemoryError(f"no room for a result of {size / 2**20:.0f} MiB: {error.strerror}") from error
 
     def give_back(self, piece: mmap.mmap) -> None:
         """Keep a piece, and let go of the oldest where they are too many."""
-        piece.madvise(mmap.MADV_FREE)
+        try:
+            piece.madvise(mmap.MADV_FREE)
+        except OSError:
+            return  # nobody could take it from us again: let go of it
         with self._lock:
             self._pieces.append(piece)
             while sum(map(len, self._pieces)) > _KEPT_BYTES:
                 del self._pieces[0]
+
+
+def _mapped(size: int) -> mmap.mmap:
+    """Fresh memory, in huge pages where the kernel has them. Raises OSError where there is no room."""
+    memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # EINVAL of a kernel built without
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
 
 
 _SPARE: Final = _Spare()

@@ -1,5 +1,11 @@
 """Results in memory that served earlier ones."""
 
+import mmap
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -54,6 +60,54 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     several = [uninitialised(SHAPE) for _ in range(5)]
     del several
     assert [len(piece) for piece in spare._pieces] == [24 << 20] * 2
+
+
+@pytest.mark.parametrize(("physical_gib", "kept_gib"), [(1, 0.125), (4, 0.5), (8, 1.0), (512, 1.0)])
+def test_a_small_machine_keeps_less(physical_gib: int, kept_gib: float) -> None:
+    assert result_memory._bound_bytes(physical_gib << 30) == int(kept_gib * 2**30)
+
+
+@contextmanager
+def address_space(more: int) -> Iterator[None]:
+    """This process may map so many bytes more."""
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + more, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_spare_memory_goes_before_a_result_finds_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(result_memory, "_KEPT_BYTES", 1 << 30)
+    spare = result_memory._SPARE
+    monkeypatch.setattr(spare, "_pieces", [])
+    several = [uninitialised((16, 1 << 20)) for _ in range(4)]
+    del several
+    with address_space(256 << 20):
+        result = uninitialised((60, 1 << 20))
+        assert result.nbytes == 480 << 20
+        assert not spare._pieces
+        with pytest.raises(MemoryError, match="2048 MiB"):
+            uninitialised((256, 1 << 20))
+
+
+class WithoutMarks(mmap.mmap):
+    """Memory of a kernel built without huge pages and too old for MADV_FREE."""
+
+    def madvise(self, option: int, start: int = 0, length: int = 0) -> None:
+        raise OSError(22, "Invalid argument")
+
+
+def test_a_kernel_that_knows_no_marks_hands_out_memory_and_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mmap, "mmap", WithoutMarks)
+    spare = result_memory._SPARE
+    monkeypatch.setattr(spare, "_pieces", [])
+    array = uninitialised(SHAPE)
+    array[:] = 1.0
+    del array
+    assert not spare._pieces
 
 
 def test_an_evaluation_in_used_memory_gives_the_same_bits() -> None:
