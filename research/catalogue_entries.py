@@ -1,25 +1,26 @@
 """The operators, joins and features as entries: what is said of each, and which of them some words find."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
 from core.config import Config
 from research.catalogue import FEATURE_SETS, JOINED_SETS, REFERENCE_BAR, choose, compile_texts
+from research.familiar_names import MEANT, RECIPES
 from research.fitting.fitted import chosen_features
 from research.language_docs import join_rows
 from research.programs.operators import OPERATORS, Operator
 from research.programs.panel_program import PanelProgram
 
-OPERATOR, JOIN, YOURS = "operator", "join", "yours"
+OPERATOR, JOIN, YOURS, RECIPE = "operator", "join", "yours", "recipe"
 _SIGNS: Final = {"λ": "lambda", "σ": "sigma", "μ": "mu", "δ": "delta", "ρ": "rho", "β": "beta", "-": " ", "_": " "}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """`group` is OPERATOR, JOIN, YOURS or the set of a feature; `form` how an operator is called, or the name again.
+    """`group` is OPERATOR, JOIN, RECIPE, YOURS or a feature's set; `form` how an operator is called, or the name again.
 
     `text` is a feature's expression over the columns, on the clock `bars`, `written` the same as one writes it; `rule`
     is an operator's warm-up.
@@ -48,10 +49,19 @@ class Entry:
             return self.rule
         return "–" if self.program.warmup_bars is None else f"{self.program.warmup_bars:,}"
 
-    def has(self, words: list[str]) -> bool:
-        """Whether all of some words stand in what is said of it."""
-        told = plain(" ".join((self.group, self.form, self.written, self.unit, self.says, self.source)))
-        return all(word in told for word in words)
+    @cached_property
+    def told(self) -> str:
+        """All that is said of it, plainly."""
+        return plain(" ".join((self.group, self.form, self.written, self.unit, self.says, self.source)))
+
+    def has(self, words: Iterable[str]) -> bool:
+        """Whether each of some words is how one begins that is said of it."""
+        return all(re.search(rf"\b{word}", self.told) for word in words)
+
+    def is_meant(self, phrase: str) -> bool:
+        """Whether it says a phrase of `MEANT`, or is what that stands for, or a feature named after that."""
+        is_named = any(self.name == name or self.name.startswith(f"{name}_") for name in MEANT[phrase])
+        return is_named or re.search(rf"\b{phrase}\b", self.told) is not None
 
     def row(self, cost_ns: float | None) -> dict[str, Any]:
         """As report.json has it."""
@@ -76,6 +86,17 @@ def words_of(asked: str) -> list[str]:
     return [word for word in re.findall(r"\w+", plain(asked)) if len(word) > 1]
 
 
+def finding(asked: str, entries: Iterable[Entry]) -> list[Entry]:
+    """The entries that a question is about: all of its words begin one that is said of them, and what it calls by
+    another name (`MEANT`) they are."""
+    rest, meant = " ".join(words_of(asked)), []
+    for phrase in sorted(MEANT, key=len, reverse=True):
+        rest, count = re.subn(rf"\b{phrase}\b", " ", rest)
+        meant += [phrase] if count else []
+    words = rest.split()
+    return [entry for entry in entries if entry.has(words) and all(map(entry.is_meant, meant))]
+
+
 def operator_entries() -> Iterator[Entry]:
     """An entry for each operator, then for each form of a join."""
     for each in OPERATORS.values():
@@ -83,6 +104,13 @@ def operator_entries() -> Iterator[Entry]:
         yield Entry(OPERATOR, each.name, each.form, "", "", each.units, says, each.source, _warmup(each))
     for form, says in join_rows():
         yield Entry(JOIN, form, form, "", "", "", says.replace("`", ""), "")
+
+
+def recipe_entries(bars: str) -> Iterator[Entry]:
+    """An entry for each indicator that is no operator but a line to write."""
+    texts = choose((), {name: text for name, (text, _, _) in RECIPES.items()}, bars)
+    for name, (written, unit, says) in RECIPES.items():
+        yield Entry(RECIPE, name, name, texts[name], written, unit, says, "", bars=bars)
 
 
 def feature_entries(cfg: Config) -> Iterator[Entry]:

@@ -26,7 +26,18 @@ from core.run_record import Stage
 from core.schema import Table
 from core.text_table import table_lines
 from research.catalogue import ALL
-from research.catalogue_entries import JOIN, OPERATOR, YOURS, Entry, feature_entries, operator_entries, words_of
+from research.catalogue_entries import (
+    JOIN,
+    OPERATOR,
+    RECIPE,
+    YOURS,
+    Entry,
+    feature_entries,
+    finding,
+    operator_entries,
+    recipe_entries,
+    words_of,
+)
 from research.language import compile_features
 from research.language_docs import example, set_rows
 from research.programs.operators import OPERATORS
@@ -43,11 +54,11 @@ _BELOW: Final = " " * 4
 def run(cfg: Config, stage: Stage) -> None:
     """Print the operators and the features, those of `operators.find` alone where it says something."""
     words = words_of(cfg.operators.find)
-    found = [entry for entry in (*operator_entries(), *feature_entries(cfg)) if entry.has(words)]
+    found = finding(cfg.operators.find, (*operator_entries(), *recipe_entries(cfg.bars), *feature_entries(cfg)))
     if not found:
         raise StageError(
-            f"no operator or feature is said to be {cfg.operators.find!r}: its words are looked for in names, "
-            "meanings, units, expressions, sets and sources; try fewer, or none for the whole catalogue"
+            f"no operator or feature is said to be {cfg.operators.find!r}: its words, or how they begin, are looked "
+            "for in names, meanings, units, expressions, sets and sources; try fewer, or none for the whole catalogue"
         )
     costs, about = _costs_ns(cfg, found), {name: (says, count) for name, says, count, *_ in set_rows()}
     for group, entries in groupby(found, key=lambda entry: entry.group):
@@ -107,6 +118,8 @@ def _heading(group: str, count: int, about: str, of_all: str, has: bool) -> str:
         return f"{_some(count, len(OPERATORS))} operators; cost with a window of {_WINDOW} bars, on this machine"
     if group == JOIN:
         return "joins, of operands on other bars; windows inside them count those"
+    if group == RECIPE:
+        return "no operators of their own: lines to write in [features.mine], windows as you like"
     if group == YOURS:
         return f"{count} of your own, or fitted"
     where = "in this run" if has else f'not in this run: add "{group}" to features.sets'

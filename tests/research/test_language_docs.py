@@ -23,6 +23,8 @@ from core.units import NS_PER_S
 from research import show_operators
 from research.bars.columns import BAR_COLUMNS
 from research.catalogue import CATALOGUE, compile_texts
+from research.catalogue_entries import finding, operator_entries, recipe_entries
+from research.familiar_names import MEANT, RECIPES
 from research.language_docs import DOCS, join_rows, page
 from research.programs.operators import OPERATORS
 from research.quality import cost
@@ -86,6 +88,13 @@ def test_the_stage_prints_every_operator_and_feature_with_its_cost_and_fits_the_
         ("hmm own", {"own"}),
         ("autocorr", {"autocorr"}),
         ("at_1m", {"(at_1m x)"}),
+        ("moving average", {"mean", "ewm_mean"}),
+        ("EMA", {"ewm_mean"}),
+        ("relative strength", {"rsi"}),
+        ("rsi", {"rsi"}),
+        ("bollinger", {"zscore", "bollinger"}),
+        ("obi", {"imbalance", "imbalance_mean_1s"}),
+        ("vwap", {"vwap_gap", "vwap_gap_bps_300s"}),
     ],
 )
 def test_words_find_what_is_meant(asked: str, found: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +104,17 @@ def test_words_find_what_is_meant(asked: str, found: set[str], tmp_path: Path, m
     if asked.startswith("Kyle"):
         assert 'not in this run: add "micro" to features.sets' in " ".join(printed.split())
         assert "Kyle 1985" in " ".join(printed.split())
+
+
+def test_words_are_found_whole_or_by_how_they_begin_and_familiar_names_by_what_they_are_here() -> None:
+    entries = [*operator_entries(), *recipe_entries("volume_10")]
+    assert {entry.name for entry in finding("rsi", entries)} == {"rsi"}, "no persistence, no version"
+    assert {entry.name for entry in finding("ema", entries)} == {"ewm_mean"}, "nor what remains"
+    assert {entry.name for entry in finding("weigh", entries)} >= {"ewm_mean"}
+    assert not finding("eight", entries)
+    assert {name for names in MEANT.values() for name in names} <= {
+        *OPERATORS, *RECIPES, "imbalance", "return_bps",
+    }  # fmt: skip
 
 
 def test_words_that_nothing_says_are_an_error_that_says_where_they_are_looked_for(
