@@ -32,10 +32,10 @@ from research.learning.looks import note_look
 from research.learning.nested import MIN_TRAIN_ROWS, Plan, walk
 from research.learning.trained_files import is_whole, write_outputs
 from research.learning.training import Judged, Scores
-from research.learning.training_report import explain, report_models, report_verdict, unjudged_lines
+from research.learning.training_report import explain, report_models, report_screen, report_verdict, unjudged_lines
 
 READS, WRITES = (schema.FEATURES, schema.LABELS), (schema.SCORES,)
-VERSION: Final = 5
+VERSION: Final = 6
 
 
 def run(cfg: Config, stage: Stage) -> None:
@@ -53,6 +53,8 @@ def run(cfg: Config, stage: Stage) -> None:
     case = judge_candidates(cfg, stage, data, made, scores)
     report_models(cfg, stage, data, made, scores, targets)
     explain(stage, data, made, scores, case.winner, x, targets)
+    kept = scores[case.winner.family, case.winner.horizon_s].screen
+    report_screen(stage, kept, data.feature_names, cfg.features.mine)
     row = training.policy_row(data, made, scores, case.winner, training.outcomes_reader(data), cfg.train, cfg.labels)
     report_verdict(stage, case, held_s(case.winner.cell, cfg.labels), row)
     write_outputs(cfg, data, made, scores, case, key)

@@ -120,7 +120,7 @@ def feature_matrix(dataset: Dataset, scratch: Path) -> NDArray[np.float32]:
 
 
 def returns_bps(dataset: Dataset, horizon_s: float) -> NDArray[np.float64]:
-    """The return of the mid from each decision until T after entry (n,), in bps, as a buyer sees it: what models learn."""
+    """The mid return from each decision until T after entry (n,), in bps, as a buyer sees it: what models learn."""
     return _floats(_gather(dataset, [TakerCell(horizon_s).ret_bps]).to_series())
 
 
@@ -132,7 +132,8 @@ def entered_bps(taker: Outcomes) -> NDArray[np.float64]:
     cancel, but for fees on the change of the spread, which is why it is rounded (equal mids must tie). Funding that
     falls due in between is in it, paid.
     """
-    return np.round((taker.net_bps[0] - taker.net_bps[1]) / 2.0, _MID_DIGITS) + 0.0
+    moved: NDArray[np.float64] = np.round((taker.net_bps[0] - taker.net_bps[1]) / 2.0, _MID_DIGITS)
+    return moved + 0.0  # no -0.0
 
 
 def outcomes(dataset: Dataset, cell: Cell) -> Outcomes:

@@ -20,7 +20,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
 from research.learning import trees
-from research.learning.screening import screened
+from research.learning.screening import Screen, screened
 from research.learning.trees import TreeEnsemble
 
 Settings = Mapping[str, float]
@@ -60,11 +60,16 @@ def fit(
     target = winsorised(y)
     if np.ptp(target) == 0.0:  # CatBoost refuses it, and the others would each grow their own nothing
         return trees.constant(float(target[0]), target.size, x.shape[1])
-    columns = screened(x, target, weights, block, MAX_FEATURES)
+    columns = screened(x, target, weights, block, MAX_FEATURES).kept
     borders = [_borders(x[:, column]) for column in columns]
     codes = np.column_stack([_codes(x[:, column], edges) for column, edges in zip(columns, borders, strict=True)])
     coded = family.fit(codes, target, weights, settings, rounds, seed)
     return _decoded(coded, borders).over(columns, x.shape[1])
+
+
+def screen(x: X, y: Y, weights: Y, block: NDArray[np.int64]) -> Screen:
+    """Which features `fit` looks at on these rows, and why."""
+    return screened(x, winsorised(y), weights, block, MAX_FEATURES)
 
 
 def winsorised(y: Y) -> Y:

@@ -18,7 +18,7 @@ from research.learning import models
 from research.learning.decision import Calibration, fit_calibration
 from research.learning.models import FAMILIES, Family, Settings
 from research.learning.purged_cv import Rows, Split, Times, holdout, k_fold, thinned, walk_forward
-from research.learning.screening import block_s
+from research.learning.screening import Screen, block_s
 from research.learning.trees import TreeEnsemble
 
 WORKERS: Final = 2  # fits are independent and release the GIL; the result does not depend on their number
@@ -55,7 +55,7 @@ class Score(NamedTuple):
     """Out-of-sample scores of one family at one horizon.
 
     `scores` (n,) bps, NaN where no model was allowed to look; `odds` (n,) log odds of a rise, each row with the
-    calibration that its past gave; `calibration` and `ensemble` are those of the hold-out, fitted on all blocks.
+    calibration that its past gave; `calibration`, `ensemble` and `screen` are those of the hold-out, fitted on all blocks.
     """
 
     scores: Floats
@@ -64,6 +64,7 @@ class Score(NamedTuple):
     ensemble: TreeEnsemble
     settings: Settings
     n_train: list[int]
+    screen: Screen
 
 
 def plan(
@@ -156,7 +157,8 @@ class _Task:
             scores[split.test] = ensemble.predict(self.x[split.test])
             odds[split.test] = _odds(scores[split.test], calibration)
             sampled.append(rows.size)
-        return Score(scores, odds, calibration, ensemble, settings, sampled)
+        screen = models.screen(self.x[rows], self.target[rows], weights, self.block[rows])
+        return Score(scores, odds, calibration, ensemble, settings, sampled, screen)
 
     def _calibrated(self, scores: Floats, rows: Rows) -> Calibration:
         return fit_calibration(scores[rows], self.target[rows])

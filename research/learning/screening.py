@@ -6,7 +6,7 @@ one above. So features are ranked by the t of their covariance with the return o
 slow feature has few degrees of freedom. Part of every fit: it sees that fit's training rows only.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,13 @@ from numpy.typing import NDArray
 CLIP_SDS: Final = 8.0
 MIN_BLOCK_S: Final = 120.0
 _CONSTANT: Final = 1e-6  # a float32 column that spreads less than this share of its mean holds rounding only
+
+
+class Screen(NamedTuple):
+    """What a fit may look at: the `t` (k,) of every feature, and the columns `kept`, ascending."""
+
+    t: NDArray[np.float64]
+    kept: NDArray[np.int64]
 
 
 def block_s(horizon_s: float) -> float:
@@ -44,9 +51,8 @@ def covariance_t(
 
 def screened(
     x: NDArray[np.float32], y: NDArray[np.float64], weights: NDArray[np.float64], block: NDArray[np.int64], at_most: int
-) -> NDArray[np.int64]:
-    """The columns with the largest |t|, at most `at_most`, ascending; the first of equals."""
-    if x.shape[1] <= at_most:
-        return np.arange(x.shape[1])
-    ranked = np.argsort(-np.abs(covariance_t(x, y, weights, block)), kind="stable")
-    return np.sort(ranked[:at_most])
+) -> Screen:
+    """Keep the columns with the largest |t|, at most `at_most`; the first of equals."""
+    t = covariance_t(x, y, weights, block)
+    ranked = np.argsort(-np.abs(t), kind="stable")
+    return Screen(t, np.sort(ranked[:at_most]))

@@ -1,5 +1,7 @@
 """What the train stage says and puts into the report: models and grids out of sample, the winner, the verdict."""
 
+import textwrap
+from collections.abc import Container
 from typing import Any, Final
 
 import msgspec
@@ -11,13 +13,14 @@ from core.config import Config
 from core.run_record import Stage
 from core.units import NS_PER_HOUR, seconds_label
 from research.catalogue import is_calendar
-from research.learning import dataset, metrics, training
+from research.learning import dataset, metrics, models, training
 from research.learning.candidates import Candidate
 from research.learning.dataset import Dataset
 from research.learning.decision import probability_up
 from research.learning.explain import MAX_ROWS, importance
 from research.learning.nested import Plan
 from research.learning.purged_cv import thinned
+from research.learning.screening import Screen
 from research.learning.training import Judged, Scores
 from research.learning.verdict import MIN_DEFLATED_SHARPE, hours_to_judge
 from research.quality import drift
@@ -41,13 +44,13 @@ def unjudged_lines(cfg: Config, data: Dataset) -> list[str]:
 
 def report_models(cfg: Config, stage: Stage, data: Dataset, made: Plan, scores: Scores, targets: Targets) -> None:
     """Sections `models`, `taker` and `maker`, and their lines: all out of sample, on the walk-forward blocks."""
-    models = training.model_rows(scores, targets, made)
-    stage.put("models", models)
-    for row in models:
+    skills = training.model_rows(scores, targets, made)
+    stage.put("models", skills)
+    for row in skills:
         oof = row["oof"]
         figures = f"R²={_digits(oof['r2'], 4)} | correlation={_digits(oof['correlation'], 3)} | n={oof['n']}"
         stage.say(f"{row['name']}: out of sample {figures}")
-    best, read = training.best_families(models, scores), training.outcomes_reader(data)
+    best, read = training.best_families(skills, scores), training.outcomes_reader(data)
     takers: list[tuple[dataset.Cell, float | None]] = [(TakerCell(horizon_s), None) for horizon_s in sorted(best)]
     for kind, cells in (("taker", takers), ("maker", training.maker_grid(cfg.labels, sorted(best)))):
         rows = list(training.grid_rows(data, made, scores, best, cells, read, cfg.train, cfg.labels))
@@ -98,6 +101,36 @@ def explain(
     stage.put("drift", drift_rows(x, made, data.feature_names))
     top = ", ".join(f"{row['name']} {row['mean_abs_shap']:.3f}" for row in ranked[:5])
     stage.say(f"most important (mean |SHAP|, bps): {top}")
+
+
+def report_screen(stage: Stage, screen: Screen, names: list[str], mine: Container[str]) -> None:
+    """What the winner may look at: a feature that the screen left out has a SHAP of 0, whatever it says of returns."""
+    rows = screen_rows(screen, names, mine)
+    stage.put("features", {"screen": {"at_most": models.MAX_FEATURES, "rows": rows}})
+    for text in screen_lines(rows):
+        for line in textwrap.wrap(text, stage.width, subsequent_indent="  "):
+            stage.say(line)
+
+
+def screen_rows(screen: Screen, names: list[str], mine: Container[str]) -> list[dict[str, Any]]:
+    """Each feature's t, the largest |t| first, whether it is in the model, and whether it is of `features.mine`."""
+    kept = set(screen.kept.tolist())
+    order = np.argsort(-np.abs(screen.t), kind="stable").tolist()
+    return [{"name": names[k], "t": float(screen.t[k]), "kept": k in kept, "mine": names[k] in mine} for k in order]
+
+
+def screen_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """What was kept, and of one's own features what was and what was not, each with its t."""
+    kept = [row for row in rows if row["kept"]]
+    rule = f"at most {models.MAX_FEATURES}, by |t| over calendar blocks of the training part"
+    named = ", ".join(f"{row['name']} {row['t']:+.1f}" for row in kept)
+    lines = [f"{len(kept)} of {len(rows)} features kept by the screen ({rule}): {named}"]
+    mine = [f"{row['name']} {'' if row['kept'] else 'not '}kept, t {row['t']:+.2f}" for row in rows if row["mine"]]
+    if mine:
+        lines.append(f"features.mine: {'; '.join(mine)}")
+    if len(kept) < len(rows):
+        lines.append("what was not kept is not in the model: its SHAP is 0 for that, not for having no effect")
+    return lines
 
 
 def drift_rows(x: NDArray[np.float32], made: Plan, names: list[str]) -> list[dict[str, Any]]:

@@ -87,6 +87,14 @@ def test_plots_appear_with_their_sections() -> None:
     assert "ofi_z_5s" in page
 
 
+def test_what_the_screen_left_out_stands_beside_the_importance() -> None:
+    rows = [{"name": "a", "t": 5.1, "kept": True, "mine": False}, {"name": "b", "t": -0.2, "kept": False, "mine": True}]
+    importance = {"importance": [{"name": "a", "mean_abs_shap": 0.4}], "screen": {"at_most": 12, "rows": rows}}
+    page = render(full(features=importance, models=[]))
+    assert "1 of 2 features were kept by the screen (at most 12" in page
+    assert "<td>b, yours</td><td>-0.20</td><td>screened out</td>" in page
+
+
 def test_a_cell_without_orders_is_not_drawn() -> None:
     page = render(full(labels=[LABEL | {"side": "buy", "n": 0, "fill_rate": None, "mean_net_bps": None}]))
     assert "<svg" not in page

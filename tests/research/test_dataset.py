@@ -62,7 +62,7 @@ def test_rows_and_columns_equal_a_join(cfg: Config) -> None:
 
 
 def test_a_taker_s_two_nets_tell_the_move_of_the_mid_from_its_entry() -> None:
-    """The mid 1000.5 at the decision, 1003 when the order arrives, 1002 at the exit; a step of the spread costs fees."""
+    """The mid is 1000.5 at the decision, 1003 at arrival, 1002 at the exit; fees on the wider spread do not show."""
     mid, entry, leave, costs = 1000.5, (1002.5, 1003.5), (1001.0, 1003.0), Costs(2.0, 5.0, 1.0)
     buy = round_trip(1, mid, entry[1], True, *leave, 0.0, costs)
     sell = round_trip(-1, mid, entry[0], True, *leave, 0.0, costs)

@@ -25,7 +25,7 @@ def test_a_fast_signal_passes_before_slow_features_that_drift_along() -> None:
     slow = np.cumsum(rng.normal(size=(n, 30)), axis=0)
     fast = rng.normal(size=n) + 0.05 * y
     x = np.column_stack([slow, fast]).astype(np.float32)
-    assert 30 in screened(x, y, np.ones(n), np.arange(n) // 120, 5)
+    assert 30 in screened(x, y, np.ones(n), np.arange(n) // 120, 5).kept
 
 
 def test_constant_and_unknown_features_come_last_and_few_features_all_pass() -> None:
@@ -36,4 +36,4 @@ def test_constant_and_unknown_features_come_last_and_few_features_all_pass() -> 
     assert t[0] == 0.0
     assert t[1] == 0.0
     assert t[2] != 0.0
-    assert list(screened(x, np.zeros(100), np.ones(100), np.zeros(100, np.int64), 5)) == [0, 1, 2]
+    assert list(screened(x, np.zeros(100), np.ones(100), np.zeros(100, np.int64), 5).kept) == [0, 1, 2]

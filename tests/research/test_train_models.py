@@ -19,6 +19,7 @@ from research import assess_features, catalogue, train_models
 from research.learning import training_report, trees
 from research.learning.candidates import Candidate, model_path, read_winner
 from research.learning.inference import Ratio
+from research.learning.screening import Screen
 from research.learning.selection import Orders
 from research.learning.training import Judged
 from research.learning.verdict import Stretch, judge
@@ -63,6 +64,29 @@ def test_a_planted_edge_is_found_and_said_with_its_evidence(planted) -> None:
     assert 3 * 4 * 3 < chosen["trials"] <= 3 * 9 * 3
     top = [row["name"] for row in report["features"]["importance"][:3]]
     assert set(top) & set(NAMES[:3])
+
+
+def test_what_the_screen_left_out_is_told_and_is_not_in_the_model(planted) -> None:
+    cfg, report = planted
+    rows = {row["name"]: row for row in report["features"]["screen"]["rows"]}
+    assert set(rows) == set(NAMES)
+    kept = {name for name, row in rows.items() if row["kept"]}
+    assert len(kept) == min(12, len(NAMES))
+    assert min(abs(rows[name]["t"]) for name in kept) >= max((abs(rows[n]["t"]) for n in set(NAMES) - kept), default=0)
+    ensemble = trees.load(model_path(cfg.root, read_winner(cfg.root).candidate.model))
+    assert {NAMES[column] for column in ensemble.feature[ensemble.feature >= 0]} <= kept
+    line = f"{len(kept)} of {len(NAMES)} features kept by the screen (at most 12, by |t| over calendar blocks"
+    assert any(line in said for said in json.loads((cfg.root / "stages" / "train.json").read_text())["lines"])
+
+
+def test_one_s_own_features_are_each_said_to_be_kept_or_not_with_their_t() -> None:
+    screen = Screen(np.array([3.0, *np.arange(12) + 5.0, -0.5, -99.0]), np.array([*range(1, 13), 14]))
+    names = ["weak", *(f"x{k}" for k in range(12)), "idle", "mine"]
+    lines = training_report.screen_lines(training_report.screen_rows(screen, names, {"mine": "", "weak": ""}))
+    assert lines[0].startswith("13 of 15 features kept by the screen")
+    assert "mine -99.0, x11 +16.0" in lines[0]
+    assert lines[1] == "features.mine: mine kept, t -99.00; weak not kept, t +3.00"
+    assert "SHAP is 0" in lines[2]
 
 
 def test_the_winner_can_be_run_from_its_files_alone(planted) -> None:
