@@ -144,7 +144,7 @@ def run(cfg: Config, stage: Stage) -> None:
     if program.signals:
         for line in missing_lines(table.names, {name: plan.signals(name).names for name in by_name}):
             stage.say(line)
-    report(stage, program, [count for some in counts for count in some])
+    report(stage, program, [count for some in counts for count in some], cfg.root)
 
 
 def _signals(table: SignalTable, program: PanelProgram, names: Collection[str]) -> Callable[[str], SignalColumns]:

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
+from core import store, units
 from core.errors import StageError
 from core.run_record import Stage
+from core.schema import BARS
 from core.store import Partition
 from core.units import NS_PER_S
 from research.bars.clocks import parse_clock
@@ -23,7 +26,7 @@ from research.catalogue import compile_texts
 from research.day_state import load_state
 from research.programs.expression import parse, parts
 from research.programs.panel_program import PanelProgram
-from research.programs.program import Floats, Ints
+from research.programs.program import GAP_COLUMN, Floats, Ints
 
 COUNT: Final = "count"
 
@@ -118,7 +121,24 @@ def bars_filled(bar_index: Ints, has_gap: Bools, joined: Floats, last: Filling) 
     return filled, Filling(int(bar_index[-1]), int(filled[-1]), int(has_joined[-1]))
 
 
-def report(stage: Stage, program: PanelProgram, counts: Sequence[DayCount]) -> None:
+class Stretches(NamedTuple):
+    """How often the windows of a symbol began to fill anew, and the most bars that came one after another."""
+
+    restarts: int
+    longest: int
+
+
+def stretches(root: Path, days: Sequence[Partition]) -> Stretches:
+    """Of the bars of some days, ascending. A bar with a gap belongs to none, one left out parts two."""
+    frames = [store.read(root, day, ["bar_index", GAP_COLUMN]) for day in days if store.files(root, day)]
+    if not frames:
+        return Stretches(0, 0)
+    bar_index, has_gap = (pl.concat(frames)[name].to_numpy() for name in ("bar_index", GAP_COLUMN))
+    filled, _ = bars_filled(bar_index, has_gap != 0.0, np.empty((bar_index.size, 0)), Filling())
+    return Stretches(int(np.sum(np.diff(filled) != 1)), int(filled.max(initial=-1)) + 1)
+
+
+def report(stage: Stage, program: PanelProgram, counts: Sequence[DayCount], root: Path) -> None:
     """The section `features` and its lines. Raises StageError where no symbol-day keeps a decision, tables written."""
     fills = [f"{bars:,} bars of {clock}" for clock, bars in _warmup_bars(program).items()]
     stage.say(
@@ -128,7 +148,7 @@ def report(stage: Stage, program: PanelProgram, counts: Sequence[DayCount]) -> N
     by_symbol = sorted(counts, key=lambda count: (count.part.instrument, count.part.date))
     symbols = [list(days) for _, days in groupby(by_symbol, key=lambda count: count.part.instrument)]
     rows = [_row(program, days) for days in symbols]
-    whys = [_why_none(row, program, sum(day.bars for day in days)) for row, days in zip(rows, symbols, strict=True)]
+    whys = [_why_none(row, program, days, root) for row, days in zip(rows, symbols, strict=True)]
     for row, why in zip(rows, whys, strict=True):
         stage.say(_line(row) + why)
         for name, blamed in row["blame"].items():
@@ -168,8 +188,8 @@ def _line(row: dict[str, Any]) -> str:
     return line + (f"; {row['fitted']:,} more lie where numbers were fitted" if row["fitted"] else "")
 
 
-def _why_none(row: dict[str, Any], program: PanelProgram, bars: int) -> str:
-    """What to change where no decision among so many bars has all features; empty where some have."""
+def _why_none(row: dict[str, Any], program: PanelProgram, days: Sequence[DayCount], root: Path) -> str:
+    """What to change where no decision of a symbol's days has all features; empty where some have."""
     if row["kept"]:
         return ""
     if row["unknown"]:
@@ -180,16 +200,35 @@ def _why_none(row: dict[str, Any], program: PanelProgram, bars: int) -> str:
         if row["fitted"]:
             return ": numbers were fitted on all of it, run `fit` with an earlier features.fit_until"
         return ": no bar closes at a decision time, see `decision` and `bars`"
-    longest = _blocking(program, bars)
+    found = stretches(root, [day.part.of(BARS, program.bar) for day in days])
+    return _why_filling(program, sum(day.bars for day in days), found)
+
+
+def _why_filling(program: PanelProgram, bars: int, found: Stretches) -> str:
+    """The same where windows filled all the time, in so many bars that lie in such stretches."""
+    windows = _windows(program)
+    parted = [] if windows.unfilled(bars, program.bar) else windows.unfilled(found.longest, program.bar)
+    if found.restarts and parted:
+        times, span = units.counted(found.restarts, "time"), _span(found.longest, program.bar)
+        return (
+            f": windows fill anew after a gap in the bars, here {times}, and the longest stretch without one, {span}, "
+            f"is no longer than the longest window, that of {_longest(parted).told}: choose shorter ones, or capture "
+            "without such gaps"
+        )
+    longest = windows.blocking(bars, program.bar)
     poured = [program.names[place] for place in _fill_by_volume(program)]
     if poured and longest.clock == program.bar and longest.bars < bars:
-        return (
-            f": too little was traded to fill the buckets of {', '.join(poured)}: capture more, or choose smaller ones"
-        )
-    span = f" ({longest.span_ns / NS_PER_S:g} s)" if longest.span_ns else f" of {longest.clock}"
-    window = f"that of {longest.name}, {longest.bars:,} bars{span}"
+        between = " between gaps" if found.restarts else ""
+        buckets = f"the buckets of {', '.join(poured)}"
+        return f": too little was traded{between} to fill {buckets}: capture more, or choose smaller ones"
     remedy = "capture more" if longest.span_ns else "capture more, or choose smaller bars"
-    return f": the stretch is shorter than the longest window, {window}: {remedy}"
+    return f": the stretch is shorter than the longest window, that of {longest.told}: {remedy}"
+
+
+def _span(bars: int, clock: str) -> str:
+    """`25 bars (5 s)`, or `25 bars of volume_10` on a clock that no time can be counted in."""
+    span_ns = bars * parse_clock(clock).step_ns
+    return f"{units.counted(bars, 'bar')}{f' ({span_ns / NS_PER_S:g} s)' if span_ns else f' of {clock}'}"
 
 
 class _Filled(NamedTuple):
@@ -204,13 +243,38 @@ class _Filled(NamedTuple):
         """How long that takes; 0 on a clock that no time can be counted in."""
         return self.bars * parse_clock(self.clock).step_ns
 
+    @property
+    def told(self) -> str:
+        return f"{self.name}, {_span(self.bars, self.clock)}"
 
-def _blocking(program: PanelProgram, bars: int) -> _Filled:
-    """The longest of what a stretch of so many bars of the features' own clock cannot have filled.
 
-    How many bars of another clock the stretch has is known only where both clocks are of time. What cannot have filled
-    comes before what may have, and that before what has.
-    """
+class _Windows(NamedTuple):
+    """The longest of each feature on the features' own clock, and of each layer that is joined to them."""
+
+    own: list[_Filled]
+    joined: list[_Filled]
+
+    def unfilled(self, bars: int, clock: str) -> list[_Filled]:
+        """Those that so many bars of the features' own clock in a row cannot have filled.
+
+        How many bars of another clock that is, is known only where both clocks are of time.
+        """
+        had_ns = bars * parse_clock(clock).step_ns
+        short = [each for each in self.own if each.bars >= bars]
+        return short + [each for each in self.joined if had_ns and each.span_ns > had_ns]
+
+    def blocking(self, bars: int, clock: str) -> _Filled:
+        """The longest; what cannot have filled comes before what may have, and that before what has."""
+        had_ns = bars * parse_clock(clock).step_ns
+        unknown = [each for each in self.joined if not had_ns or not each.span_ns]
+        return _longest(self.unfilled(bars, clock) or unknown or self.own + self.joined)
+
+
+def _longest(windows: Sequence[_Filled]) -> _Filled:
+    return max(windows, key=lambda each: each.span_ns or each.bars)
+
+
+def _windows(program: PanelProgram) -> _Windows:
     own = [
         _Filled(name, program.bar, compile_texts({name: text}, program.bar).main.warmup_bars)
         for name, text in zip(program.names, program.expressions, strict=True)
@@ -220,8 +284,4 @@ def _blocking(program: PanelProgram, bars: int) -> _Filled:
         for layer in program.layers[:-1]
         for name in layer.program.names[:1]
     ]
-    had_ns = bars * parse_clock(program.bar).step_ns
-    short = [each for each in own if each.bars >= bars]
-    short += [each for each in joined if had_ns and each.span_ns > had_ns]
-    unknown = [each for each in joined if not had_ns or not each.span_ns]
-    return max(short or unknown or own + joined, key=lambda each: each.span_ns or each.bars)
+    return _Windows(own, joined)

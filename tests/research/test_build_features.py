@@ -258,6 +258,32 @@ def test_a_broken_feature_is_an_error_of_the_configuration(cfg: Config) -> None:
         run_stage(msgspec.structs.replace(cfg, features=Features(mine={"bad": "(sub imbalance"})))
 
 
+@pytest.mark.parametrize(
+    ("every", "restarts", "span"), [(100, "59 times", "100 bars (20 s)"), (2900, "2 times", "2,900 bars (580 s)")]
+)
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_windows_that_gaps_part_are_told_from_a_stretch_that_is_too_short(
+    cfg: Config, every: int, restarts: str, span: str, is_lost: bool
+) -> None:
+    """A gap in each so many bars, or the bar itself left out."""
+    for date in DAYS:
+        frame = store.read(cfg.root, Partition("bars", "binance_um", "BTCUSDT", date, "time_200ms"))
+        number = pl.col("bar_index") - store.day_start_ns(DAYS[1]) // STEP_NS + 3000
+        is_hit = (number % every == 0) & (number > 0)
+        marked = frame.filter(~is_hit) if is_lost else frame.with_columns(is_hit.cast(pl.Float64).alias("has_gap"))
+        put_bars(cfg.root, date, marked)
+
+    def told(window: int) -> str:
+        mine = {"short": "(mean_10 close_price)", "long": f"(mean_{window} close_price)"}
+        with pytest.raises(StageError) as failed:
+            run_stage(msgspec.structs.replace(cfg, features=Features(sets=(), mine=mine)))
+        return str(failed.value)
+
+    why = f"after a gap in the bars, here {restarts}, and the longest stretch without one, {span}, is no longer than"
+    assert f"{why} the longest window, that of long, {span}: choose" in told(every + 1)
+    assert "the stretch is shorter than the longest window, that of long, 6,000 bars (1200 s): capture" in told(6001)
+
+
 @pytest.mark.parametrize("cut", range(8))
 def test_bars_are_counted_since_the_last_restart_and_since_all_was_joined(cut: int) -> None:
     index, unknown = np.array([7, 8, 9, 12, 13, 14, 15]), np.nan

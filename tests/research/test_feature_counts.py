@@ -23,7 +23,7 @@ def said_of(features: dict[str, str], clock: str, bars: int, data_dir: Path) -> 
     printed = io.StringIO()
     with RunRecord(Config(data_dir=str(data_dir)), Console(file=printed, width=400)).stage("features") as stage:
         with pytest.raises(StageError) as failed:
-            report(stage, compile_texts(features, clock), counts)
+            report(stage, compile_texts(features, clock), counts, data_dir)
         assert stage.rows_in == bars, "what was written is told of, too"
     assert str(failed.value).partition("all features")[2] in printed.getvalue()
     return str(failed.value)
