@@ -30,7 +30,7 @@ _DELAY_NS: Final = 31 * NS_PER_S
 _MINUTES: Final = {
     **dict.fromkeys(("ls_ratio_global", "ls_ratio_top", "ls_position_ratio", "taker_ratio", "oi", "oi_total"), 5),
     **dict.fromkeys(("premium", "basis", "funding_rate_predicted"), 5),
-    **dict.fromkeys(("liq_ratio_1h", "liq_long_1h", "liq_short_1h"), 60),
+    **dict.fromkeys(("liq_long_1h", "liq_short_1h"), 60),
     **dict.fromkeys(("funding_rate", "funding_velocity"), 480),
 }
 """Of each slow series, between two values."""

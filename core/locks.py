@@ -37,10 +37,11 @@ def held(root: Path, lock: str) -> Iterator[None]:
     """Hold a lock of the data directory `root`, which is made. Raises Busy, at once, if another process holds it."""
     make_usable(root)
     try:
-        with filelock.FileLock(root / lock, blocking=False):
-            yield
+        ours = filelock.FileLock(root / lock, blocking=False).acquire()
     except filelock.Timeout:
         raise Busy(f"{_WHO[lock]} in {root}: wait for it to end, or choose another --data-dir") from None
+    with ours:
+        yield
 
 
 def make_usable(root: Path) -> None:

@@ -18,8 +18,8 @@ from ingest.derived_signals import (
     hourly_liquidations,
     liquidations_over_venues,
     notional,
-    revised,
     total,
+    unstored,
     velocity,
 )
 from ingest.signals import ALL, asset_of, days_of, merge_signals, read_signal
@@ -31,20 +31,23 @@ _BEFORE_NS: Final = 10 * NS_PER_DAY
 _NONE: Final = pl.DataFrame(schema=SIGNALS.columns)
 
 
-def derive(root: Path, news: News, targets: Sequence[Target]) -> News:
-    """Velocities and totals that follow from what is new; the derived rows that are new themselves."""
+def derive(root: Path, news: News, targets: Sequence[Target], now_ns: int) -> News:
+    """Velocities and totals that follow from what is new; the derived rows that are new themselves.
+
+    What changes a value that was derived before is known at `now_ns`.
+    """
     found: News = {}
     for (exchange, symbol), rows in news.items():
         asset = asset_of(symbol)
         since_ns = _earliest([rows]).get(f"funding_rate_{asset}")
         if since_ns is not None:
             rates = read_signal(root, f"funding_rate_{asset}", f"{exchange}:{symbol}", from_ns=since_ns - _BEFORE_NS)
-            _merge(root, found, exchange, symbol, velocity(asset, rates))
-    _totals(root, news, targets, found)
+            _merge(root, found, exchange, symbol, velocity(asset, rates), now_ns)
+    _totals(root, news, targets, found, now_ns)
     return found
 
 
-def _totals(root: Path, news: News, targets: Sequence[Target], found: News) -> None:
+def _totals(root: Path, news: News, targets: Sequence[Target], found: News, now_ns: int) -> None:
     """`oi_total_{asset}` over the instruments of an asset, `oi_total` in quote over all of them."""
     holders: dict[str, set[str]] = {}
     for target in targets:
@@ -54,13 +57,13 @@ def _totals(root: Path, news: News, targets: Sequence[Target], found: News) -> N
     since = _earliest(news.values())
     for asset in sorted(assets):
         over = {f"oi_{asset}": holders.get(f"oi_{asset}", set())}
-        _add_total(root, since, found, f"oi_total_{asset}", asset.upper(), over)
+        _add_total(root, since, found, f"oi_total_{asset}", asset.upper(), over, now_ns)
     in_quote = {f"oi_usd_{asset}": holders.get(f"oi_usd_{asset}", set()) for asset in assets}
-    _add_total(root, since, found, "oi_total", "ALL", in_quote)
+    _add_total(root, since, found, "oi_total", "ALL", in_quote, now_ns)
 
 
 def _add_total(
-    root: Path, since: Mapping[str, int], found: News, name: str, symbol: str, over: Mapping[str, set[str]]
+    root: Path, since: Mapping[str, int], found: News, name: str, symbol: str, over: Mapping[str, set[str]], now_ns: int
 ) -> None:
     """A total over series and their instruments, if any of these has news; `since` is the time of the first."""
     since_ns = min((since[part] for part in over if part in since), default=None)
@@ -70,7 +73,7 @@ def _add_total(
             for part, instruments in over.items()
             for instrument in sorted(instruments)
         ]
-        _merge(root, found, ALL, symbol, total(name, parts))
+        _merge(root, found, ALL, symbol, total(name, parts), now_ns)
 
 
 def _earliest(news: Iterable[pl.DataFrame]) -> dict[str, int]:
@@ -79,15 +82,20 @@ def _earliest(news: Iterable[pl.DataFrame]) -> dict[str, int]:
     return dict(rows.iter_rows())
 
 
-def _merge(root: Path, found: News, exchange: str, symbol: str, rows: pl.DataFrame) -> None:
-    if rows.height and (added := merge_signals(root, exchange, symbol, rows)).height:
+def _merge(
+    root: Path, found: News, exchange: str, symbol: str, rows: pl.DataFrame, now_ns: int, new_from_ns: int = 0
+) -> None:
+    """Store what `rows` say that is not stored yet, and note it in `found`."""
+    news = unstored(rows, _stored(root, f"{exchange}:{symbol}", rows), now_ns, new_from_ns)
+    if news.height and (added := merge_signals(root, exchange, symbol, news)).height:
         found[exchange, symbol] = pl.concat([found.get((exchange, symbol), _NONE), added])
 
 
 def derive_liquidations(root: Path, instruments: Iterable[str], lag_ns: int, now_ns: int) -> News:
     """Hourly liquidations of what we captured of these `venue:SYMBOL`s, and their totals by asset.
 
-    Days are made again from the last derived one on; the first time, all.
+    Days are made again from the last derived one on; the first time, all. That history counts as known `lag_ns` after
+    each hour; later hours are known at `now_ns`, which is late where no poll ran.
     """
     found: News = {}
     by_asset: dict[str, list[str]] = {}
@@ -97,7 +105,7 @@ def derive_liquidations(root: Path, instruments: Iterable[str], lag_ns: int, now
         if has_notional(exchange) and _derive_hours(root, found, exchange, symbol, lag_ns, now_ns):
             by_asset.setdefault(asset, []).append(instrument)
     for asset, holders in by_asset.items():
-        _derive_hours_over_venues(root, found, asset, holders, lag_ns, now_ns)
+        _derive_hours_over_venues(root, found, asset, holders, now_ns)
     return found
 
 
@@ -106,11 +114,12 @@ def _derive_hours(root: Path, found: News, exchange: str, symbol: str, lag_ns: i
     asset, instrument = asset_of(symbol), f"{exchange}:{symbol}"
     days = sorted({part.date for table in (LIQUIDATIONS, MARK_PRICES) for part in days_of(root, table, instrument)})
     newest_ns = _newest(root, f"liq_coverage_{asset}_1h", instrument) if days else None
+    new_from_ns = 0 if newest_ns is None else now_ns
     for date in days:
         part = Partition(LIQUIDATIONS.name, exchange, symbol, date)
         if newest_ns is None or part.starts_ns + 2 * NS_PER_DAY > newest_ns:
             rows = _hours_of_day(root, part, asset, lag_ns, now_ns)
-            _merge(root, found, exchange, symbol, revised(rows, _stored(root, part, rows), now_ns))
+            _merge(root, found, exchange, symbol, rows, now_ns, new_from_ns)
     return bool(days)
 
 
@@ -149,12 +158,12 @@ def _minutes_covered(root: Path, part: Partition) -> Ints:
     return np.array(sorted(minutes), np.int64)
 
 
-def _stored(root: Path, part: Partition, rows: pl.DataFrame) -> pl.DataFrame:
-    """What the signals hold of the times of some rows, which may end at the next midnight."""
+def _stored(root: Path, instrument: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """What the signals hold of the times of some rows."""
     if rows.is_empty():
         return _NONE
     times = rows["time_ns"].to_numpy()
-    return _signals_between(root, f"{part.exchange}:{part.symbol}", int(times.min()), int(times.max()))
+    return _signals_between(root, instrument, int(times.min()), int(times.max()))
 
 
 def _signals_between(root: Path, instrument: str, from_ns: int, to_ns: int) -> pl.DataFrame:
@@ -164,9 +173,7 @@ def _signals_between(root: Path, instrument: str, from_ns: int, to_ns: int) -> p
     return pl.concat([_NONE, *(read(root, part).filter(wanted) for part in days)])
 
 
-def _derive_hours_over_venues(
-    root: Path, found: News, asset: str, instruments: Sequence[str], lag_ns: int, now_ns: int
-) -> None:
+def _derive_hours_over_venues(root: Path, found: News, asset: str, instruments: Sequence[str], now_ns: int) -> None:
     since = [
         int(rows["time_ns"].to_numpy().min())
         for (exchange, symbol), rows in found.items()
@@ -174,6 +181,6 @@ def _derive_hours_over_venues(
     ]
     if since:
         venues = {one: _signals_between(root, one, min(since), now_ns) for one in instruments}
-        rows = liquidations_over_venues(asset, venues, lag_ns)
-        stored = _signals_between(root, f"{ALL}:{asset.upper()}", min(since), now_ns)
-        _merge(root, found, ALL, asset.upper(), revised(rows, stored, now_ns))
+        is_first = _newest(root, f"liq_coverage_total_{asset}_1h", f"{ALL}:{asset.upper()}") is None
+        rows = liquidations_over_venues(asset, venues)
+        _merge(root, found, ALL, asset.upper(), rows, now_ns, 0 if is_first else now_ns)

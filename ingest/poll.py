@@ -216,10 +216,10 @@ class _Keeper:
 
     def _derive(self) -> None:
         """What follows from news is derived once; after a failure or a crash, the next time."""
-        if news := underived(self._root):
-            self._count(derive(self._root, news, self._poller.targets))
-            strike_off(self._root)
         now_ns = self._now_ns()
+        if news := underived(self._root):
+            self._count(derive(self._root, news, self._poller.targets, now_ns))
+            strike_off(self._root)
         if (hour := (now_ns - self._lag_ns) // NS_PER_HOUR) != self._hour:
             self._count(derive_liquidations(self._root, self._symbols, self._lag_ns, now_ns))
             self._hour = hour

@@ -46,7 +46,8 @@ mix in one data directory.
 **What was known.** `known_ns` is the time of receipt. Values that were fetched long after they were new (the first 30
 days of a new series) count as known at `time_ns`, plus their resolution, plus `poll.assumed_lag_s`; so do those of
 archives, with `backfill`'s own lag. Whether a venue revised them meanwhile cannot be known. In what is missed while no
-poll runs, `known_ns` is when it was fetched.
+poll runs, `known_ns` is when it was fetched. What is derived is known with the last of what it is made of; what changes
+a derived value, and each hour of liquidations after the first history of them, is known when it was derived.
 
 ```python
 from ingest.signals import as_of, as_of_each, read_signal
@@ -64,7 +65,8 @@ samples of the moment and have no history. Whether `5m` values of Binance are st
 their interval is not documented: join by `known_ns`.
 
 **Totals** lie in `exchange=all`: in `symbol=BTC` over the polled instruments of an asset, in `symbol=ALL` over all.
-They exist where every part has a value, so another list of symbols is another total.
+They exist where every part has a value, and are known once each has one at their time or after it. Another list of
+symbols is another total: it changes the values of the past, from when it was derived on.
 
 **Liquidations** are sums over our own capture, by the hour of receipt. Binance publishes at most one per symbol and
 second, a sample that counts least in cascades (which one it is changed on 2026-04-14); Bybit publishes all, at the

@@ -7,13 +7,15 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from core.config import Poll
 from core.polling import Collector
+from core.units import parse_duration_ns
 from ingest.declarations import declared
 from ingest.signal_docs import DERIVED
-from ingest.signals import ALL, asset_of
+from ingest.signals import ALL, SETTLEMENT, asset_of
 
 _DEPTHS: Final = [
     f"depth_{side}_{pct}pct{unit}" for side in ("bid", "ask") for pct in range(1, 6) for unit in ("", "_usd")
@@ -58,8 +60,24 @@ def names_of(stored: str, resolution: str, place: str) -> tuple[str, str]:
 
 
 def unknown(names: Iterable[str], known: Mapping[str, Delivered]) -> list[str]:
-    """Names that nothing delivers, with any resolution."""
-    return [name for name in names if name not in known and name.rpartition("_")[0] not in known]
+    """Names that nothing delivers, neither as they are nor less a resolution at their end."""
+    return [name for name in names if name not in known and _without_resolution(name) not in known]
+
+
+def _without_resolution(name: str) -> str:
+    """`oi` of `oi_5m`, `funding_rate` of `funding_rate_settlement`; the name itself, if it ends in none."""
+    bare, _, resolution = name.rpartition("_")
+    with suppress(ValueError):
+        return bare if resolution == SETTLEMENT or parse_duration_ns(resolution) else name
+    return name
+
+
+def without_a_part(name: str, known: Mapping[str, Delivered]) -> str:
+    """The delivered name that `name` is but for one part, as `oi` of `oi_btc` and `liq_long_1h` of `liq_long_btc_1h`;
+    empty if there is none."""
+    words = name.split("_")
+    shorter = ("_".join(words[:k] + words[k + 1 :]) for k in reversed(range(len(words))))
+    return next((each for each in shorter if not unknown([each], known)), "")
 
 
 def _names(collector: Collector) -> list[str]:

@@ -6,12 +6,15 @@ a row before its `known_ns`: `as_of` and `as_of_each` keep to that.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import filelock
 import polars as pl
 
+from core.errors import StageError
 from core.schema import SIGNALS, Table
 from core.store import Partition, date_of_ns, read, split_by_date, write
 from core.units import parse_duration_ns
@@ -49,11 +52,11 @@ def merge_signals(root: Path, exchange: str, symbol: str, rows: pl.DataFrame, as
     Rows whose `known_ns` is assumed (an archive, a history that is filled) add only values that the table lacks: beside
     an observed one they would make its revision known before it was.
 
-    A lock keeps two writers (a poll and a backfill) from undoing each other's rows.
+    Two writers (a poll and a backfill) wait for each other.
     """
     news = [pl.DataFrame(schema=SIGNALS.columns)]
     root.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(root / "signals.lock", timeout=_LOCK_S):
+    with writing(root):
         for date, day in split_by_date(rows.sort("time_ns"), "time_ns"):
             part = Partition(SIGNALS.name, exchange, symbol, date)
             stored = read(root, part)
@@ -64,6 +67,21 @@ def merge_signals(root: Path, exchange: str, symbol: str, rows: pl.DataFrame, as
                 write(root, part, merged)
                 news.append(added)
     return pl.concat(news)
+
+
+@contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """Nobody else changes the table meanwhile, or one writer would undo the other's rows. Waits for a minute.
+
+    Raises StageError if another writer is not done by then.
+    """
+    try:
+        ours = filelock.FileLock(root / "signals.lock", timeout=_LOCK_S).acquire()
+    except filelock.Timeout:
+        why = f"another poll or backfill has been writing signals in {root} for {_LOCK_S:g} s"
+        raise StageError(f"{why}: wait for it to end and run this again; what is stored stays") from None
+    with ours:
+        yield
 
 
 def days_of(root: Path, table: Table, instrument: str, first: str = "", last: str = "9999") -> list[Partition]:

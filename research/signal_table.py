@@ -17,7 +17,7 @@ from core.errors import ConfigError, StageError
 from core.schema import SIGNALS
 from core.store import Partition
 from core.units import NS_PER_HOUR, NS_PER_S, parse_duration_ns
-from ingest.signal_names import Delivered, delivered, names_of, places_of, unknown
+from ingest.signal_names import Delivered, delivered, names_of, places_of, unknown, without_a_part
 from ingest.signals import SETTLEMENT, days_of, usable_ns
 from research.programs.expression import parse, parts
 from research.programs.panel_program import PanelProgram
@@ -143,7 +143,9 @@ def require_delivered(texts: Mapping[str, str], poll: Poll, mine: Collection[str
             part.join.place for part in parts(parse(text)) if part.join is not None and part.join.is_signal
         )
         for name in unknown(names, delivered(poll)) if names else ():
-            known = sorted(delivered(poll))
+            known = delivered(poll)
+            shorter = without_a_part(name, known)
+            hint = f", did you mean {shorter}, without the asset?" if shorter else nearest(name, [*known])
             place = f"$.features.mine.{feature}" if feature in mine else "$.features"
-            why = f"no collector delivers {name}{nearest(name, known)}: there are {', '.join(known)}"
+            why = f"no collector delivers {name}{hint}: there are {', '.join(sorted(known))}"
             raise ConfigError(f"features: {feature}: {why}\n  - at `{place}`")

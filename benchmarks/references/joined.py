@@ -79,6 +79,11 @@ def minutes_old(b: Bars) -> float:
     return (86_400 * b.day[-1] + b.second_of_day[-1] - b.signal_time_s["ls_ratio_global"][-1]) / 60
 
 
+def signed_share(b: Bars) -> float:
+    longs, shorts = (b.signals[name][-1] for name in ("liq_long_1h", "liq_short_1h"))
+    return 2 * longs / (longs + shorts) - 1
+
+
 _HOUR, _DAY = 12, 288  # values of five minutes
 
 
@@ -120,7 +125,7 @@ TRADED = {
     "oi_acceleration_bps_1h": Reference("definition", lambda b: 1e4 * bent(np.log(b.signals["oi"]), _HOUR), rtol=1e-7),
     "oi_z_1d": Reference(_Z, lambda b: z(np.log(b.signals["oi"]), _DAY), rtol=1e-7),
     "oi_share": Reference("definition", lambda b: b.signals["oi"][-1] / b.signals["oi_total"][-1]),
-    "liq_ratio_signed_1h": Reference("definition", lambda b: 2 * b.signals["liq_ratio_1h"][-1] - 1, rtol=1e-8),
+    "liq_ratio_signed_1h": Reference("definition", signed_share, rtol=1e-8),
     "liq_long_z_1d": Reference(_Z, lambda b: z(np.log1p(b.signals["liq_long_1h"]), 24), rtol=1e-7),
     "liq_short_z_1d": Reference(_Z, lambda b: z(np.log1p(b.signals["liq_short_1h"]), 24), rtol=1e-7),
 }

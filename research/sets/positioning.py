@@ -97,8 +97,8 @@ _TRADED: Final = {
         "derived",
     ),
     "liq_ratio_signed_1h": Feature(
-        _of("liq_ratio_1h", "(sub (mul 2 value) 1)"), "-1 to 1", "whom the last hour liquidated: 1 longs alone",
-        _LIQUIDATED,
+        "(coalesce (div (sub signal_liq_long_1h signal_liq_short_1h) (add signal_liq_long_1h signal_liq_short_1h)) 0)",
+        "-1 to 1", "whom the last hour liquidated: 1 longs alone, 0 nobody", _LIQUIDATED,
     ),
     "liq_long_z_1d": Feature(
         _of("liq_long_1h", "(zscore_24 (log1p value))"), "deviations", "liquidated longs against the hours of a day",

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 from rich.console import Console
 
@@ -126,4 +127,11 @@ def test_what_can_be_no_data_directory_is_told(
 def test_a_directory_that_may_not_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.locks.os.access", lambda path, mode: False)  # a superuser may write anywhere
     with pytest.raises(StageError, match="it is not writable"), held(tmp_path, RUN):
+        pass
+
+
+def test_a_lock_that_times_out_under_a_held_one_is_not_told_as_that_one(tmp_path: Path) -> None:
+    with pytest.raises(filelock.Timeout), held(tmp_path, RUN):
+        raise filelock.Timeout("another.lock")
+    with held(tmp_path, RUN):  # it was let go
         pass

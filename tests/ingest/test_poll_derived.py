@@ -53,22 +53,22 @@ def held(name: str, minutes: float, value: float, known_min: float) -> tuple[str
     return name, T0 + int(minutes * NS_PER_MINUTE), value, "5m", T0 + int(known_min * NS_PER_MINUTE)
 
 
-def test_a_total_is_there_where_every_part_is_and_known_with_the_last_of_them() -> None:
+def test_a_total_is_there_where_every_part_is_and_known_when_each_has_a_value_at_its_mark_or_after() -> None:
     one = signal_rows([held("oi_btc", minute, 10.0 + minute, minute + 0.5) for minute in (0, 5, 10, 15)])
     two = signal_rows([held("oi_btc", minute, 1.0, minute + 0.1) for minute in (4.9, 9.9, 20.0)])
     rows = total("oi_total_btc", [one, two])
     assert values(rows) == [
-        ("oi_total_btc", pytest.approx(5 / 60), 15.0 + 1.0, pytest.approx(5.5 / 60)),
-        ("oi_total_btc", pytest.approx(10 / 60), 20.0 + 1.0, pytest.approx(10.5 / 60)),
-        ("oi_total_btc", pytest.approx(15 / 60), 25.0 + 1.0, pytest.approx(15.5 / 60)),
+        ("oi_total_btc", pytest.approx(5 / 60), 15.0 + 1.0, pytest.approx(10.0 / 60)),
+        ("oi_total_btc", pytest.approx(10 / 60), 20.0 + 1.0, pytest.approx(20.1 / 60)),
+        ("oi_total_btc", pytest.approx(15 / 60), 25.0 + 1.0, pytest.approx(20.1 / 60)),
     ]
     assert total("oi_total_btc", [one, signal_rows([])]).is_empty()
     assert total("oi_total_btc", []).is_empty()
 
 
 def test_a_total_is_not_known_before_its_mark() -> None:
-    sampled = signal_rows([held("oi_usd_btc", minute, 1.0, minute) for minute in (4.8, 9.8)])
-    assert values(total("oi_total", [sampled]))[0][3] == pytest.approx(5 / 60)
+    stamped_ahead = signal_rows([held("oi_usd_btc", 5, 1.0, 4)])
+    assert values(total("oi_total", [stamped_ahead]))[0][3] == pytest.approx(5 / 60)
 
 
 def test_a_part_that_stopped_leaves_no_total_instead_of_a_fall() -> None:
@@ -89,12 +89,12 @@ parts = st.lists(
 def test_a_total_never_rests_on_what_became_known_later(
     one: list[tuple[str, int, float, str, int]], two: list[tuple[str, int, float, str, int]], cut_min: int
 ) -> None:
-    """Each row that is known at the cut is the sum of values that were known then."""
+    """What is known at a cut comes out of what was stored at the cut, by the same rule."""
     cut_ns = T0 + cut_min * NS_PER_MINUTE
     rows = as_of(total("x", [signal_rows(one), signal_rows(two)]), cut_ns)
-    known = [{row[2] for row in part if row[4] <= cut_ns} for part in (one, two)]
-    for value in rows["value"]:
-        assert any(first + second == value for first in known[0] for second in known[1])
+    then = total("x", [signal_rows([row for row in part if row[4] <= cut_ns]) for part in (one, two)])
+    made_then = set(then.select("time_ns", "value").iter_rows())
+    assert set(rows.select("time_ns", "value").iter_rows()) <= made_then
 
 
 def liquidations_of(rows: list[tuple[float, str, float, float]]) -> pl.DataFrame:
@@ -220,6 +220,21 @@ def test_deriving_again_changes_nothing_and_what_came_late_is_a_revision_known_n
     assert versions["value"].to_list() == [300.0, 400.0]
     assert versions["known_ns"].to_list() == [T0 + NS_PER_HOUR + LAG_NS, now_ns]
     assert stored(tmp_path, "liq_long_total_btc_1h", "all:BTC") == [400.0]
+    assert derive_liquidations(tmp_path, BOTH, LAG_NS, now_ns + NS_PER_HOUR) == {}
+    assert read_signal(tmp_path, "liq_long_btc_1h", BOTH[1]).equals(versions)
+
+
+def test_only_the_first_history_counts_as_known_after_each_hour_and_later_hours_when_they_are_derived(
+    tmp_path: Path,
+) -> None:
+    first_ns, after_outage_ns = T0 + 2 * NS_PER_HOUR + 5 * NS_PER_MINUTE, T0 + 6 * NS_PER_HOUR
+    capture(tmp_path, "bybit", range(120), LIQUIDATED)
+    derive_liquidations(tmp_path, BOTH, LAG_NS, first_ns)
+    capture(tmp_path, "bybit", range(240), LIQUIDATED)
+    derive_liquidations(tmp_path, BOTH, LAG_NS, after_outage_ns)
+    assumed = [T0 + hour * NS_PER_HOUR + LAG_NS for hour in (1, 2)]
+    for name, instrument in (("liq_long_btc_1h", BOTH[1]), ("liq_long_total_btc_1h", "all:BTC")):
+        assert read_signal(tmp_path, name, instrument)["known_ns"].to_list() == [*assumed, *[after_outage_ns] * 2]
 
 
 def test_velocities_and_totals_follow_from_what_is_new(tmp_path: Path) -> None:
@@ -233,10 +248,27 @@ def test_velocities_and_totals_follow_from_what_is_new(tmp_path: Path) -> None:
         (venue, "BTCUSDT"): merge_signals(tmp_path, venue, "BTCUSDT", pl.concat([rates, rows]))
         for venue, rows in interest.items()
     }
-    found = derive(tmp_path, news, asked)
+    found = derive(tmp_path, news, asked, T0)
     assert set(found) == {("binance_um", "BTCUSDT"), ("bybit", "BTCUSDT"), ("all", "BTC"), ("all", "ALL")}
     assert stored(tmp_path, "oi_total_btc", "all:BTC") == [15.0]
     assert stored(tmp_path, "oi_total", "all:ALL") == [1500.0]
     assert stored(tmp_path, "funding_velocity_btc", BOTH[0]) == [pytest.approx(1e-4 / 8)]
-    assert derive(tmp_path, news, asked) == {}
+    assert derive(tmp_path, news, asked, T0) == {}
     assert set(read_signal(tmp_path, "oi_total", "all:ALL").columns) == set(SIGNALS.columns)
+
+
+def test_a_venue_that_joins_changes_totals_from_then_on_and_not_what_was_known_before(tmp_path: Path) -> None:
+    def join(venue: str, value: float, known_after_min: float, now_ns: int) -> None:
+        rows = signal_rows([held("oi_btc", minute, value, minute + known_after_min) for minute in range(0, 60, 5)])
+        news = {(venue, "BTCUSDT"): merge_signals(tmp_path, venue, "BTCUSDT", rows)}
+        polled = BOTH if venue == "bybit" else BOTH[:1]
+        derive(tmp_path, news, targets(declared(Poll()), polled, Hosts()), now_ns)
+
+    join("binance_um", 100.0, 0.3, T0 + NS_PER_HOUR)
+    alone = read_signal(tmp_path, "oi_total_btc", "all:BTC")
+    now_ns = T0 + 2 * NS_PER_HOUR
+    for at_ns in (now_ns, now_ns + NS_PER_HOUR):  # what was derived again changes nothing either
+        join("bybit", 900.0, 6.0, at_ns)
+        versions = read_signal(tmp_path, "oi_total_btc", "all:BTC")
+        assert as_of(versions, now_ns - 1).equals(alone)
+        assert as_of(versions, now_ns)["value"].to_list() == [1000.0] * 12

@@ -334,7 +334,7 @@ def test_what_a_flush_stored_before_it_failed_is_derived_later(world: World, mon
         with pytest.raises(OSError, match="No space"):
             poller.flush_last()
     assert world.stored("oi_btc").height == THREE_DAYS
-    derive(world.root, underived(world.root), world.targets)
+    derive(world.root, underived(world.root), world.targets, world.now_ns)
     strike_off(world.root)
     assert world.stored("oi_total_btc", "all:BTC").height == THREE_DAYS
     assert underived(world.root) == {}

@@ -8,7 +8,7 @@ from core.config import Poll
 from core.polling import Collector, Field, Provider, Series
 from ingest.collectors import Target
 from ingest.declarations import built_in
-from ingest.signal_names import delivered, names_of, places_of, unknown
+from ingest.signal_names import delivered, names_of, places_of, unknown, without_a_part
 from ingest.signals import asset_of
 
 NAMES = {
@@ -44,3 +44,16 @@ def test_own_rows_come_before_totals_and_those_before_what_is_of_no_instrument()
     assert places_of("oi", "bybit:BTCUSDT", known) == ("bybit:BTCUSDT", "all:BTC", "all:ALL")
     assert unknown(["supply", "supply_1d", "suply"], known) == ["suply"]
     assert unknown(["supply"], delivered(Poll())) == ["supply"]
+
+
+def test_a_name_ends_in_a_resolution_or_in_nothing() -> None:
+    known = delivered(Poll())
+    assert unknown(["oi_5m", "oi", "funding_rate_settlement", "liq_long_1h", "liq_long_1h_1h"], known) == []
+    wrong = ["oi_btc", "oi_5x", "oi_0m", "oi_", "oi_m", "liq_long_btc_1h", "oi_settled", "oi_5m_5m"]
+    assert unknown(wrong, known) == wrong
+
+
+def test_a_name_with_the_asset_is_told_without_it() -> None:
+    known = delivered(Poll())
+    shorter = {name: without_a_part(name, known) for name in ("oi_btc", "oi_btc_5m", "liq_long_btc_1h", "oii")}
+    assert shorter == {"oi_btc": "oi", "oi_btc_5m": "oi_5m", "liq_long_btc_1h": "liq_long_1h", "oii": ""}

@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+import filelock
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.errors import StageError
 from core.schema import SIGNALS
 from core.store import partitions
 from core.units import NS_PER_DAY, NS_PER_S
+from ingest.archives.withdrawal import withdraw_signals
 from ingest.signals import as_of, as_of_each, asset_of, merge_signals, read_signal, signal_rows, without_repeats
 
 T0 = 1_767_225_600 * NS_PER_S  # 2026-01-01
@@ -59,6 +62,17 @@ def test_what_is_assumed_never_makes_a_revision_known_before_it_was(tmp_path: Pa
     assert news.equals(archive.tail(1))
     stored = read_signal(tmp_path, "oi_btc", "binance_um:BTCUSDT")
     assert stored.equals(pl.concat([observed, archive.tail(1)]))
+
+
+def test_a_writer_that_waits_too_long_says_for_whom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.signals._LOCK_S", 0.05)
+    rows = signal_rows([oi(300, 10.0, 320)])
+    with filelock.FileLock(tmp_path / "signals.lock"):
+        with pytest.raises(StageError, match=r"another poll or backfill .* wait for it to end and run this again"):
+            merge_signals(tmp_path, "bybit", "BTCUSDT", rows)
+        with pytest.raises(StageError, match="another poll or backfill"):
+            withdraw_signals(tmp_path, "bybit", "BTCUSDT", rows)
+    assert merge_signals(tmp_path, "bybit", "BTCUSDT", rows).height == 1
 
 
 def test_rows_lie_in_the_utc_day_of_what_they_are_of(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ POSITIVE = ("ls_ratio_global", "ls_ratio_top", "ls_position_ratio", "taker_ratio
 EVERY = {
     **dict.fromkeys(POSITIVE, 5),
     **dict.fromkeys(("premium", "basis", "funding_rate_predicted"), 5),
-    **dict.fromkeys(("liq_ratio", "liq_long", "liq_short"), 60),
+    **dict.fromkeys(("liq_long", "liq_short"), 60),
     **dict.fromkeys(("funding_rate", "funding_velocity"), 480),
 }
 """Minutes between two values."""
@@ -119,8 +119,22 @@ def test_figures_are_what_their_words_say(cfg: Config) -> None:
         "basis_change_bps_4h": 1e4 * (basis[-1] - basis[-49]),
         "taker_log_1h": np.log(newest("taker_ratio")[-12:]).mean(),
     }
+    longs, shorts = (0.5 + 0.4 * np.sin(1e4 * newest(name)[-1]) for name in ("liq_long", "liq_short"))
+    expected["liq_ratio_signed_1h"] = (longs - shorts) / (longs + shorts)
     found = {name: series(cfg, name)[301] for name in expected}
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+def test_an_hour_without_liquidations_is_nobodys_whatever_the_hour_before_was(cfg: Config, tmp_path: Path) -> None:
+    put(tmp_path, BTC, "time_1s", made_up(BTC, "time_1s"))
+    hours = walk("liq_long", 0)[0][-3:-1].tolist()
+    hour_before = {"liq_long_btc_1h": 5.0, "liq_short_btc_1h": 0.0, "liq_ratio_btc_1h": 1.0}
+    rows = [(name, hours[0], value, "1h", hours[0]) for name, value in hour_before.items()]
+    rows += [(name, hours[1], 0.0, "1h", hours[1]) for name in ("liq_long_btc_1h", "liq_short_btc_1h")]
+    merge_signals(tmp_path, *BTC.split(":"), signal_rows(rows))
+    quiet = msgspec.structs.replace(cfg, data_dir=str(tmp_path))
+    built(quiet)
+    assert series(quiet, "liq_ratio_signed_1h")[301] == 0.0
 
 
 def test_a_series_that_stops_is_nothing_after_half_an_hour(cfg: Config, tmp_path: Path) -> None:

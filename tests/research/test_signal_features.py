@@ -213,6 +213,8 @@ def test_a_series_that_the_table_lacks_is_told_and_not_known(root: Path) -> None
 def test_a_series_that_nothing_delivers_is_a_slip_of_the_pen(root: Path) -> None:
     with pytest.raises(ConfigError, match=r"delivers ls_ratio_globl, did you mean ls_ratio_global\?(.|\n)*mine.x`"):
         chosen_features(config(root, x="signal_ls_ratio_globl"))
+    with pytest.raises(ConfigError, match=r"delivers liq_long_btc_1h, did you mean liq_long_1h, without the asset\?"):
+        chosen_features(config(root, x="signal_liq_long_btc_1h"))
     own = """
         [poll.providers.llama]
         host = "https://llama.test"
