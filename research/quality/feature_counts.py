@@ -135,7 +135,10 @@ def stretches(root: Path, days: Sequence[Partition]) -> Stretches:
         return Stretches(0, 0)
     bar_index, has_gap = (pl.concat(frames)[name].to_numpy() for name in ("bar_index", GAP_COLUMN))
     filled, _ = bars_filled(bar_index, has_gap != 0.0, np.empty((bar_index.size, 0)), Filling())
-    return Stretches(int(np.sum(np.diff(filled) != 1)), int(filled.max(initial=-1)) + 1)
+    is_blank = filled < 0
+    gaps = np.sum(np.diff(is_blank, prepend=False) & is_blank)
+    jumps = np.sum((np.diff(filled) != 1) & ~is_blank[1:])
+    return Stretches(int(gaps + jumps), int(filled.max(initial=-1)) + 1)
 
 
 def report(stage: Stage, program: PanelProgram, counts: Sequence[DayCount], root: Path) -> None:

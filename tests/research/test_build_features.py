@@ -1,6 +1,8 @@
 """The stage on a small made-up market: decisions, midnight, what is built again, quiet and short stretches."""
 
 import io
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -21,7 +23,7 @@ from research.build_features import run
 from research.catalogue import SETS
 from research.day_state import state_path
 from research.language import compile_features
-from research.quality.feature_counts import Filling, bars_filled
+from research.quality.feature_counts import Filling, Stretches, bars_filled, stretches
 
 STEP_NS = NS_PER_S // 5
 DAYS = ("2026-01-05", "2026-01-06")
@@ -256,6 +258,25 @@ def test_bars_without_the_levels_that_features_read_are_an_error_that_says_so(cf
 def test_a_broken_feature_is_an_error_of_the_configuration(cfg: Config) -> None:
     with pytest.raises(ConfigError, match=r"features\.mine\.bad"):
         run_stage(msgspec.structs.replace(cfg, features=Features(mine={"bad": "(sub imbalance"})))
+
+
+@pytest.mark.parametrize(
+    ("gaps", "lost", "expected"),
+    [
+        ([], [], Stretches(0, 20)),
+        ([3, 4, 5], [], Stretches(1, 14)),
+        ([0], [10], Stretches(2, 9)),
+        ([3], [4, 5], Stretches(1, 14)),
+        (range(20), [], Stretches(1, 0)),
+    ],
+)
+def test_bars_with_a_gap_in_a_row_part_two_stretches_once(
+    gaps: Sequence[int], lost: Sequence[int], expected: Stretches, tmp_path: Path
+) -> None:
+    bars = make_bars(store.day_start_ns(DAYS[0]), 20, seed=1)
+    marked = bars.with_columns(has_gap=pl.int_range(20).is_in(list(gaps)).cast(pl.Float64))
+    part = put_bars(tmp_path, DAYS[0], marked.filter(~pl.int_range(20).is_in(list(lost))))
+    assert stretches(tmp_path, [part, replace(part, date=DAYS[1])]) == expected
 
 
 @pytest.mark.parametrize(
