@@ -122,7 +122,8 @@ def test_a_session_of_one_symbol_is_compared_with_the_training_of_that_symbol(ma
     for name, level in zip(SYMBOLS, (0.0, 5.0), strict=True):
         part = Partition("features", *name.split(":"), DATE, market.bars)
         frame = store.read(market.root, part)
-        store.write(market.root, part, frame.with_columns(pl.col(NAMES[3]) + level), "of another level")
+        moved = frame.with_columns(pl.col(NAMES[3]) + level)
+        store.write(market.root, part, moved, store.built_from(market.root, part))
     rows = np.random.default_rng(3).normal(size=(4_000, len(NAMES)))
     put_session(market.root / "live" / "model" / "new", catalogue.choose(FEATURES.sets, {}, "200ms"), rows)
     found, _ = assessed(market)
