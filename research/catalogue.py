@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 from core import schema
 from core.errors import ConfigError
-from core.units import NS_PER_DAY, NS_PER_S
 from research.bars.columns import MAX_LEVELS, bar_columns, deepest_level
 from research.language import expand
 from research.programs.expression import Node, node, parts, rebuild, show
@@ -33,6 +32,7 @@ from research.programs.naming import Source
 from research.programs.panel_program import PanelProgram, compile_panel
 from research.programs.pointing import nearest
 from research.programs.program import Program
+from research.programs.rows import TIME_COLUMNS, times_of_day
 from research.programs.windows import window_bars
 from research.sets import book as sets_book
 from research.sets import calendar as sets_calendar
@@ -48,7 +48,7 @@ from research.sets.feature import Feature
 
 def feature_columns(levels: int) -> tuple[str, ...]:
     """Columns of the rows that `feature_rows` makes of bars with so many book levels."""
-    return (*bar_columns(levels), "second_of_day", "day")
+    return (*bar_columns(levels), *TIME_COLUMNS)
 
 
 FEATURE_COLUMNS: Final = feature_columns(0)
@@ -126,6 +126,14 @@ def compile_texts(texts: Mapping[str, str], bar: str) -> PanelProgram:
     return compile_panel(texts, feature_columns(deepest_level(texts.values())), bar)
 
 
+@cache
+def named_on(bar: str) -> dict[str, Source]:
+    """What definitions and features of all sets are on a clock, under the names that they have there and those of the
+    catalogue: `definitions` for `compile_features` and `compile_panel`, the function itself or what it gives."""
+    here: dict[str, tuple[str, Source]] = {name: _on_clock(name, bar) for name in _named()}
+    return {name: tree for name, (_, tree) in here.items()} | dict(here.values())
+
+
 def feature_rows(
     values: NDArray[np.float64], close_ns: NDArray[np.int64], joined: int = 0, read: Sequence[int] | None = None
 ) -> NDArray[np.float64]:
@@ -143,8 +151,7 @@ def feature_rows(
             if column < width:
                 rows[:, column] = values[:, column]
     close: int | NDArray[np.int64] = int(close_ns[0]) if close_ns.size == 1 else close_ns  # one bar: 4 us less
-    rows[:, width] = close % NS_PER_DAY / NS_PER_S
-    rows[:, width + 1] = close // NS_PER_DAY
+    rows[:, width], rows[:, width + 1] = times_of_day(close)
     return rows
 
 
@@ -163,13 +170,6 @@ def _named() -> dict[str, Node]:
     return {name: expand(features.get(name, text), EVERY_COLUMN, texts) for name, text in texts.items()}
 
 
-@cache
-def _named_on(bar: str) -> dict[str, Source]:
-    """What they are on another clock, under the names that they have there and those of the catalogue."""
-    here: dict[str, tuple[str, Source]] = {name: _on_clock(name, bar) for name in _named()}
-    return {name: tree for name, (_, tree) in here.items()} | dict(here.values())
-
-
 def _own_feature(name: str, text: str, bar: str, before: Mapping[str, str]) -> Node:
     """The feature over the columns alone. It may use names of the catalogue, and those of mine that stand before it."""
     place = f"at `$.features.mine.{name}`"
@@ -181,7 +181,7 @@ def _own_feature(name: str, text: str, bar: str, before: Mapping[str, str]) -> N
     own: dict[str, Source] = {**before}
 
     def known(clock: str) -> Mapping[str, Source]:
-        return ChainMap(own, _named_on(clock))
+        return ChainMap(own, named_on(clock))
 
     try:
         compile_panel({name: text}, EVERY_COLUMN, bar, known)
@@ -198,7 +198,7 @@ def _whose(name: str, bar: str) -> str:
         return "a column of the bars"
     if name in DEFINITIONS:
         return "a definition of the language"
-    return "a feature of the catalogue" if name in _named_on(bar) else ""
+    return "a feature of the catalogue" if name in named_on(bar) else ""
 
 
 def _on_clock(name: str, bar: str) -> tuple[str, Node]:

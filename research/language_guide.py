@@ -75,16 +75,23 @@ Over bars of a run (`data` is the data directory), in a notebook:
 ```python
 import polars as pl
 
-from research.bars.columns import BAR_COLUMNS
-from research.catalogue import DEFINITIONS
+from research.catalogue import FEATURE_COLUMNS, named_on
 from research.language import compile_features
 
 folder = "data/bars/exchange=binance_um/symbol=BTCUSDT"
 bars = pl.read_parquet(f"{folder}/*/bars=time_200ms/*.parquet", hive_partitioning=False).sort("close_ns")
-mine = {"my_signal": "(sub imbalance (mean_25 imbalance))", "ofi_z": "(zscore_60s ofi_qty)"}
-program = compile_features(mine, BAR_COLUMNS, bar="200ms", definitions=DEFINITIONS)  # imbalance is a definition
-y = program.evaluate(bars)                                                           # (bars, 2), as the stage has them
+mine = {
+    "my_signal": "(sub imbalance (mean_25 imbalance))",  # imbalance is a definition
+    "edge": "micro_edge_mean_2s",                        # a feature of the catalogue, as in pipeline.toml
+    "hour": "(div second_of_day 3600)",
+    "ofi_z": "(zscore_60s ofi_qty)",
+}
+program = compile_features(mine, FEATURE_COLUMNS, bar="200ms", definitions=named_on)
+y = program.evaluate(bars)                               # (bars, 4), as the stage has them
 ```
+
+`named_on` gives all definitions and features of the catalogue on a clock, by name. `second_of_day` and `day` are made
+of a frame's `close_ns`.
 
 `bar_index`, a frame's column of that name or an argument, says which bar a row is, and so where bars are missing; the
 column `has_gap` (one of `BAR_COLUMNS`) says where data are: windows fill anew after both. Without them any two rows are
@@ -142,11 +149,11 @@ broad = "(at_1m (cs_mean (of_ETHUSDT (delta_5 log_mid))))"                      
 Over bars in memory:
 
 ```python
-from research.catalogue import DEFINITIONS, FEATURE_COLUMNS
+from research.catalogue import FEATURE_COLUMNS, named_on
 from research.programs.panel import Panel, closed_bars
 from research.programs.panel_program import compile_panel
 
-program = compile_panel({"trend": "(sub mid (at_1m (mean_20 mid)))"}, FEATURE_COLUMNS, "time_200ms", DEFINITIONS)
+program = compile_panel({"trend": "(sub mid (at_1m (mean_20 mid)))"}, FEATURE_COLUMNS, "time_200ms", named_on)
 panel = Panel(program, ["binance_um:BTCUSDT"])
 y = panel.run(lambda name, clock: closed_bars(frames[name, clock], program))  # by symbol; frames of the table `bars`
 ```
@@ -181,6 +188,29 @@ open_interest_age_s = "(sub now_s (signal_oi time_s))"
 - A poll that brings something new has those days built again whose bars could have seen it, no others.
 - The runner reads the table again every 10 s where files changed. What comes too late for the batch's rule counts from
   then on, and is told.
+
+In a notebook a panel is given the series; without any it is a ValueError, as they would pass for never known:
+
+```python
+from pathlib import Path
+
+import polars as pl
+
+from core.config import Config
+from research.catalogue import FEATURE_COLUMNS, named_on
+from research.programs.panel import Panel, closed_bars
+from research.programs.panel_program import compile_panel
+from research.signal_table import signal_table
+
+crowd = {"crowd": "(coalesce (signal_ls_ratio_global (delta_12 (log value))) 0)"}
+program = compile_panel(crowd, FEATURE_COLUMNS, "time_200ms", named_on)
+names, clock, data = ["binance_um:BTCUSDT"], "time_200ms", Path("data").resolve()
+table = signal_table(Config(data_dir=str(data)), program)
+panel = Panel(program, names, signals={name: table.columns(name, program) for name in names})
+files = sorted(data.glob(f"bars/exchange=binance_um/symbol=BTCUSDT/*/bars={clock}/*.parquet"))
+frames = {(names[0], clock): pl.concat([pl.read_parquet(file, hive_partitioning=False) for file in files])}
+y = panel.run(lambda name, clock: closed_bars(frames[name, clock], program))
+```
 """
 
 CLOCKS: Final = """## Bars of other clocks

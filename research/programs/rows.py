@@ -11,11 +11,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from core.units import NS_PER_DAY, NS_PER_S
+
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 
 BAR_INDEX: Final = "bar_index"
 """The column of a frame that numbers its bars, absolutely."""
+CLOSE_NS: Final = "close_ns"
+"""The column of a frame of which TIME_COLUMNS are made where it lacks them."""
+TIME_COLUMNS: Final = ("second_of_day", "day")
 _REAL: Final = "biuf"  # kinds of dtypes that are numbers and fit a float64
 
 
@@ -36,6 +41,7 @@ Rows: TypeAlias = Floats | pl.DataFrame | Frame
 def read_rows(x: Rows, columns: Sequence[str], read: Ints) -> tuple[dict[int, Floats], int]:
     """The columns that are to be read, by their number, and how many rows there are.
 
+    TIME_COLUMNS that a frame lacks are made of its `close_ns`.
     Raises ValueError for rows that are not in memory, do not have these columns, or are not numbers.
     """
     if isinstance(x, pl.LazyFrame):
@@ -46,10 +52,21 @@ def read_rows(x: Rows, columns: Sequence[str], read: Ints) -> tuple[dict[int, Fl
         if array.ndim != 2 or array.shape[1] != len(columns):
             raise ValueError(f"rows must have shape (n, {len(columns)}), one per column {columns}, was {array.shape}")
         return {int(column): array[:, column] for column in read}, array.shape[0]
-    missing = [name for name in columns if name not in names]
+    made = set(TIME_COLUMNS).difference(names) if CLOSE_NS in names else set()
+    missing = [name for name in columns if name not in names and name not in made]
     if missing:
-        raise ValueError(f"the frame lacks the columns {missing}, which the program was compiled for")
-    return {int(column): _column(x, columns[column]) for column in read}, len(x)
+        of_time = f"; {' and '.join(TIME_COLUMNS)} would be made of {CLOSE_NS}" if {*missing} & {*TIME_COLUMNS} else ""
+        raise ValueError(f"the frame lacks the columns {missing}, which the program was compiled for{of_time}")
+    found = {}
+    for column in read:
+        name = columns[column]
+        found[int(column)] = _time_column(x, name) if name in made else _column(x, name)
+    return found, len(x)
+
+
+def times_of_day(close_ns: Any) -> tuple[Any, Any]:
+    """TIME_COLUMNS of closes, be it one: seconds since midnight UTC, and days since 1970."""
+    return close_ns % NS_PER_DAY / NS_PER_S, close_ns // NS_PER_DAY
 
 
 def bar_index_of(x: Rows) -> Any:
@@ -84,6 +101,11 @@ def whole_numbers(values: Any, what: str) -> Ints:
 def _names(x: Any) -> list[Any] | None:
     found = getattr(x, "column_names", None) or getattr(x, "columns", None)  # the first is Arrow's
     return None if found is None else list(found)
+
+
+def _time_column(x: Any, name: str) -> Floats:
+    close_ns = whole_numbers(x[CLOSE_NS], f"column {CLOSE_NS}")
+    return floats(times_of_day(close_ns)[TIME_COLUMNS.index(name)], name)
 
 
 def _column(x: Any, name: str) -> Floats:

@@ -19,7 +19,8 @@ from core.config import ROOT, Config, Features, Operators
 from core.errors import StageError
 from core.run_record import RunRecord
 from core.store import Partition, day_start_ns
-from core.units import NS_PER_S
+from core.units import NS_PER_HOUR, NS_PER_MINUTE, NS_PER_S
+from ingest.signals import merge_signals, signal_rows
 from research import show_operators
 from research.bars.columns import BAR_COLUMNS
 from research.catalogue import CATALOGUE, compile_texts
@@ -49,6 +50,22 @@ def test_the_example_for_notebooks_runs_on_the_tables_of_a_run(tmp_path: Path, m
     exec(code[1], scope)
     is_known = np.isfinite(scope["y"]).all(axis=1)
     assert is_known.tolist() == (299 * [False] + (n - 299) * [True]) * 2, "windows fill anew where days are missing"
+    assert scope["y"][:3, 2] * 3600 == pytest.approx([0.2, 0.4, 0.6])
+    code = re.search(r"In a notebook a panel is given.*?```python\n(.*?)```", page(), re.DOTALL)
+    assert code
+    times_ns = [day_start_ns("2026-01-05") - k * 5 * NS_PER_MINUTE for k in range(30)]
+    merge_signals(
+        tmp_path / "data",
+        *("binance_um", "BTCUSDT"),
+        signal_rows(
+            [("ls_ratio_global_btc", t, np.exp((t - times_ns[-1]) / NS_PER_HOUR), "5m", t + NS_PER_S) for t in times_ns]
+        ),
+    )
+    exec(code[1], scope)
+    (crowd,) = scope["y"].values()
+    assert crowd.shape == (2 * n, 1)
+    assert crowd[n // 2] == pytest.approx(1.0), "an hour later a logarithm is 1 more, until it is stale"
+    assert crowd[-1] == 0.0
 
 
 def test_a_notebook_that_lies_elsewhere_finds_the_language_by_the_line_of_the_page(tmp_path: Path) -> None:

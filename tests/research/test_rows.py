@@ -7,6 +7,8 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from core.units import NS_PER_DAY
+from research.catalogue import feature_rows
 from research.language import compile_features
 from tests.research.feature_programs import assert_same_bits
 
@@ -36,6 +38,20 @@ def test_a_frame_is_read_by_the_names_of_its_columns_whatever_their_order(frame:
     assert_same_bits(PROGRAM.evaluate(rows), Y)
     with pytest.raises(ValueError, match=r"the frame lacks the columns \['b'\]"):
         PROGRAM.evaluate(frame({"a": X[:, 0]}))
+
+
+def test_the_times_that_a_frame_lacks_are_made_of_its_closes_as_the_stage_makes_them() -> None:
+    columns = ["a", "second_of_day", "day"]
+    program = compile_features({name: name for name in columns}, columns)
+    close_ns = np.array([NS_PER_DAY, NS_PER_DAY - 200_000_000, 1_770_000_000_123_456_789])
+    wanted = program.evaluate(feature_rows(np.ones((3, 1)), close_ns))
+    frames: list[Any] = [pl.DataFrame, pd.DataFrame, lambda columns: Columns(**columns)]
+    for frame in frames:
+        assert_same_bits(program.evaluate(frame({"close_ns": close_ns, "a": np.ones(3)})), wanted)
+    own = pl.DataFrame({"close_ns": close_ns, "a": np.ones(3), "second_of_day": [1.0, 2.0, 3.0]})
+    assert program.evaluate(own)[:, 1].tolist() == [1.0, 2.0, 3.0], "what a frame has is taken"
+    with pytest.raises(ValueError, match=r"lacks the columns \['second_of_day', 'day'\].* would be made of close_ns"):
+        program.evaluate(pl.DataFrame({"a": [1.0]}))
 
 
 def test_a_frame_without_rows_gives_none() -> None:
