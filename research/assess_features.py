@@ -57,11 +57,15 @@ READS: tuple[Table, ...] = (schema.FEATURES, schema.LABELS)
 WRITES: tuple[Table, ...] = ()
 _MOST_ROWS: Final = 200_000
 _NOISE_ROWS: Final = 20_000
-_LEGEND: Final = (
-    "IC: Spearman's, with the return of the mid over T, in the training stretch; PSI: from there to the hold-out; "
-    "cover: share of decisions with full windows in which it was finite; warm-up in bars; ns per row"
+_LEGEND: Final = (  # lines of their own, that a screen of 80 signs has room for beside the mark of a simulation
+    "|z|: of the strongest horizon, over disjoint calendar blocks",
+    "IC: Spearman's, with the mid's return from entry, training stretch",
+    "PSI: from the training stretch to the hold-out",
+    "cover: share of decisions with full windows in which it was finite",
+    "warm-up: in bars; ns: per row",
 )
-_LIVE: Final = "; live: PSI to the {0.rows:,} decisions of the session {0.session}"
+_LIVE: Final = "live: PSI to the {0.rows:,} decisions of the session {0.session}"
+_FEW: Final = "live: – , {0.rows:,} decisions of the session {0.session} are too few for a PSI, which takes {1}"
 
 
 def run(cfg: Config, stage: Stage) -> None:
@@ -80,7 +84,12 @@ def run(cfg: Config, stage: Stage) -> None:
     _report(stage, data, found, groups, live, span_ns)
     stage.put("symbols", data.instruments)
     told = live and {"session": live.session, "rows": live.rows, "first_ns": live.first_ns, "last_ns": live.last_ns}
-    limits = {"psi_moved": drift.MOVED, "same_rho": SAME, "false_discoveries": FALSE_DISCOVERIES}
+    limits = {
+        "psi_moved": drift.MOVED,
+        "psi_least_rows": drift.LEAST_ROWS,
+        "same_rho": SAME,
+        "false_discoveries": FALSE_DISCOVERIES,
+    }
     stage.put("assessment", {"features": [each.row() for each in found], "clusters": groups, "live": told, **limits})
 
 
@@ -131,10 +140,10 @@ def _assess(
 
 def _live_drift(matrix: Matrix, symbol: NDArray[np.int64], split: Split, live: LiveSample | None) -> list[float | None]:
     """PSI of each feature from the training stretch to the live session, in which each symbol has the session's share;
-    None for what it did not compute.
+    None for what it did not compute, and for a session too short to tell.
     """
     moved: list[float | None] = [None] * matrix.shape[1]
-    if live is not None:
+    if live is not None and live.rows >= drift.LEAST_ROWS:
         rows = drift.alike(split.train, symbol[split.train], live.symbol)
         sample = live.values[np.isin(live.symbol, symbol[rows])]
         for place, psi in zip(live.places, drift.of_columns(matrix[rows][:, live.places], sample), strict=True):
@@ -175,15 +184,25 @@ def _report(
     span_ns: int,
 ) -> None:
     symbols = f"{len(data.instruments)} symbol{'s' * (len(data.instruments) > 1)}"
-    head = f"{len(found)} features, {data.n_rows:,} labelled decisions of {symbols}, strongest first"
-    legend = _LEGEND + (_LIVE.format(live) if live else "")
+    head = f"{len(found)} features, {data.n_rows:,} labelled decisions of {symbols}, largest |z| first"
     for line in (
-        *(line for text in (head, legend) for line in textwrap.wrap(text, stage.width)),
+        *(line for text in (head, *_LEGEND, *_live_lines(live)) for line in _wrapped(text, stage.width)),
         *table(found, stage.width),
         *findings(found, groups, stage.width),
-        *(line for text in too_short(found, span_ns) for line in textwrap.wrap(text, stage.width)),
+        *(line for text in too_short(found, span_ns) for line in _wrapped(text, stage.width)),
     ):
         stage.say(line)
+
+
+def _live_lines(live: LiveSample | None) -> list[str]:
+    """What the drift to the live session rests on, if there is one."""
+    if live is None:
+        return []
+    return [(_LIVE if live.rows >= drift.LEAST_ROWS else _FEW).format(live, drift.LEAST_ROWS)]
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, subsequent_indent="  ")
 
 
 if __name__ == "__main__":

@@ -315,8 +315,9 @@ largest |z| of any horizon first:
 | column | what |
 |---|---|
 | IC T | Spearman's correlation with the return of the mid over T from the entry on, training stretch alone |
+| z | size of the largest of any horizon, of a t over disjoint calendar blocks; the table is sorted by it |
 | PSI | population stability index, training stretch against hold-out: above 0.2 it moved; `train` shows the same |
-| live | the same from the training stretch to the last live session in the data directory, where there is one |
+| live | the same from the training stretch to the last live session in the data directory, of 200 decisions and more |
 | cover | share of the decisions with full windows in which the feature was finite |
 | warm-up | bars until its windows are full, on the features' clock; – where a join's own clock tells no time |
 | ns | what it costs per row on one thread here, alone, with all that it joins |

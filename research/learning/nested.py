@@ -55,7 +55,7 @@ class Score(NamedTuple):
     """Out-of-sample scores of one family at one horizon.
 
     `scores` (n,) bps, NaN where no model was allowed to look; `odds` (n,) log odds of a rise, each row with the
-    calibration that its past gave; `calibration`, `ensemble` and `screen` are those of the hold-out, fitted on all blocks.
+    calibration that its past gave; `calibration`, `ensemble` and `screen` are the hold-out's, fitted on all blocks.
     """
 
     scores: Floats

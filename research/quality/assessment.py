@@ -49,6 +49,7 @@ class Assessment:
             "psi_live": self.psi_live,
             "must_move": self.must_move,
             "cost_ns": self.cost_ns,
+            "z": self.best_z if any(each.z is not None for each in self.coefficients) else None,
             "ic": [each._asdict() for each in self.coefficients],
         }
 
@@ -58,9 +59,9 @@ def table(found: Sequence[Assessment], width: int) -> list[str]:
     room for beside the rest is in report.json alone."""
     with_live = any(one.psi_live is not None for one in found)
     horizons = [seconds_label(each.horizon_s) for each in found[0].coefficients]
-    heads = [f"IC {horizons[0]}s", *(f"{horizon}s" for horizon in horizons[1:])]
+    heads = ["|z|", f"IC {horizons[0]}s", *(f"{horizon}s" for horizon in horizons[1:])]
     rest = ["PSI", *(["live"] if with_live else []), "cover", "warm-up", "ns", "p1", "median", "p99"]
-    rows = [(one.name, [_ic(each) for each in one.coefficients], _rest(one, with_live)) for one in found]
+    rows = [(one.name, [_z(one), *map(_ic, one.coefficients)], _rest(one, with_live)) for one in found]
     whole = blocks(["feature", *heads, *rest], [[name, *ics, *others] for name, ics, others in rows], width)
     if len(whole) == 1:
         return whole[0]
@@ -74,11 +75,8 @@ def findings(found: Sequence[Assessment], clusters: Sequence[Sequence[str]], wid
     judged = [each for one in found for each in one.coefficients if each.q is not None]
     stars = sum(each.q is not None and each.q < FALSE_DISCOVERIES for each in judged)
     if judged:
-        yield from textwrap.wrap(
-            f"* {stars} of {len(judged)} coefficients stand at a false discovery rate of {FALSE_DISCOVERIES:.0%}: "
-            "returns are predicted, which is not yet to pay their costs",
-            width,
-        )
+        yield f"* {stars} of {len(judged)} coefficients stand at a false discovery rate of {FALSE_DISCOVERIES:.0%}"
+        yield "  to predict a return is not yet to pay its costs"
     for where, psi in (("to the hold-out", _psi), ("to the live session", _psi_live)):
         yield from textwrap.wrap(moved_line(found, where, psi), width, subsequent_indent="  ")
     if clusters:
@@ -127,6 +125,11 @@ def _rest(one: Assessment, with_live: bool) -> list[str]:
         f"{one.cost_ns:.0f}",
         *("–" if value is None else f"{value:.3g}" for value in spread),
     ]
+
+
+def _z(one: Assessment) -> str:
+    """By which the table is sorted."""
+    return f"{one.best_z:.1f}" if any(each.z is not None for each in one.coefficients) else "–"
 
 
 def _ic(one: Coefficient) -> str:

@@ -17,6 +17,8 @@ MOVED: Final = 0.2
 """A PSI above this says that a feature moved."""
 ROWS: Final = 20_000
 """Of a stretch, evenly: a PSI of 0.2 is far beyond the noise of as many, which is 2 * (BINS - 1) / ROWS."""
+LEAST_ROWS: Final = 200
+"""Of a sample, in all: with fewer the noise alone, 2 * (BINS - 1) / rows and more, comes near MOVED."""
 BINS: Final = 10
 _FLOOR: Final = 1e-4  # an empty bin counts as this share, else one empty bin makes the index infinite
 

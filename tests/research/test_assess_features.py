@@ -130,6 +130,14 @@ def test_a_session_of_one_symbol_is_compared_with_the_training_of_that_symbol(ma
     assert found[NAMES[3]]["psi_live"] < 0.1
 
 
+def test_a_session_of_a_few_decisions_has_no_drift_but_a_note(market: Config) -> None:
+    rows = np.random.default_rng(3).normal(size=(32, len(NAMES)))
+    put_session(market.root / "live" / "model" / "new", catalogue.choose(FEATURES.sets, {}, "200ms"), rows + 9.0)
+    found, printed = assessed(market)
+    assert {row["psi_live"] for row in found.values()} == {None}
+    assert "16 decisions of the session model/new are too few for a PSI, which takes 200" in printed
+
+
 def put_session(folder: Path, features: dict[str, str], rows: np.ndarray) -> None:
     """A session of two symbols, of which the run has one, that decided by these rows in turn."""
     names = (SYMBOLS[0], "bybit:SOLUSDT")
@@ -140,6 +148,20 @@ def put_session(folder: Path, features: dict[str, str], rows: np.ndarray) -> Non
     for k, row in enumerate(rows):
         log.feature(k % 2, k * NS_PER_S, row)
     log.close()
+
+
+def test_the_table_is_sorted_by_the_z_that_it_shows(market: Config) -> None:
+    found, printed = assessed(market)
+    shown = [float(line.split()[1]) for line in printed.splitlines() if line.startswith("ofi")]
+    assert shown == sorted(shown, reverse=True)
+    assert shown == [pytest.approx(max(abs(each["z"]) for each in row["ic"]), abs=0.051) for row in found.values()]
+
+
+def test_a_sentence_above_the_table_is_a_line_with_the_mark_of_its_own(market: Config) -> None:
+    _, printed = assessed(market, 80)
+    head = printed[: printed.index("\nfeature")].splitlines()
+    assert all(line.endswith("| SIMULATED") for line in head)
+    assert all(line.startswith(("|z|:", "IC:", "PSI:", "cover:", "warm-up:")) for line in head[-5:])
 
 
 def test_features_of_other_settings_are_an_error(market: Config) -> None:
