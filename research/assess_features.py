@@ -184,7 +184,7 @@ def _report(
     span_ns: int,
 ) -> None:
     symbols = f"{len(data.instruments)} symbol{'s' * (len(data.instruments) > 1)}"
-    head = f"{len(found)} features, {data.n_rows:,} labelled decisions of {symbols}, largest |z| first"
+    head = f"{len(found)} features, {data.n_rows:,} labelled decisions, {symbols}; largest |z| first"
     for line in (
         *(line for text in (head, *_LEGEND, *_live_lines(live)) for line in _wrapped(text, stage.width)),
         *table(found, stage.width),

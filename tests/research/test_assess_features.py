@@ -159,9 +159,9 @@ def test_the_table_is_sorted_by_the_z_that_it_shows(market: Config) -> None:
 
 def test_a_sentence_above_the_table_is_a_line_with_the_mark_of_its_own(market: Config) -> None:
     _, printed = assessed(market, 80)
-    head = printed[: printed.index("\nfeature")].splitlines()
+    head = printed[: printed.index("\nfeature")].splitlines()[1:]
     assert all(line.endswith("| SIMULATED") for line in head)
-    assert all(line.startswith(("|z|:", "IC:", "PSI:", "cover:", "warm-up:")) for line in head[-5:])
+    assert [line.split()[0] for line in head] == ["11", "|z|:", "IC:", "PSI:", "cover:", "warm-up:"]
 
 
 def test_features_of_other_settings_are_an_error(market: Config) -> None:
