@@ -10,7 +10,7 @@ python run_pipeline.py nightly                                for cron: retrain 
 import importlib
 import sys
 import time
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -59,6 +59,8 @@ ON_REQUEST: Final = frozenset(
     {"backfill", "poll", "compact", "quality", "export_events", "operators", "fit", "assess", "correlate"}
 )
 """Stages that run only where they are named; with `--source archive`, backfill also runs in place of capture."""
+FROM_FEATURES: Final = frozenset({"bars", "fit", "features"})
+"""Stages that need the features of the configuration to be in the language."""
 NIGHTLY: Final = "nightly"
 NIGHTLY_STAGES: Final = ("bars", "features", "labels", "train", "backtest", "export")
 
@@ -79,6 +81,7 @@ def default_stages(source: str) -> list[str]:
 
 def run(config: Config, names: list[str], console: Console | None = None) -> RunRecord:
     """Run stages in order; the report is written and rendered also when one of them fails: then its place is a note."""
+    _check_features(config, names)
     out = console or Console(highlight=False, soft_wrap=True)
     pages: list[Path] = []
     try:
@@ -89,6 +92,13 @@ def run(config: Config, names: list[str], console: Console | None = None) -> Run
         raise
     out.print(f"report: {pages[0]}")
     return record
+
+
+def _check_features(config: Config, names: list[str]) -> None:
+    """Mistakes in features are told before hours of capture, and before there is any data. Raises ConfigError."""
+    if FROM_FEATURES & set(names):
+        with suppress(StageError):  # of what was fitted: the stage says so
+            importlib.import_module("research.fitting.fitted").features_so_far(config)
 
 
 def nightly(config: Config) -> None:

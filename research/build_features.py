@@ -172,7 +172,7 @@ def _require_bars(cfg: Config, clock: str) -> list[Partition]:
 def _require_symbols(program: PanelProgram, instruments: Sequence[str], cfg: Config) -> None:
     named = cfg.symbols or {part.instrument for part in store.partitions(cfg.root, TOP_OF_BOOK)}
     try:
-        program.asked(instruments, set(named) - set(instruments))
+        program.asked(instruments, set(named) - set(instruments), cfg.features.mine)
     except ValueError as error:
         name = str(error).removeprefix("feature ").partition(":")[0]
         place = f"$.features.mine.{name}" if name in cfg.features.mine else "$.features"

@@ -4,7 +4,8 @@ A value may be used from `known_ns` + `signals.delay_s` on, never by `time_ns`, 
 `signals.stale_intervals` of its intervals. What was read is kept; a later look reads the days that changed.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -21,7 +22,7 @@ from ingest.signal_names import Delivered, delivered, names_of, places_of, unkno
 from ingest.signals import SETTLEMENT, days_of, usable_ns
 from research.programs.expression import parse, parts
 from research.programs.panel_program import PanelProgram
-from research.programs.pointing import nearest
+from research.programs.pointing import fail_at_word, nearest, text_with
 from research.programs.signal_columns import SignalColumns, SignalValues
 
 _COLUMNS: Final = ("usable_ns", "time_ns", "until_ns", "value")
@@ -136,8 +137,9 @@ def missing_lines(names: Sequence[str], held: Mapping[str, Sequence[str]]) -> li
     ]
 
 
-def require_delivered(texts: Mapping[str, str], poll: Poll, mine: Collection[str]) -> None:
-    """Raises ConfigError for a feature that reads a series which nothing delivers."""
+def require_delivered(texts: Mapping[str, str], poll: Poll, mine: Mapping[str, str]) -> None:
+    """Raises ConfigError for a feature that reads a series which nothing delivers. `mine` are those of `texts` that the
+    user wrote, as written."""
     for feature, text in texts.items():
         names = dict.fromkeys(
             part.join.place for part in parts(parse(text)) if part.join is not None and part.join.is_signal
@@ -146,6 +148,14 @@ def require_delivered(texts: Mapping[str, str], poll: Poll, mine: Collection[str
             known = delivered(poll)
             shorter = without_a_part(name, known)
             hint = f", did you mean {shorter}, without the asset?" if shorter else nearest(name, [*known])
+            listed = "docs/signals.md says what each is" if hint else _listed(known)
             place = f"$.features.mine.{feature}" if feature in mine else "$.features"
-            why = f"no collector delivers {name}{hint}: there are {', '.join(sorted(known))}"
-            raise ConfigError(f"features: {feature}: {why}\n  - at `{place}`")
+            word = f"signal_{name}"
+            try:
+                fail_at_word(text_with(word, mine.get(feature, ""), text), word, f"no collector delivers {name}{hint}")
+            except ValueError as error:
+                raise ConfigError(f"features: {feature}: {error}\n  {listed}\n  - at `{place}`") from None
+
+
+def _listed(known: Iterable[str]) -> str:
+    return textwrap.fill(f"there are {', '.join(sorted(known))}", 100, subsequent_indent="  ")

@@ -9,7 +9,8 @@ import pytest
 
 import run_pipeline
 from core.cli import guarded
-from core.config import Config
+from core.config import Config, Features
+from core.errors import ConfigError
 from run_pipeline import NIGHTLY_STAGES, ON_REQUEST, STAGES, default_stages, stage_runs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,6 +45,14 @@ def test_what_cannot_be_meant_is_refused_with_exit_code_2(arguments: list[str], 
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stages", [["features"], ["capture", "bars"]])
+def test_mistakes_in_features_are_told_before_there_is_any_data(stages: list[str], tmp_path: Path) -> None:
+    mine = Features(sets=(), mine={"x": "(meen_20 mid)"})
+    with pytest.raises(ConfigError, match=r"(?s)did you mean mean\?.*\^.*mine\.x"):
+        run_pipeline.run(Config(data_dir=str(tmp_path / "none"), features=mine), stages)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_failed_is_told_before_where_the_report_lies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,6 +32,8 @@ CROSS_SECTIONS: Final[dict[str, str]] = {
 SIGNAL_COLUMNS: Final = ("value", "time_s")
 """What stands inside a signal: its value, and what the value is of, in seconds since 1970."""
 _SIGNAL: Final = re.compile(r"signal_([a-z0-9_]+)", re.ASCII)
+_UNITS: Final = {"msec": "ms", "milli": "ms", "sec": "s", "min": "m", "hour": "h", "hr": "h", "day": "d"}
+_LONG_UNIT: Final = re.compile(rf"(\d+)_?({'|'.join(_UNITS)})[a-z]*", re.ASCII)
 _SYMBOL: Final = re.compile(r"of_(?:[a-z_]+:)?[A-Za-z0-9][\w.\-]*", re.ASCII)
 
 
@@ -97,6 +99,9 @@ def _clock_name(word: str) -> str:
     try:
         return parse_clock(f"time_{name}" if _is_duration(name) else name).name
     except ConfigError as error:
+        if meant := _LONG_UNIT.fullmatch(name):
+            hint = f"did you mean at_{meant[1]}{_UNITS[meant[2]]}?"
+            raise ValueError(f"{word}: at_ takes a clock of bars, as in at_1m or at_volume_100, {hint}") from None
         why = str(error).removeprefix("bars: ").removesuffix(" - at `$.bars`")
         raise ValueError(f"{word}: at_ takes a clock of bars, as in at_1m or at_volume_100: {why}") from None
 

@@ -15,7 +15,7 @@ from research.language import compile_features, expand
 from research.programs.expression import Node, parts, show, written
 from research.programs.joins import SIGNAL_COLUMNS, Join
 from research.programs.naming import Definitions, Source
-from research.programs.pointing import fail_at_word
+from research.programs.pointing import fail_at_word, text_with
 from research.programs.program import Program
 from research.programs.windows import window_bars
 
@@ -139,10 +139,13 @@ class PanelProgram:
         """The features with an operator that remembers everything, so that their values hang on where a run began."""
         return [name for name, tree in zip(self.names, self.main.trees, strict=True) if _remembers(tree)]
 
-    def asked(self, instruments: Sequence[str], without_bars: Collection[str] = ()) -> list[tuple[str, ...]]:
+    def asked(
+        self, instruments: Sequence[str], without_bars: Collection[str] = (), texts: Mapping[str, str] | None = None
+    ) -> list[tuple[str, ...]]:
         """For each layer the instruments (`venue:SYMBOL`) on whose bars it runs, in a run of `instruments`.
 
-        Those `without_bars` belong to the run too, and there is nothing of them yet.
+        Those `without_bars` belong to the run too, and there is nothing of them yet. `texts` are features as they were
+        written, for errors to point into.
         Raises ValueError, with the feature and the place in its text, where one of them is not in the run.
         """
         wanted: list[set[str]] = [set() for _ in self.layers]
@@ -152,18 +155,24 @@ class PanelProgram:
                 wanted[column.layer] |= {column.join.target(viewer) for viewer in viewers}
                 wanted[column.layer] |= set(instruments) if column.join.is_cross_section else set()
         for missing in sorted(set().union(*wanted) - set(instruments)):
-            self._fail_missing(missing, instruments, missing in without_bars)
+            self._fail_missing(missing, instruments, missing in without_bars, texts or {})
         return [tuple(sorted(names)) for names in wanted]
 
-    def _fail_missing(self, missing: str, instruments: Sequence[str], is_of_run: bool) -> None:
+    def _fail_missing(
+        self, missing: str, instruments: Sequence[str], is_of_run: bool, texts: Mapping[str, str]
+    ) -> None:
         run = ", ".join(sorted(instruments))
         for feature, tree in zip(self.names, self.main.trees, strict=True):
             asking = _asking(tree, set(instruments), missing, instruments)
             if asking is not None:
-                why = f"{missing} is none of the symbols of the run, {run}: name one of these, or add it to `symbols`"
+                near = [each for each in instruments if each.startswith(missing)][:1]
+                meant = f"did you mean of_{near[0].partition(':')[2]}?" if near else "name one of these,"
+                why = f"{missing} is none of the symbols of the run, {run}: {meant} or add it to `symbols`"
                 if is_of_run:
                     why = f"{missing} has no bars yet, as {run} have: capture it and run `bars`, or name one of these"
-                fail_at_word(show(tree), written(asking), f"feature {feature}: {why}")
+                word = written(asking)
+                text = text_with(word, texts.get(feature, ""), show(tree))
+                fail_at_word(text, word, f"feature {feature}: {why}")
 
 
 def _asking(tree: Node, viewers: set[str], missing: str, instruments: Sequence[str]) -> Node | None:

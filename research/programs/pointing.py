@@ -47,6 +47,11 @@ def fail_at_head(text: str, count: int, message: str) -> NoReturn:
     fail(text, words[count].at, message)
 
 
+def text_with(word: str, *texts: str) -> str:
+    """The first of some texts in which `word` stands, as who wrote it knows it; else the last."""
+    return next((text for text in texts if any(token.text == word for token in tokenise(text))), texts[-1])
+
+
 def nearest(word: str, known: Sequence[str], *less_likely: str) -> str:
     """A hint for an error message: the shortest known words that go on where this one ends, else the less likely ones,
     else the nearest of all, or nothing."""

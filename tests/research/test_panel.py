@@ -221,6 +221,9 @@ UNJOINED = {
     "(add 1 (cs_rank mid))": ("volume_10", "cs_rank compares bars that close at the same instant", 8),
     "(at_1m (mean_90s mid))": (MAIN, "a window of 90s is not a whole number of bars of 1m", 8),
     "(at_7x mid)": (MAIN, "at_7x: at_ takes a clock of bars, as in at_1m or at_volume_100", 1),
+    "(at_1min mid)": (MAIN, "as in at_1m or at_volume_100, did you mean at_1m?", 1),
+    "(neg (at_30_seconds mid))": (MAIN, "did you mean at_30s?", 6),
+    "(neg (of_AD bid_qty))": (MAIN, "binance:AD is none of the symbols of the run, binance:ADA, binance:BTC", 6),
     "(neg (of_ mid))": (MAIN, "of_ takes a symbol, as in of_ETHUSDT or of_bybit:ETHUSDT", 6),
     "(cs_median mid)": (MAIN, "the cross-sections are cs_rank, cs_mean, cs_zscore", 1),
     "(at_1m mid 2)": (MAIN, "(at_1m x) takes 1 operand, was given 2", 1),
@@ -234,6 +237,13 @@ def test_what_cannot_be_joined_is_an_error_that_points_at_the_place(text: str) -
         compile_panel({"f": text}, FEATURE_COLUMNS, bar, DEFINITIONS).asked(NAMES)
     shown, caret = str(caught.value).splitlines()[-2:]
     assert (shown, caret) == (f"  {text}", f"  {' ' * column}^")
+
+
+def test_a_symbol_that_is_half_named_is_told_in_the_words_that_were_written() -> None:
+    mine = {"f": "(neg (of_AD log_mid))"}
+    with pytest.raises(ValueError, match=re.escape("did you mean of_ADA? or add it to `symbols`")) as caught:
+        compile_panel(mine, FEATURE_COLUMNS, MAIN, DEFINITIONS).asked(NAMES, texts=mine)
+    assert str(caught.value).splitlines()[-2:] == [f"  {mine['f']}", "        ^"]
 
 
 @pytest.mark.parametrize(

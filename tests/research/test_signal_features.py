@@ -215,6 +215,11 @@ def test_a_series_that_nothing_delivers_is_a_slip_of_the_pen(root: Path) -> None
         chosen_features(config(root, x="signal_ls_ratio_globl"))
     with pytest.raises(ConfigError, match=r"delivers liq_long_btc_1h, did you mean liq_long_1h, without the asset\?"):
         chosen_features(config(root, x="signal_liq_long_btc_1h"))
+    with pytest.raises(
+        ConfigError, match=r"(?s)\n  \(neg signal_zzzz\)\n       \^\n  there are basis, .*, oi,"
+    ) as caught:
+        chosen_features(config(root, x="(neg signal_zzzz)"))
+    assert max(map(len, str(caught.value).splitlines())) <= 100
     own = """
         [poll.providers.llama]
         host = "https://llama.test"
