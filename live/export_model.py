@@ -45,7 +45,7 @@ from research.learning.candidates import Winner, model_path, read_winner
 from research.learning.trees import TreeEnsemble
 
 READS, WRITES = (schema.FEATURES,), ()
-VERSION: Final = 2
+VERSION: Final = 3
 PARITY_BOUND: Final = 1e-6
 """Largest difference of a score, in bps, between the graph and the ensemble (method section 7)."""
 PARITY_ROWS: Final = 5_000  # held-out rows compared, evenly in time over all symbols
@@ -65,13 +65,13 @@ def run(cfg: Config, stage: Stage) -> None:
     key = store.hash_of(VERSION, winner, ensemble_digest(ensemble), cfg.fees, origin, note, rows_key)
     if stage.reuse(key, whole=is_exported(cfg.root)):
         return
-    rows = held_out_rows(cfg.root, parts, winner)
+    rows, n_held_out = held_out_rows(cfg.root, parts, winner)
     model = to_onnx(ensemble, features_metadata(winner.features))
     manifest = describe(cfg, winner, model, check_parity(ensemble, Scorer(model), rows))
     write_bundle(models_folder(cfg.root) / manifest.model_id, manifest, model)
     point_at(cfg.root, manifest)
     stage.rows_in, stage.rows_out = rows.shape[0], 1
-    report(stage, manifest, len(model), ensemble.n_trees)
+    report(stage, manifest, len(model), ensemble.n_trees, n_held_out)
     if note:
         stage.say(note)
 
@@ -117,8 +117,8 @@ def origin_of(cfg: Config) -> tuple[Source, bool]:
     return origin.source, cfg.simulated or origin.simulated
 
 
-def held_out_rows(root: Path, parts: list[store.Partition], winner: Winner) -> Rows:
-    """The hold-out's feature rows, float32 (rows, features), thinned evenly to PARITY_ROWS."""
+def held_out_rows(root: Path, parts: list[store.Partition], winner: Winner) -> tuple[Rows, int]:
+    """The hold-out's feature rows, float32 (rows, features), thinned evenly to PARITY_ROWS; of how many they are."""
     names = [name for name, _ in winner.features]
     found = []
     for part in parts:
@@ -127,7 +127,7 @@ def held_out_rows(root: Path, parts: list[store.Partition], winner: Winner) -> R
         found.append(frame.select(names).to_numpy()[late])
     rows = np.concatenate(found)
     step = max(1, -(-rows.shape[0] // PARITY_ROWS))
-    return rows[::step].astype(np.float32)
+    return rows[::step].astype(np.float32), rows.shape[0]
 
 
 def check_parity(ensemble: TreeEnsemble, scorer: Scorer, rows: Rows) -> ExportParity:
@@ -202,7 +202,8 @@ def point_at(root: Path, manifest: Manifest) -> None:
         store.write_atomic(models_folder(root) / CURRENT, name)
 
 
-def report(stage: Stage, manifest: Manifest, size: int, n_trees: int) -> None:
+def report(stage: Stage, manifest: Manifest, size: int, n_trees: int, n_held_out: int) -> None:
+    """Section `export` and its lines; `n_held_out` rows are those that the scores' check took a sample of."""
     parity = manifest.export_parity
     stage.put(
         "export",
@@ -211,18 +212,26 @@ def report(stage: Stage, manifest: Manifest, size: int, n_trees: int) -> None:
             "tradeable": manifest.tradeable,
             "trees": n_trees,
             "bytes": size,
-            "parity": msgspec.to_builtins(parity),
+            "parity": msgspec.to_builtins(parity) | {"held_out_rows": n_held_out},
         },
     )
     stage.say(f"{manifest.model_id}: {n_trees} trees, {len(manifest.features)} features, {size / 1024:.0f} KiB of ONNX")
     stage.say(
-        f"scores equal the ensemble's within {parity.max_abs_score_diff:.1e} bps on {parity.rows:,} held-out rows "
-        f"(bound {parity.bound:g})"
+        f"scores equal the ensemble's within {parity.max_abs_score_diff:.1e} bps on "
+        f"{sampled_text(parity.rows, n_held_out)} (bound {parity.bound:g})"
     )
     if manifest.tradeable:
         stage.say(f"verdict edge: {CURRENT} now names {manifest.model_id}")
     else:
         stage.say(f"verdict no edge: tradeable=false, {CURRENT} is left alone")
+
+
+def sampled_text(rows: int, n_held_out: int) -> str:
+    """How many of the held-out rows were compared, and why not all: each is scored by itself too, as live does it."""
+    if rows == n_held_out:
+        return f"all {rows:,} held-out rows"
+    every = -(-n_held_out // PARITY_ROWS)
+    return f"{rows:,} of {n_held_out:,} held-out rows, one in {every} as each is scored alone too"
 
 
 def _fee_text(fee: Mapping[str, float] | None) -> str:

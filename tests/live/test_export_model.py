@@ -81,6 +81,18 @@ def test_an_edge_is_put_in_use(tmp_path: Path) -> None:
     assert section["parity"]["max_abs_score_diff"] <= 1e-6
 
 
+def test_the_check_says_of_how_many_rows_it_took_a_sample_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = trained(tmp_path, "edge")
+    assert "on all 90 held-out rows (bound" in exported(cfg)[1]
+    monkeypatch.setattr(export_model, "PARITY_ROWS", 40)
+    (cfg.root / "stages" / "export.json").unlink()
+    record, printed = exported(cfg)
+    assert "on 30 of 90 held-out rows, one in 3 as each is scored alone too (bound" in printed
+    assert record.sections["export"]["parity"]["held_out_rows"] == 90
+
+
 def test_no_edge_leaves_the_model_in_use_alone(tmp_path: Path) -> None:
     champion = exported(trained(tmp_path, "edge"))[0].sections["export"]["model_id"]
     cfg = trained(tmp_path, "no edge", threshold=0.6)
