@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import asdict
 
+from core import schema
 from core.config import DEFAULT_SYMBOLS, Capture, Faults, load
 from core.servers import local_hosts
 from ingest.clock_check import Clocks, KernelClock
@@ -40,6 +41,11 @@ def test_the_local_exchange_and_its_capture_are_given_one_file_and_one_port(text
     venues = {name.partition(":")[0] for name in DEFAULT_SYMBOLS}
     for name, url in asdict(config.capture.hosts).items():
         assert (url == getattr(local_hosts(f"127.0.0.1:{port}"), name)) == (name.rpartition("_")[0] in venues)
+
+
+def test_venues_that_get_no_bars_are_named(text: str) -> None:
+    (paragraph,) = re.findall(r"Inverse contracts \((.*?)\)", text)
+    assert set(re.findall(r"`(\w+)`", paragraph)) == schema.INVERSE
 
 
 def test_metrics_are_named_as_they_are_served(text: str) -> None:
