@@ -158,9 +158,9 @@ panel = Panel(program, ["binance_um:BTCUSDT"])
 y = panel.run(lambda name, clock: closed_bars(frames[name, clock], program))  # by symbol; frames of the table `bars`
 ```
 
-`python run_pipeline.py correlate` prints how the symbols' returns correlate, over several steps and from day to day. The
-simulated market draws each symbol by itself: BTC and ETH are independent there, so that joins of symbols run on it and
-have nothing to find. A small market to try features on (`sim.hours` is how long it lasts) is made in seconds:
+`python run_pipeline.py correlate` prints how the symbols' returns correlate, over several steps and from day to day.
+The simulated market draws each symbol by itself: BTC and ETH are independent there, so that joins of symbols run on it
+and have nothing to find. A small market to try features on (`sim.hours` is how long it lasts) is made in seconds:
 
 ```
 python run_pipeline.py capture bars features --set sim.hours=0.5 --data-dir small
