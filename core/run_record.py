@@ -81,13 +81,13 @@ class Stage:
     def put(self, section: str, value: Any) -> None:
         """Set a section of report.json. NaN and infinities become null.
 
-        A mapping adds its keys to those that another stage put there: `features` tells names, `train` their importance.
+        A mapping adds its keys to those that stand there: `features` tells names, `train` their importance.
         """
         clean = msgspec.json.decode(msgspec.json.encode(value))
-        self._sections[section] = clean
-        present = self._record.sections.get(section)
-        both = isinstance(present, dict) and isinstance(clean, dict)
-        self._record.sections[section] = present | clean if both else clean
+        for sections in (self._sections, self._record.sections):  # what a reuse restores, and the report
+            present = sections.get(section)
+            both = isinstance(present, dict) and isinstance(clean, dict)
+            sections[section] = present | clean if both else clean
 
     def reuse(self, key: str, whole: bool = True) -> bool:
         """True, with sections and lines restored, if this stage last succeeded on the same key.

@@ -44,11 +44,13 @@ def test_an_unchanged_stage_is_kept_with_its_sections_and_lines(tmp_path: Path) 
         calls.append(1)
         stage.rows_out = 3
         stage.put("truth", {"n": 3})
+        stage.put("truth", {"gross_bps": 14.0})
         stage.say("three rows")
 
     first, second = (run_stages(config_at(tmp_path), {"truth": work}, quiet()) for _ in range(2))
     assert calls == [1]
     assert second.sections == first.sections
+    assert second.sections["truth"] == {"n": 3, "gross_bps": 14.0}
     assert (first.kept, second.kept) == ([], ["truth"])
     assert second.stages[0]["rows_out"] == 3
 
