@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any, Final
 
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the folder of this file stands there already
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import pandas as pd
 import polars as pl
-from frame_features import BAR, comparison, in_pandas, in_polars
 
+from benchmarks.frame_features import BAR, comparison, in_pandas, in_polars
 from core.config import Features
 from research.catalogue import compile_chosen
 from research.language import compile_features
@@ -175,7 +175,7 @@ def operator_lines() -> list[str]:
     for operator in OPERATORS.values():
         cells = []
         for w in (20, 100, 300, 1500) if operator.window else (1,):
-            is_asked = w >= operator.least and not (operator.hops and w > 300)
+            is_asked = operator.least <= w <= operator.most and not (operator.hops and w > 300)
             text = example(operator, w if operator.window else 0)
             cells.append(f"{cost_ns({'f': text}) - loads[operator.arity - 1]:9.2f}" if is_asked else " " * 8 + "-")
         lines.append(f"  {operator.form:30}{''.join(cells)}")

@@ -40,6 +40,7 @@ def _plain(tree: Node, a: pl.Expr, b: Any = None, *rest: pl.Expr) -> pl.Expr:
         "add": lambda: a + b, "sub": lambda: a - b, "mul": lambda: a * b,
         "div": lambda: pl.when(b != 0).then(a / b), "ratio": lambda: pl.when(b != 0).then(a / b).otherwise(0.0),
         "log": a.log, "log1p": a.log1p, "abs": a.abs, "coalesce": lambda: pl.when(a.is_not_nan()).then(a).otherwise(b),
+        "floor": a.floor, "max2": lambda: pl.when(a > b).then(a).otherwise(b),
         "ge": lambda: (a >= b).cast(pl.Float64), "lt": lambda: (a < b).cast(pl.Float64),
         "if_gt": lambda: pl.when(a > b).then(rest[0]).otherwise(rest[1]),
     }  # fmt: skip
