@@ -38,6 +38,7 @@ from research.catalogue import choose
 from research.learning.candidates import Candidate, Winner
 from research.learning.decision import Calibration
 from research.learning.trees import TreeEnsemble
+from research.programs.program import GAP_COLUMN
 
 TREES, DEPTH = 120, 5
 MINUTES, PER_S = 10, 12
@@ -152,7 +153,7 @@ def main() -> None:
         bundle = bundle_in(Path(folder, "bundle"))
         row, stream = np.random.default_rng(1).normal(size=bundle.scorer.n_features), bundle.program.main.start(tile=1)
         bar = np.random.default_rng(2).uniform(0.5, 1.5, len(bundle.program.main.columns))
-        bar[-3:-1] = 0.0
+        bar[[bundle.program.main.columns.index(name) for name in ("is_empty", GAP_COLUMN)]] = 0.0
         _, decoder = decoder_for("wss://fstream.binance.com/public/stream")
         ensemble, row32 = forest(bundle.scorer.n_features), row[None].astype(np.float32)
         print(f"decode one bookTicker frame                {timed_us(lambda: decoder.decode(FRAME, BEGIN_NS))}")
