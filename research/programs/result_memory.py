@@ -28,13 +28,14 @@ def _bound_bytes(physical: int) -> int:
     return min(1 << 30, physical // 8)
 
 
-_KEPT_BYTES: Final = _bound_bytes(os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE)
+_LINUX: Final = sys.platform == "linux"
+_KEPT_BYTES: Final = _bound_bytes(os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE) if _LINUX else 0
 
 
 def uninitialised(shape: tuple[int, int]) -> Floats:
     """An array of whatever its memory held before: `np.empty`, but for where large ones lie. MemoryError as there."""
     size = shape[0] * shape[1] * _DOUBLE.itemsize
-    if size < _LARGE_BYTES or sys.platform != "linux":
+    if size < _LARGE_BYTES or not _LINUX:
         return np.empty(shape)
     return np.asarray(_Lent(_SPARE.take(size), shape))
 
